@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Diverse inverse kinematics: a one-step generative sampler and an exact batched refinement.
+
+    import meanflow_ik_core as mik
+    solver = mik.load_solver("panda")
+    result = solver.solve(T_base_tip)
+
+Names are imported on first use, so that ``import meanflow_ik_core`` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "IKError": "errors",
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
+    "LinkError": "errors",
+    "OptionError": "errors",
+    "RobotError": "errors",
+    "SeedError": "errors",
+    "TargetError": "errors",
+    "Robot": "robot",
+    "available_robots": "robot",
+    "load_robot": "robot",
+    "IKResult": "solver",
+    "IKSolver": "solver",
+    "load_solver": "solver",
+}
+
+if TYPE_CHECKING:
+    from .errors import (
+        CheckpointError,
+        ConfigError,
+        IKError,
+        LinkError,
+        OptionError,
+        RobotError,
+        SeedError,
+        TargetError,
+    )
+    from .robot import Robot, available_robots, load_robot
+    from .solver import IKResult, IKSolver, load_solver
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "IKError",
+    "IKResult",
+    "IKSolver",
+    "LinkError",
+    "OptionError",
+    "Robot",
+    "RobotError",
+    "SeedError",
+    "TargetError",
+    "available_robots",
+    "load_robot",
+    "load_solver",
+]
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])
