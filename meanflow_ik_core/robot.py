@@ -48,6 +48,7 @@ class Robot:
     tip_node: np.ndarray  # (T,) int64
     tip_placement: np.ndarray  # (T, 4, 4) float64
     frames: Mapping[str, tuple[int, np.ndarray]]  # link -> (node, T_node_link); node -1 is the base
+    held: Mapping[str, float]  # joints that stay at a value, rad or m
     _on_device: dict = field(default_factory=dict, repr=False)
 
     @property

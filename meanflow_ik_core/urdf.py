@@ -34,9 +34,12 @@ class KinematicTree(NamedTuple):
     tip_node: np.ndarray  # (T,) int64
     tip_placement: np.ndarray  # (T, 4, 4)
     frames: dict[str, tuple[int, np.ndarray]]  # name -> (node, T_node_frame); node -1 is the base
+    held: dict[str, float]  # joint -> rad or m
 
 
-class _Mimic(NamedTuple):
+class Mimic(NamedTuple):
+    """Motion = multiplier * q[joint] + offset."""
+
     joint: str
     multiplier: float
     offset: float
@@ -58,7 +61,7 @@ def read_model(urdf_path: Path) -> pin.Model:
         raise RobotError(f"{urdf_path} is not a URDF that Pinocchio can read: {error}") from error
 
 
-def _read_joint_elements(urdf_path: Path) -> dict[str, ElementTree.Element]:
+def read_joint_elements(urdf_path: Path) -> dict[str, ElementTree.Element]:
     """The <joint> elements by name; refuses what the solver cannot move."""
     try:
         root = ElementTree.parse(urdf_path).getroot()
@@ -89,7 +92,7 @@ def _read_joint_elements(urdf_path: Path) -> dict[str, ElementTree.Element]:
     return joints
 
 
-def _resolve_mimics(joints: Mapping[str, ElementTree.Element]) -> dict[str, _Mimic]:
+def resolve_mimics(joints: Mapping[str, ElementTree.Element]) -> dict[str, Mimic]:
     """For each mimic joint the joint that is really moved, chains of mimics multiplied out."""
     direct = {}
     for name, element in joints.items():
@@ -102,7 +105,7 @@ def _resolve_mimics(joints: Mapping[str, ElementTree.Element]) -> dict[str, _Mim
                     f"joints are {listing(list(joints), source)}"
                 )
             factor, shift = mimic.get("multiplier", "1"), mimic.get("offset", "0")
-            direct[name] = _Mimic(source, float(factor), float(shift))
+            direct[name] = Mimic(source, float(factor), float(shift))
     resolved = {}
     for name, mimic in direct.items():
         seen = {name}
@@ -111,7 +114,7 @@ def _resolve_mimics(joints: Mapping[str, ElementTree.Element]) -> dict[str, _Mim
                 raise RobotError(f"joint {name!r} mimics itself through {sorted(seen)}")
             seen.add(mimic.joint)
             onward = direct[mimic.joint]
-            mimic = _Mimic(
+            mimic = Mimic(
                 onward.joint,
                 mimic.multiplier * onward.multiplier,
                 mimic.multiplier * onward.offset + mimic.offset,
@@ -161,7 +164,7 @@ def _require_link(model: pin.Model, name: str, role: str) -> int:
 
 def leaf_links(urdf_path: Path) -> list[str]:
     """Links that are the parent of no joint: the usual candidates for tips."""
-    elements = list(_read_joint_elements(urdf_path).values())
+    elements = list(read_joint_elements(urdf_path).values())
     parents = {link.get("link") for e in elements if (link := e.find("parent")) is not None}
     children = [link.get("link", "") for e in elements if (link := e.find("child")) is not None]
     return [name for name in children if name not in parents]
@@ -185,8 +188,8 @@ def read_tree(
         RobotError: the URDF does not parse, or has a joint that cannot be solved for.
         LinkError: the base or a tip does not exist, is named twice, or no joint moves it.
     """
-    elements = _read_joint_elements(urdf_path)
-    mimics = _resolve_mimics(elements)
+    elements = read_joint_elements(urdf_path)
+    mimics = resolve_mimics(elements)
     model = read_model(urdf_path)
     held = dict(held or {})
     for name in held:
@@ -201,9 +204,9 @@ def read_tree(
     base_frame = model.frames[_require_link(model, base, "base")]
     tip_frames = [model.frames[_require_link(model, tip, "tip")] for tip in tips]
 
-    def owner(index: int) -> _Mimic:
+    def owner(index: int) -> Mimic:
         name = model.names[index]
-        return mimics.get(name, _Mimic(name, 1.0, 0.0))
+        return mimics.get(name, Mimic(name, 1.0, 0.0))
 
     # Walk from the base's joint to each tip's joint over the undirected tree. `reached` holds, for
     # a Pinocchio joint, the node that it hangs on and the transform from that node to the joint's
@@ -299,4 +302,5 @@ def read_tree(
         tip_node=np.array(tip_node, dtype=np.int64),
         tip_placement=np.stack(tip_placement),
         frames=frames,
+        held=held,
     )

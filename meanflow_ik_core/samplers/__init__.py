@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where refinement starts: each module of this package holds one sampler, named after it."""
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import OptionError
+from ..robot import Robot
+
+
+class Sampler(ABC):
+    """Draws configurations for target poses."""
+
+    @classmethod
+    @abstractmethod
+    def build(cls, robot: Robot, checkpoint: str | Path | None, device: torch.device) -> "Sampler":
+        """Make the sampler; ``checkpoint`` is a name, a path, or None for the robot's own."""
+
+    @abstractmethod
+    def sample(self, T_base_tip: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """Draw configurations within the limits.
+
+        Args:
+            T_base_tip: (B, T, 4, 4) float64 on the generator's device.
+            count: N, how many per target.
+            generator: the only source of randomness.
+
+        Returns:
+            (B, N, J) rad or m.
+        """
+
+
+def available_samplers() -> list[str]:
+    """Names that `build_sampler` knows."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def build_sampler(
+    name: str, robot: Robot, checkpoint: str | Path | None, device: torch.device
+) -> Sampler:
+    """Make the sampler of that name.
+
+    Raises:
+        OptionError: there is no such sampler.
+        CheckpointError: it needs a checkpoint that is missing, damaged, or of another robot.
+    """
+    if name not in available_samplers():
+        raise OptionError(
+            f"unknown sampler {name!r}; samplers are {', '.join(available_samplers())}"
+        )
+    module = importlib.import_module(f".{name}", __name__)
+    return module.SAMPLER.build(robot, checkpoint, device)

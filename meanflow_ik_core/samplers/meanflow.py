@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The learned sampler: noise and target become configurations in one network call."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checkpoint import load_checkpoint
+from ..errors import OptionError
+from ..model import MeanFlowNetwork, condition_from_poses, denormalise_joints
+from ..robot import Robot
+from . import Sampler
+
+
+class MeanFlowSampler(Sampler):
+    """x0_hat = x1 - u(x1, r=0, t=1, condition), clamped to the limits (Geng et al. 2025, eq. 12).
+
+    With ``num_calls`` = n > 1 the interval [0, 1] is walked in n equal steps.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        network: MeanFlowNetwork,
+        device: torch.device,
+        num_calls: int = 1,
+        latent_scale: float = 1.0,
+    ):
+        if num_calls < 1:
+            raise OptionError(f"num_calls is {num_calls}; it must be at least 1")
+        self._robot = robot
+        self._network = network.to(device).eval()
+        self._num_calls = num_calls
+        self._latent_scale = latent_scale
+
+    @classmethod
+    def build(cls, robot: Robot, checkpoint: str | Path | None, device: torch.device) -> Sampler:
+        network, _ = load_checkpoint(robot.name if checkpoint is None else checkpoint, robot)
+        return cls(robot, network, device)
+
+    @torch.inference_mode()
+    def sample(self, T_base_tip: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        batch, joints = T_base_tip.shape[0], self._robot.num_joints
+        condition = condition_from_poses(T_base_tip, self._robot.workspace_scale).float()
+        z = torch.randn(batch, count, joints, generator=generator, device=generator.device)
+        z = z * self._latent_scale
+        if self._num_calls == 1:
+            x0_hat = self._network.one_step(z, condition)
+        else:
+            x0_hat = self._walk(z, condition)
+        lower, upper = self._robot.limits(x0_hat.dtype, x0_hat.device)
+        return denormalise_joints(x0_hat.clamp(-1, 1), lower, upper)
+
+    def _walk(self, z: Tensor, condition: Tensor) -> Tensor:
+        shape = z.shape
+        condition = condition[:, None].expand(-1, shape[1], -1).flatten(0, 1)
+        z = z.flatten(0, 1)
+        step = 1.0 / self._num_calls
+        for call in range(self._num_calls):
+            t = z.new_full((len(z),), 1 - call * step)
+            r = (t - step).clamp(min=0)
+            u, _ = self._network(z, r, t, condition)
+            z = z - step * u
+        return z.view(shape)
+
+
+SAMPLER = MeanFlowSampler

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random restarts: uniform within the limits, blind to the target."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..robot import Robot
+from . import Sampler
+
+
+class UniformSampler(Sampler):
+    """Draws every joint uniformly within its limits."""
+
+    def __init__(self, robot: Robot):
+        self._robot = robot
+
+    @classmethod
+    def build(cls, robot: Robot, checkpoint: str | Path | None, device: torch.device) -> Sampler:
+        return cls(robot)
+
+    def sample(self, T_base_tip: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        batch = T_base_tip.shape[0]
+        q = self._robot.random_configurations(batch * count, generator, torch.float32)
+        return q.view(batch, count, self._robot.num_joints)
+
+
+SAMPLER = UniformSampler
