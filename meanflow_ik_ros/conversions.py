@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages to core types and back; the service and the goal topic both go through here."""
+
+from __future__ import annotations
+
+import array
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import JointState
+
+from meanflow_ik_core.errors import IKError, LinkError, SeedError, TargetError
+from meanflow_ik_core.geometry import matrix_from_quat_xyzw
+from meanflow_ik_ros.frames import FrameError
+from meanflow_ik_ros.msg import IKSolution, IKSolutionArray
+from meanflow_ik_ros.srv import GetIKSolutions
+
+if TYPE_CHECKING:
+    from meanflow_ik_core.robot import Robot
+    from meanflow_ik_core.solver import IKResult
+    from meanflow_ik_ros.parameters import NodeParameters
+
+Codes = GetIKSolutions.Response
+FrameLookup = Callable[[str, Any], np.ndarray]
+
+# A quaternion printed with four digits is off by up to 1e-4; beyond 1e-3 it is a mistake.
+QUATERNION_NORM_TOLERANCE = 1e-3
+# Joint states printed with seven digits may pass the limit by a rounding error.
+LIMIT_TOLERANCE = 1e-6
+
+
+class RequestError(IKError):
+    """A request cannot be solved as it stands; carries the error code of the answer."""
+
+    def __init__(self, error_code: int, message: str) -> None:
+        super().__init__(message)
+        self.error_code = error_code
+
+
+@dataclass(frozen=True, eq=False)
+class IKQuery:
+    """A request that has passed every check.
+
+    targets: (1, T, 4, 4) T_base_tip in the robot's own order of tips.
+    T_tip_frame: (T, 4, 4) the link that was asked for, seen from the robot's tip.
+    seed_state: (J,) within the limits.
+    goals: the targets as they came, in the order in which they came.
+    """
+
+    targets: np.ndarray
+    T_tip_frame: np.ndarray
+    seed_state: np.ndarray
+    num_samples: int
+    max_solutions: int
+    avoid_self_collision: bool
+    stamp: Any
+    goals: tuple[PoseStamped, ...]
+
+
+def query_from_request(
+    request: GetIKSolutions.Request,
+    robot: Robot,
+    parameters: NodeParameters,
+    frame_lookup: FrameLookup,
+    current_state: np.ndarray,
+) -> IKQuery:
+    """Check a request and put it into the solver's terms.
+
+    Args:
+        frame_lookup: frame_id, stamp -> T_base_frame (4, 4), or FrameError.
+        current_state: (J,) the seed of a request that brings none.
+
+    Raises:
+        RequestError: with the code and message of the answer.
+    """
+    num_samples = count_from_field(
+        "num_samples", request.num_samples, parameters.num_samples, parameters.max_num_samples
+    )
+    max_solutions = count_from_field(
+        "max_solutions", request.max_solutions, parameters.max_solutions, parameters.max_num_samples
+    )
+    targets, offsets = targets_from_poses(
+        request.targets, request.tip_links, robot, parameters.tip_link, frame_lookup
+    )
+    return IKQuery(
+        targets=targets[None],
+        T_tip_frame=offsets,
+        seed_state=seed_from_joint_state(request.seed_state, robot, current_state),
+        num_samples=num_samples,
+        max_solutions=max_solutions,
+        avoid_self_collision=bool(request.avoid_self_collision),
+        stamp=request.targets[0].header.stamp,
+        goals=tuple(request.targets),
+    )
+
+
+def count_from_field(name: str, value: int, default: int, most: int) -> int:
+    """The requested count, or `default` for 0; RequestError above `most`."""
+    if value > most:
+        raise RequestError(
+            Codes.INVALID_GOAL_CONSTRAINTS,
+            f"{name} is {value}, the node's parameter max_num_samples allows {most}",
+        )
+    return int(value) or default
+
+
+def targets_from_poses(
+    poses: list[PoseStamped],
+    tip_links: list[str],
+    robot: Robot,
+    tip_link: str,
+    frame_lookup: FrameLookup,
+) -> tuple[np.ndarray, np.ndarray]:
+    """T_base_tip (T, 4, 4) and T_tip_frame (T, 4, 4), both in the robot's order of tips.
+
+    Args:
+        tip_links: one link per pose; empty: `tip_link`, or where that is empty, the robot's tips.
+
+    Raises:
+        RequestError: number of poses, link, frame or pose is wrong.
+    """
+    links = list(tip_links) or ([tip_link] if tip_link else list(robot.tips))
+    offsets: dict[int, np.ndarray] = {}
+    order = []
+    for link in links:
+        try:
+            tip, offset = robot.tip_offset(link)
+        except LinkError as error:
+            raise RequestError(Codes.INVALID_LINK_NAME, str(error)) from error
+        if tip in offsets:
+            raise RequestError(
+                Codes.INVALID_LINK_NAME,
+                f"tip_links {', '.join(links)} name tip {robot.tips[tip]} more than once",
+            )
+        offsets[tip] = np.asarray(offset, dtype=np.float64)
+        order.append(tip)
+    if len(poses) != len(links) or len(offsets) != robot.num_tips:
+        raise RequestError(
+            Codes.INVALID_GOAL_CONSTRAINTS,
+            f"{len(poses)} targets for {len(links)} tip links ({', '.join(links)}), expected one "
+            f"for each tip of robot {robot.name}: {', '.join(robot.tips)}",
+        )
+    targets = np.empty((robot.num_tips, 4, 4))
+    for tip, pose in zip(order, poses, strict=True):
+        T_frame_link = matrix_from_pose(pose)
+        try:
+            T_base_frame = frame_lookup(pose.header.frame_id, pose.header.stamp)
+        except FrameError as error:
+            raise RequestError(Codes.FRAME_TRANSFORM_FAILURE, str(error)) from error
+        targets[tip] = T_base_frame @ T_frame_link @ np.linalg.inv(offsets[tip])
+    return targets, np.stack([offsets[tip] for tip in range(robot.num_tips)])
+
+
+def matrix_from_pose(stamped: PoseStamped) -> np.ndarray:
+    """(4, 4) of a pose; RequestError unless it is finite and its quaternion of unit length."""
+    position, orientation = stamped.pose.position, stamped.pose.orientation
+    xyz = np.array([position.x, position.y, position.z])
+    quat_xyzw = np.array([orientation.x, orientation.y, orientation.z, orientation.w])
+    if not (np.isfinite(xyz).all() and np.isfinite(quat_xyzw).all()):
+        raise RequestError(
+            Codes.INVALID_GOAL_CONSTRAINTS,
+            f"target is not finite: position {xyz.tolist()}, quaternion xyzw {quat_xyzw.tolist()}",
+        )
+    norm = math.hypot(*quat_xyzw)
+    if abs(norm - 1) > QUATERNION_NORM_TOLERANCE:
+        raise RequestError(
+            Codes.INVALID_GOAL_CONSTRAINTS,
+            f"quaternion xyzw {quat_xyzw.tolist()} has length {norm:.6g}, expected 1 "
+            f"(within {QUATERNION_NORM_TOLERANCE:g})",
+        )
+    matrix = np.eye(4)
+    matrix[:3, :3] = matrix_from_quat_xyzw(torch.from_numpy(quat_xyzw)).numpy()
+    matrix[:3, 3] = xyz
+    return matrix
+
+
+def seed_from_joint_state(state: JointState, robot: Robot, current_state: np.ndarray) -> np.ndarray:
+    """(J,) of a request's seed, `current_state` where it is empty.
+
+    Raises:
+        RequestError: unless it gives every joint of the robot, no other, once, finite and within
+            the limits.
+    """
+    if not state.name and not len(state.position):
+        return current_state
+    names, expected = list(state.name), list(robot.joint_names)
+    problem = None
+    if len(names) != len(state.position):
+        problem = f"{len(names)} names and {len(state.position)} positions"
+    elif unknown := [name for name in names if name not in expected]:
+        problem = f"unknown joints {', '.join(unknown)}"
+    elif missing := [name for name in expected if name not in names]:
+        problem = f"joints missing: {', '.join(missing)}"
+    elif len(names) != len(expected):
+        problem = "a joint named more than once"
+    if problem:
+        raise RequestError(
+            Codes.INVALID_ROBOT_STATE,
+            f"seed_state has {problem}; robot {robot.name} has {', '.join(expected)}",
+        )
+    by_name = dict(zip(names, state.position, strict=True))
+    seed = wrap_continuous(np.array([by_name[name] for name in expected]), robot)
+    if not np.isfinite(seed).all():
+        problem = f"seed_state is not finite: {seed.tolist()}"
+    else:
+        outside = limit_violations(seed, robot)
+        problem = f"seed_state is outside the limits: {outside}" if outside else None
+    if problem:
+        raise RequestError(Codes.INVALID_ROBOT_STATE, problem)
+    return np.clip(seed, robot.lower, robot.upper)
+
+
+def limit_violations(q: np.ndarray, robot: Robot) -> str:
+    """Text that names the joints of q (J,) outside their limits, empty where there are none."""
+    return ", ".join(
+        f"{name} {value:.6g} (limits {low:.6g} to {high:.6g})"
+        for name, value, low, high in zip(
+            robot.joint_names, q, robot.lower, robot.upper, strict=True
+        )
+        if not low - LIMIT_TOLERANCE <= value <= high + LIMIT_TOLERANCE
+    )
+
+
+def wrap_continuous(q: np.ndarray, robot: Robot) -> np.ndarray:
+    """q (J,) with the angles of continuous joints in [-pi, pi]."""
+    wrapped = np.where(np.isfinite(q), np.remainder(q + np.pi, 2 * np.pi) - np.pi, q)
+    return np.where(robot.continuous & (np.abs(q) > np.pi), wrapped, q)
+
+
+def known_positions(state: JointState, robot: Robot) -> Mapping[str, float]:
+    """Finite positions of the robot's joints in a message of the joint_states topic.
+
+    Grippers, other arms and joints without a position are normal there and passed over; a
+    message whose names and positions do not pair up says nothing.
+    """
+    if len(state.name) != len(state.position):
+        return {}
+    mine = set(robot.joint_names)
+    return {
+        name: float(position)
+        for name, position in zip(state.name, state.position, strict=True)
+        if name in mine and math.isfinite(position)
+    }
+
+
+def doubles(values: Any) -> array.array:
+    """What a float64[] field takes; from bytes it is 50 times faster than from a list."""
+    return array.array("d", np.ascontiguousarray(values, dtype=np.float64).tobytes())
+
+
+def joint_state_message(q: np.ndarray, robot: Robot, stamp: Any) -> JointState:
+    """q (J,) as a message in the robot's base frame."""
+    message = JointState(name=list(robot.joint_names), position=doubles(q))
+    message.header.stamp = stamp
+    message.header.frame_id = robot.base
+    return message
+
+
+def errors_at_frames(q: np.ndarray, query: IKQuery, robot: Robot) -> tuple[np.ndarray, np.ndarray]:
+    """Distance [m] and angle [rad], each (M, T), between the links asked for and their targets."""
+    reached = np.asarray(robot.forward(q)) @ query.T_tip_frame
+    wanted = query.targets[0] @ query.T_tip_frame
+    position = np.linalg.norm(reached[..., :3, 3] - wanted[..., :3, 3], axis=-1)
+    relative = np.swapaxes(reached[..., :3, :3], -1, -2) @ wanted[..., :3, :3]
+    sine = 0.5 * np.linalg.norm(
+        np.stack(
+            [
+                relative[..., 2, 1] - relative[..., 1, 2],
+                relative[..., 0, 2] - relative[..., 2, 0],
+                relative[..., 1, 0] - relative[..., 0, 1],
+            ],
+            -1,
+        ),
+        axis=-1,
+    )
+    cosine = 0.5 * (np.trace(relative, axis1=-2, axis2=-1) - 1)
+    return position, np.arctan2(sine, cosine)
+
+
+def solutions_from_result(
+    query: IKQuery, result: IKResult, robot: Robot, parameters: NodeParameters
+) -> list[IKSolution]:
+    """The valid solutions, best first; where there are none, the nearest misses, `valid` False."""
+    valid = result.valid[0]
+    q = result.joint_positions[0]
+    # The solver measures at the tip; a lever arm to the link asked for can add to the error.
+    position_error, orientation_error = errors_at_frames(q, query, robot)
+    valid = (
+        valid
+        & (position_error <= parameters.position_tolerance).all(-1)
+        & (orientation_error <= parameters.orientation_tolerance).all(-1)
+    )
+    rows = np.flatnonzero(valid if valid.any() else np.isfinite(q).all(-1))
+    return [
+        IKSolution(
+            joint_state=joint_state_message(q[row], robot, query.stamp),
+            position_error=doubles(position_error[row]),
+            orientation_error=doubles(orientation_error[row]),
+            distance=float(result.distance[0, row]),
+            cost=float(result.cost[0, row]),
+            valid=bool(valid[row]),
+        )
+        for row in rows
+    ]
+
+
+def response_from_result(
+    query: IKQuery,
+    result: IKResult,
+    robot: Robot,
+    parameters: NodeParameters,
+    total_time: float,
+    response: GetIKSolutions.Response | None = None,
+) -> GetIKSolutions.Response:
+    """Fill the answer; `total_time` [s] counts from the arrival of the request."""
+    response = GetIKSolutions.Response() if response is None else response
+    response.solutions = solutions_from_result(query, result, robot, parameters)
+    response.sample_time = float(result.timing["sample"])
+    response.refine_time = float(result.timing["refine"])
+    response.total_time = float(total_time)
+    if response.solutions and response.solutions[0].valid:
+        response.error_code = Codes.SUCCESS
+    else:
+        response.error_code = Codes.NO_IK_SOLUTION
+        response.message = "no configuration within the limits reaches the target"
+        if response.solutions:
+            nearest = response.solutions[0]
+            response.message += (
+                f"; the nearest one found misses it by {max(nearest.position_error):.3g} m "
+                f"and {max(nearest.orientation_error):.3g} rad"
+            )
+    return response
+
+
+def response_from_error(
+    error: Exception, response: GetIKSolutions.Response | None = None
+) -> GetIKSolutions.Response:
+    """The answer to a request that failed."""
+    response = GetIKSolutions.Response() if response is None else response
+    response.solutions = []
+    response.error_code = error_code_of(error)
+    response.message = str(error) or type(error).__name__
+    return response
+
+
+def error_code_of(error: Exception) -> int:
+    """Which of the service's codes tells of `error`."""
+    if isinstance(error, RequestError):
+        return error.error_code
+    codes = {
+        TargetError: Codes.INVALID_GOAL_CONSTRAINTS,
+        SeedError: Codes.INVALID_ROBOT_STATE,
+        LinkError: Codes.INVALID_LINK_NAME,
+        FrameError: Codes.FRAME_TRANSFORM_FAILURE,
+    }
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), Codes.FAILURE)
+
+
+def candidates_from_response(
+    query: IKQuery, response: GetIKSolutions.Response, robot: Robot
+) -> IKSolutionArray:
+    """What ~/candidates carries for an answered goal."""
+    message = IKSolutionArray(targets=list(query.goals), solutions=response.solutions)
+    message.header.stamp = query.stamp
+    message.header.frame_id = robot.base
+    return message

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Candidates as translucent arms for RViz: the URDF's visuals, placed by Pinocchio."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pinocchio as pin
+import torch
+from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
+from std_msgs.msg import ColorRGBA
+from visualization_msgs.msg import Marker, MarkerArray
+
+from meanflow_ik_core.errors import RobotError
+from meanflow_ik_core.geometry import quat_xyzw_from_matrix
+
+if TYPE_CHECKING:
+    from meanflow_ik_core.robot import Robot
+
+# From the best rank to the last: green, teal, blue, violet, rose. Told apart by the colour-blind.
+RANK_COLOURS = np.array(
+    [
+        (0.10, 0.70, 0.35),
+        (0.08, 0.62, 0.72),
+        (0.20, 0.42, 0.85),
+        (0.50, 0.32, 0.80),
+        (0.82, 0.34, 0.55),
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Visual:
+    """One visual of a link.
+
+    kind: Marker.CUBE, CYLINDER, SPHERE or MESH_RESOURCE.
+    scale: (3,) extents [m]; of a mesh, its factors.
+    T_link_visual: (4, 4).
+    mesh: URI of a MESH_RESOURCE.
+    """
+
+    link: str
+    kind: int
+    scale: tuple[float, float, float]
+    T_link_visual: np.ndarray
+    mesh: str = ""
+
+
+class RobotVisuals:
+    """Places the visuals of a robot; made once, used for every set of candidates."""
+
+    def __init__(self, robot: Robot) -> None:
+        self.base = robot.base
+        self.visuals = read_visuals(robot.urdf_path)
+        self._model = pin.buildModelFromUrdf(str(robot.urdf_path), mimic=True)
+        self._data = self._model.createData()
+        self._joints = [
+            self._model.joints[self._model.getJointId(name)] for name in robot.joint_names
+        ]
+        self._base_id = self._model.getFrameId(robot.base, pin.FrameType.BODY)
+        self._link_ids = [
+            self._model.getFrameId(visual.link, pin.FrameType.BODY) for visual in self.visuals
+        ]
+        self._T_link_visual = [pin.SE3(visual.T_link_visual) for visual in self.visuals]
+
+    def poses(self, q: Any) -> np.ndarray:
+        """T_base_visual (M, V, 4, 4) of the V visuals for q (M, J); joints not in q stay at 0."""
+        q = np.atleast_2d(np.asarray(q, dtype=np.float64))
+        poses = np.empty((len(q), len(self.visuals), 4, 4))
+        model_q = pin.neutral(self._model)
+        for row, configuration in enumerate(q):
+            for joint, value in zip(self._joints, configuration, strict=True):
+                # A continuous joint is (cos, sin) in Pinocchio.
+                model_q[joint.idx_q : joint.idx_q + joint.nq] = (
+                    value if joint.nq == 1 else (np.cos(value), np.sin(value))
+                )
+            pin.framesForwardKinematics(self._model, self._data, model_q)
+            placed = self._data.oMf
+            T_base_root = placed[self._base_id].inverse()
+            for column, link_id in enumerate(self._link_ids):
+                T_root_visual = placed[link_id] * self._T_link_visual[column]
+                poses[row, column] = (T_base_root * T_root_visual).homogeneous
+        return poses
+
+
+def read_visuals(urdf_path: Path) -> list[Visual]:
+    """Visuals of a URDF in the order of the file.
+
+    Raises:
+        RobotError: a visual has a geometry that is no box, cylinder, sphere or mesh.
+    """
+    visuals = []
+    for link in ElementTree.parse(urdf_path).getroot().iter("link"):
+        for element in link.findall("visual"):
+            name = link.get("name", "")
+            shape = next(iter(element.find("geometry") or ()), None)
+            kind, scale, mesh = marker_shape(shape, name, urdf_path)
+            visuals.append(Visual(name, kind, scale, transform_of(element), mesh))
+    return visuals
+
+
+def marker_shape(
+    shape: ElementTree.Element | None, link: str, urdf_path: Path
+) -> tuple[int, tuple[float, float, float], str]:
+    """Marker type, scale (3,) and mesh URI of what a <geometry> holds."""
+    tag = "nothing" if shape is None else shape.tag
+    if shape is not None and tag == "box":
+        return Marker.CUBE, numbers(shape.get("size")), ""
+    if shape is not None and tag == "cylinder":
+        diameter = 2 * float(shape.get("radius", "nan"))
+        return Marker.CYLINDER, (diameter, diameter, float(shape.get("length", "nan"))), ""
+    if shape is not None and tag == "sphere":
+        diameter = 2 * float(shape.get("radius", "nan"))
+        return Marker.SPHERE, (diameter, diameter, diameter), ""
+    if shape is not None and tag == "mesh":
+        uri = shape.get("filename", "")
+        if "://" not in uri:
+            uri = (urdf_path.parent / uri).resolve().as_uri()
+        return Marker.MESH_RESOURCE, numbers(shape.get("scale", "1 1 1")), uri
+    raise RobotError(
+        f"a visual of link {link!r} in {urdf_path} holds {tag}, "
+        "expected box, cylinder, sphere or mesh"
+    )
+
+
+def transform_of(element: ElementTree.Element) -> np.ndarray:
+    """(4, 4) of the <origin> of an element; identity where there is none."""
+    origin = element.find("origin")
+    if origin is None:
+        return np.eye(4)
+    rotation = pin.rpy.rpyToMatrix(*numbers(origin.get("rpy", "0 0 0")))
+    return pin.SE3(rotation, np.array(numbers(origin.get("xyz", "0 0 0")))).homogeneous
+
+
+def numbers(text: str | None) -> tuple[float, float, float]:
+    """Three numbers of a URDF attribute."""
+    x, y, z = (float(word) for word in (text or "").split())
+    return x, y, z
+
+
+def rank_colour(rank: int, count: int) -> tuple[float, float, float]:
+    """Red, green, blue of candidate `rank` of `count`, 0 being the best."""
+    place = rank / max(count - 1, 1) * (len(RANK_COLOURS) - 1)
+    anchors = np.arange(len(RANK_COLOURS))
+    red, green, blue = (float(np.interp(place, anchors, column)) for column in RANK_COLOURS.T)
+    return red, green, blue
+
+
+def markers_from_candidates(
+    visuals: RobotVisuals, q: Any, opacity: float, stamp: Any
+) -> MarkerArray:
+    """One arm per row of q (M, J), best first; what was drawn before is deleted.
+
+    Each candidate has its own namespace, so that RViz can hide it.
+    """
+    array = MarkerArray()
+    clear = Marker(action=Marker.DELETEALL)
+    clear.header.frame_id = visuals.base
+    clear.header.stamp = stamp
+    array.markers.append(clear)
+    if len(q) == 0:
+        return array
+    poses = visuals.poses(q)
+    positions = poses[..., :3, 3].tolist()
+    quats_xyzw = quat_xyzw_from_matrix(torch.from_numpy(poses[..., :3, :3])).tolist()
+    for rank in range(len(poses)):
+        red, green, blue = rank_colour(rank, len(poses))
+        colour = ColorRGBA(r=red, g=green, b=blue, a=float(opacity))
+        for index, visual in enumerate(visuals.visuals):
+            x, y, z = positions[rank][index]
+            qx, qy, qz, qw = quats_xyzw[rank][index]
+            array.markers.append(
+                Marker(
+                    header=clear.header,
+                    ns=f"candidate_{rank:03d}",
+                    id=index,
+                    type=visual.kind,
+                    action=Marker.ADD,
+                    pose=Pose(
+                        position=Point(x=x, y=y, z=z),
+                        orientation=Quaternion(x=qx, y=qy, z=qz, w=qw),
+                    ),
+                    scale=Vector3(x=visual.scale[0], y=visual.scale[1], z=visual.scale[2]),
+                    color=colour,
+                    mesh_resource=visual.mesh,
+                )
+            )
+    return array

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every parameter of the node: type, default, bounds, help, and whether it may change later."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+from meanflow_ik_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+    from rclpy.parameter import Parameter
+
+# Parameters that rclpy itself declares or reads on every node.
+BUILT_IN = ("use_sim_time", "start_type_description_service")
+BUILT_IN_PREFIXES = ("qos_overrides.",)
+
+
+def parameter(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    read_only: bool = False,
+) -> Any:
+    """Field of `NodeParameters` that carries its bounds (both ends included) and its help."""
+    return dataclasses.field(
+        default=default,
+        metadata={
+            "help": help,
+            "low": low,
+            "high": high,
+            "choices": choices,
+            "read_only": read_only,
+        },
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class NodeParameters:
+    """One consistent set of values; a request is answered with the set it started with."""
+
+    robot: str = parameter(
+        "panda", "Name of a shipped robot, or path of a URDF file.", read_only=True
+    )
+    checkpoint: str = parameter(
+        "",
+        "Trained network: a name, or path of a .safetensors file. "
+        "Empty: the one shipped for the robot.",
+        read_only=True,
+    )
+    device: str = parameter(
+        "cpu", "Torch device of the network: cpu, cuda, cuda:0, ...", read_only=True
+    )
+    sampler: str = parameter(
+        "meanflow",
+        "What proposes the starting points of the refinement: meanflow (the network) or uniform.",
+        read_only=True,
+    )
+    num_samples: int = parameter(
+        128, "Starting points per request, where the request says 0.", low=1, high=1_000_000
+    )
+    max_num_samples: int = parameter(
+        20_000,
+        "A request for more starting points or more solutions than this is refused.",
+        low=1,
+        high=1_000_000,
+    )
+    max_solutions: int = parameter(
+        32, "Most solutions per answer, where the request says 0.", low=1, high=1_000_000
+    )
+    position_tolerance: float = parameter(
+        1e-5, "Position error up to which a solution is valid [m].", low=1e-9, high=0.1
+    )
+    orientation_tolerance: float = parameter(
+        1e-5, "Orientation error up to which a solution is valid [rad].", low=1e-9, high=1.0
+    )
+    avoid_self_collision: bool = parameter(
+        False, "Whether candidates for ~/goal_pose must be free of self-collision."
+    )
+    select: str = parameter(
+        "best",
+        "best: lowest cost first. diverse: spread over the solution set.",
+        choices=("best", "diverse"),
+    )
+    error_weight: float = parameter(
+        1.0, "Ranking: weight of the error left after refinement.", low=0.0, high=1e9
+    )
+    distance_weight: float = parameter(
+        1.0, "Ranking: weight of the distance to the seed state.", low=0.0, high=1e9
+    )
+    timeout: float = parameter(
+        0.5, "Longest search for more solutions per request [s]. 0.0: no limit.", low=0.0, high=60.0
+    )
+    seed: int = parameter(
+        -1,
+        "Seed of the random numbers: the same request gets the same answer. "
+        "-1: new ones per request.",
+        low=-1,
+        high=2**31 - 1,
+    )
+    tip_link: str = parameter(
+        "",
+        "Link that ~/goal_pose, and a request without tip_links, are about: the robot's tip or a "
+        "frame rigidly fixed to it. Empty: the robot's own tip.",
+    )
+    base_frame: str = parameter(
+        "",
+        "Link that poses without frame_id and all answers refer to. Empty: the robot's own base.",
+        read_only=True,
+    )
+    qos_depth: int = parameter(
+        100, "Queue depth of every topic.", low=1, high=100_000, read_only=True
+    )
+    service_qos_depth: int = parameter(
+        1000,
+        "Requests that can wait for an answer; more at once than this are lost.",
+        low=1,
+        high=100_000,
+        read_only=True,
+    )
+    marker_count: int = parameter(
+        12, "Most candidates drawn on ~/markers. 0: none.", low=0, high=1000
+    )
+    marker_opacity: float = parameter(0.35, "Opacity of the drawn arms.", low=0.0, high=1.0)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            check_value(field, getattr(self, field.name))
+        if self.num_samples > self.max_num_samples:
+            raise ConfigError(
+                f"num_samples {self.num_samples} is above max_num_samples {self.max_num_samples}"
+            )
+        if self.max_solutions > self.max_num_samples:
+            raise ConfigError(
+                f"max_solutions {self.max_solutions} is above "
+                f"max_num_samples {self.max_num_samples}"
+            )
+
+    def changed(self, values: Mapping[str, Any]) -> NodeParameters:
+        """Copy with `values`; parameters of other owners (`use_sim_time`) are passed over.
+
+        Raises:
+            ConfigError: a value is out of range, or two values contradict each other.
+        """
+        mine = {name: value for name, value in values.items() if name in FIELDS}
+        return dataclasses.replace(self, **mine)
+
+
+FIELDS = {field.name: field for field in dataclasses.fields(NodeParameters)}
+
+
+def check_value(field: dataclasses.Field[Any], value: Any) -> None:
+    """Raise ConfigError unless `value` has the type of the default and lies in its bounds."""
+    expected = type(field.default)
+    if type(value) is not expected:
+        raise ConfigError(
+            f"{field.name} is {value!r} ({type(value).__name__}), expected {expected.__name__}"
+        )
+    low, high, choices = (field.metadata[key] for key in ("low", "high", "choices"))
+    # rclpy's own range check lets nan through.
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{field.name} is {value}, expected a finite number")
+    if low is not None and not low <= value <= high:
+        raise ConfigError(f"{field.name} is {value}, expected {low} to {high}")
+    if choices and value not in choices:
+        raise ConfigError(f"{field.name} is {value!r}, expected one of {', '.join(choices)}")
+
+
+def descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
+    """What `ros2 param describe` shows."""
+    message = ParameterDescriptor(
+        name=field.name,
+        description=field.metadata["help"],
+        read_only=field.metadata["read_only"],
+    )
+    if field.metadata["choices"]:
+        message.additional_constraints = "one of " + ", ".join(field.metadata["choices"])
+    low, high = field.metadata["low"], field.metadata["high"]
+    if low is not None and isinstance(field.default, float):
+        message.floating_point_range = [
+            FloatingPointRange(from_value=float(low), to_value=float(high))
+        ]
+    elif low is not None:
+        message.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
+    return message
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise ConfigError for a name that no parameter has: rclpy would ignore it without a word."""
+    unknown = sorted(
+        name
+        for name in names
+        if name not in FIELDS and name not in BUILT_IN and not name.startswith(BUILT_IN_PREFIXES)
+    )
+    if not unknown:
+        return
+    close = [match for name in unknown for match in difflib.get_close_matches(name, FIELDS, n=1)]
+    hint = f"did you mean {', '.join(close)}?" if close else f"there are: {', '.join(FIELDS)}"
+    raise ConfigError(f"unknown parameter {', '.join(unknown)}; {hint}")
+
+
+def declare_parameters(node: Node) -> NodeParameters:
+    """Declare all of them on `node` and return the values from its arguments and files.
+
+    Raises:
+        ConfigError: an unknown name, a wrong type, a value out of range.
+    """
+    from rclpy.exceptions import ParameterException
+
+    check_names(node._parameter_overrides)
+    values = {}
+    for field in FIELDS.values():
+        try:
+            declared = node.declare_parameter(field.name, field.default, descriptor(field))
+        except ParameterException as error:
+            raise ConfigError(f"parameter {field.name}: {error}") from error
+        values[field.name] = declared.value
+    return NodeParameters(**values)
+
+
+def values_of(parameters: Iterable[Parameter[Any]]) -> dict[str, Any]:
+    """Name -> value of rclpy parameters."""
+    return {parameter.name: parameter.value for parameter in parameters}
