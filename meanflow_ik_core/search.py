@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One search: rounds of starts, refined and ranked, until there are enough different solutions."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from .errors import OptionError
+from .ranking import SELECTIONS, joint_distance, rank, ranking_cost, select_best, select_diverse
+from .refine import Refined
+from .robot import Robot
+
+# Starts per target without a timeout: when nothing valid was found, and when something was.
+_MAX_STARTS_UNSOLVED = 4096
+_MAX_STARTS_SOLVED = 1024
+_ORIGIN = "<U16"  # numpy type of a sampler's name
+
+
+@dataclass(frozen=True)
+class IKResult:
+    """Candidates of B targets, M rows each, best first: valid ones, then the nearest others."""
+
+    joint_positions: np.ndarray  # (B, M, J) float64 rad or m; NaN where there is no candidate
+    position_error: np.ndarray  # (B, M, T) m
+    orientation_error: np.ndarray  # (B, M, T) rad
+    valid: np.ndarray  # (B, M) bool: in tolerance, in limits, free of self-collision when asked
+    distance: np.ndarray  # (B, M) rad to the seed state, or to the middle of the limits
+    cost: np.ndarray  # (B, M) what the ranking used
+    origin: np.ndarray  # (B, M) str: the sampler of the row, or "seed"; "" without a candidate
+    starts: dict[str, int]  # how many starts were refined, by origin
+    timing: dict[str, float]  # seconds for sample, refine, select
+
+    def origin_counts(self) -> dict[str, int]:
+        """How many valid rows came from where."""
+        return dict(Counter(self.origin[self.valid].tolist()))
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """Arguments of `IKSolver.solve`, checked.
+
+    Raises:
+        OptionError: a value does not exist or is out of its range.
+    """
+
+    num_samples: int
+    max_solutions: int
+    select: str
+    timeout: float | None
+    position_tolerance: float
+    orientation_tolerance: float
+    error_weight: float
+    distance_weight: float
+    min_separation: float
+    avoid_self_collision: bool
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "max_solutions"):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise OptionError(f"{name} is {value!r}; it must be an integer of at least 1")
+        if self.select not in SELECTIONS:
+            raise OptionError(
+                f"unknown select {self.select!r}; it is one of {', '.join(SELECTIONS)}"
+            )
+        if self.timeout is not None and not self.timeout > 0:
+            raise OptionError(f"timeout is {self.timeout!r}; it must be positive seconds, or None")
+        for name in ("position_tolerance", "orientation_tolerance"):
+            if not getattr(self, name) > 0:
+                raise OptionError(f"{name} is {getattr(self, name)!r}; it must be positive")
+        for name in ("error_weight", "distance_weight", "min_separation"):
+            if not getattr(self, name) >= 0:
+                raise OptionError(f"{name} is {getattr(self, name)!r}; it must not be negative")
+
+
+class Candidates(NamedTuple):
+    """Refined candidates of one target."""
+
+    q: np.ndarray  # (N, J)
+    position_error: np.ndarray  # (N, T)
+    orientation_error: np.ndarray  # (N, T)
+    valid: np.ndarray  # (N,)
+    origin: np.ndarray  # (N,) str
+
+
+@dataclass(frozen=True)
+class SearchParts:
+    """What a search is made of; the solver fills it in."""
+
+    robot: Robot
+    samplers: tuple[str, str]  # of the first starts, and of the last resort
+    draw: Callable[[str, np.ndarray, int], np.ndarray]  # sampler, T_base_tip, N -> (B, N, J)
+    refine: Callable[[np.ndarray, np.ndarray], Refined]  # (B, N, J), T_base_tip -> Refined
+    in_collision: Callable[[np.ndarray], np.ndarray] | None  # (N, J) -> (N,); None: not asked
+
+
+class Search:
+    """The candidates found so far for B targets, and the time spent."""
+
+    def __init__(
+        self,
+        parts: SearchParts,
+        T_base_tip: np.ndarray,
+        reference: np.ndarray,
+        options: SolveOptions,
+    ):
+        """Prepare a search.
+
+        Args:
+            parts: samplers, refinement and checks.
+            T_base_tip: (B, T, 4, 4).
+            reference: (B, J), what the distance of a candidate refers to.
+            options: see `IKSolver.solve`.
+        """
+        self._parts = parts
+        self._T_base_tip = T_base_tip
+        self._reference = reference
+        self._options = options
+        self._began = time.perf_counter()
+        self._spent = {"sample": 0.0, "refine": 0.0, "select": 0.0}
+        self._starts: Counter[str] = Counter()
+        self._found: list[list[Candidates]] = [[] for _ in T_base_tip]
+        self._chosen: list[Candidates] = []
+
+    def run(self, seeds: np.ndarray | None) -> None:
+        """Rounds of starts until every target has enough solutions, or the budget is spent."""
+        options = self._options
+        everyone = np.arange(len(self._T_base_tip))
+        first, last_resort = self._parts.samplers
+        if seeds is not None:
+            self._refine(everyone, seeds[:, None], "seed")
+        self._round(everyone, first, options.num_samples)
+        self._chosen = [self._choose(problem) for problem in everyone]
+        used = size = options.num_samples
+        sampler = first
+        while len(needy := self._needy(used)):
+            self._round(needy, sampler, size)
+            for problem in needy:
+                self._chosen[problem] = self._choose(problem)
+            used += size
+            # one more round of the own sampler, then larger rounds of the last resort
+            sampler, size = last_resort, max(256, size)
+
+    def result(self) -> IKResult:
+        options, robot = self._options, self._parts.robot
+        batch, rows = len(self._T_base_tip), options.max_solutions
+        q = np.full((batch, rows, robot.num_joints), np.nan)
+        position_error = np.full((batch, rows, robot.num_tips), np.inf)
+        orientation_error = np.full((batch, rows, robot.num_tips), np.inf)
+        valid = np.zeros((batch, rows), dtype=bool)
+        origin = np.full((batch, rows), "", dtype=_ORIGIN)
+        for problem, chosen in enumerate(self._chosen):
+            count = len(chosen.q)
+            q[problem, :count] = chosen.q
+            position_error[problem, :count] = chosen.position_error
+            orientation_error[problem, :count] = chosen.orientation_error
+            valid[problem, :count] = chosen.valid
+            origin[problem, :count] = chosen.origin
+        distance = joint_distance(robot, q, self._reference[:, None])
+        distance = np.where(np.isnan(distance), np.inf, distance)
+        return IKResult(
+            joint_positions=q,
+            position_error=position_error,
+            orientation_error=orientation_error,
+            valid=valid,
+            distance=distance,
+            cost=self._cost(position_error, orientation_error, distance),
+            origin=origin,
+            starts=dict(self._starts),
+            timing=dict(self._spent),
+        )
+
+    def _needy(self, used: int) -> np.ndarray:
+        """Problems that have too few solutions and budget left."""
+        options = self._options
+        solved = np.array([int(chosen.valid.sum()) for chosen in self._chosen])
+        if options.timeout is not None:
+            in_time = time.perf_counter() - self._began < options.timeout
+            return np.flatnonzero(in_time & (solved < options.max_solutions))
+        limit = np.where(solved > 0, _MAX_STARTS_SOLVED, _MAX_STARTS_UNSOLVED)
+        limit = np.maximum(limit, 4 * options.num_samples)
+        return np.flatnonzero((solved < options.max_solutions) & (used < limit))
+
+    def _round(self, problems: np.ndarray, sampler: str, count: int) -> None:
+        began = time.perf_counter()
+        starts = self._parts.draw(sampler, self._T_base_tip[problems], count)
+        self._spent["sample"] += time.perf_counter() - began
+        self._refine(problems, starts, sampler)
+
+    def _refine(self, problems: np.ndarray, starts: np.ndarray, origin: str) -> None:
+        began = time.perf_counter()
+        refined = self._parts.refine(starts, self._T_base_tip[problems])
+        self._starts[origin] += starts.shape[0] * starts.shape[1]
+        names = np.full(starts.shape[1], origin, dtype=_ORIGIN)
+        for row, problem in enumerate(problems):
+            q, valid = refined.q[row], refined.converged[row].copy()
+            if self._parts.in_collision is not None and valid.any():
+                valid[valid] = ~self._parts.in_collision(q[valid])
+            errors = refined.position_error[row], refined.orientation_error[row]
+            self._found[problem].append(Candidates(q, *errors, valid, names))
+        self._spent["refine"] += time.perf_counter() - began
+
+    def _choose(self, problem: int) -> Candidates:
+        """The rows to return so far; what can never be returned is dropped."""
+        began = time.perf_counter()
+        options, robot = self._options, self._parts.robot
+        parts = self._found[problem]
+        pool = (
+            parts[0]
+            if len(parts) == 1
+            else Candidates(*map(np.concatenate, zip(*parts, strict=True)))
+        )
+        distance = joint_distance(robot, pool.q, self._reference[problem])
+        cost = self._cost(pool.position_error, pool.orientation_error, distance)
+        order = rank(cost, pool.valid)
+        ranked = Candidates(*(array[order] for array in pool))
+        choose = select_best if options.select == "best" else select_diverse
+        rows = choose(
+            ranked.q, robot.continuous, ranked.valid, options.max_solutions, options.min_separation
+        )
+        num_valid = int(ranked.valid.sum())
+        nearest = np.arange(num_valid, len(order))[: options.max_solutions]
+        keep_valid = rows if options.select == "best" else np.arange(num_valid)
+        keep = np.concatenate((keep_valid, nearest))
+        self._found[problem] = [Candidates(*(array[keep] for array in ranked))]
+        chosen = np.concatenate((rows, nearest))[: options.max_solutions]
+        self._spent["select"] += time.perf_counter() - began
+        return Candidates(*(array[chosen] for array in ranked))
+
+    def _cost(
+        self, position_error: np.ndarray, orientation_error: np.ndarray, distance: np.ndarray
+    ):
+        options = self._options
+        return ranking_cost(
+            position_error,
+            orientation_error,
+            distance,
+            options.error_weight,
+            options.distance_weight,
+        )

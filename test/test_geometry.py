@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rotations against Pinocchio, also where formulas usually break."""
+
+import numpy as np
+import pinocchio as pin
+import pytest
+import torch
+
+from meanflow_ik_core.geometry import (
+    inverse,
+    matrix_from_quat_xyzw,
+    pose_errors,
+    quat_xyzw_from_matrix,
+    rotation_angle,
+)
+
+
+def rotations() -> torch.Tensor:
+    """Random ones, the identity, half turns about many axes, and tiny turns."""
+    rng = np.random.default_rng(0)
+    axes = rng.normal(size=(300, 3))
+    axes[:3] = np.eye(3)
+    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+    angles = np.concatenate((np.full(100, np.pi), np.full(100, 1e-7), rng.uniform(0, np.pi, 100)))
+    turns = [pin.exp3(a * w) for a, w in zip(angles, axes, strict=True)]
+    return torch.from_numpy(np.stack([np.eye(3), *turns]))
+
+
+def test_quaternions_agree_with_pinocchio_and_come_back():
+    R = rotations()
+    quat = quat_xyzw_from_matrix(R)
+    for row, expected in zip(quat.numpy(), R.numpy(), strict=True):
+        np.testing.assert_allclose(pin.Quaternion(row).matrix(), expected, atol=1e-12)
+    assert (quat[:, 3] >= 0).all()
+    torch.testing.assert_close(matrix_from_quat_xyzw(quat), R, rtol=0, atol=1e-12)
+
+
+def test_a_quaternion_its_negative_and_its_multiple_are_one_rotation():
+    quat = torch.randn(50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    R = matrix_from_quat_xyzw(quat)
+    torch.testing.assert_close(matrix_from_quat_xyzw(-quat), R)
+    torch.testing.assert_close(matrix_from_quat_xyzw(3 * quat), R)
+    identity = torch.eye(3, dtype=torch.float64).expand(50, 3, 3)
+    torch.testing.assert_close(R @ R.mT, identity)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-4, 1.0, 3.0, np.pi - 1e-6, np.pi])
+def test_angle_is_accurate_from_zero_to_a_half_turn(angle):
+    axis = np.array([2.0, -3.0, 6.0]) / 7
+    R = torch.from_numpy(pin.exp3(angle * axis))
+    assert rotation_angle(R).item() == pytest.approx(angle, abs=1e-12)
+
+
+def test_inverse_and_errors_of_poses():
+    rng = np.random.default_rng(1)
+    poses = [pin.SE3.Random() for _ in range(20)]
+    T = torch.from_numpy(np.stack([pose.homogeneous for pose in poses]))
+    expected = torch.from_numpy(np.stack([pose.inverse().homogeneous for pose in poses]))
+    torch.testing.assert_close(inverse(T), expected, rtol=0, atol=1e-12)
+    step = pin.SE3(pin.exp3(np.array([0.3, 0.0, 0.4])), rng.normal(size=3))
+    moved = torch.from_numpy(np.stack([(pose * step).homogeneous for pose in poses]))
+    position, angle = pose_errors(T, moved)
+    np.testing.assert_allclose(position, np.linalg.norm(step.translation), atol=1e-12)
+    np.testing.assert_allclose(angle, 0.5, atol=1e-12)
