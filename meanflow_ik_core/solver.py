@@ -13,7 +13,7 @@ from .collision import SelfCollision
 from .errors import OptionError
 from .inputs import check_seed_state, check_targets
 from .ranking import SELECTIONS
-from .refine import refine
+from .refine import refine_lm
 from .robot import Robot, load_robot
 from .samplers import Sampler, build_sampler
 from .search import IKResult, Search, SearchParts, SolveOptions
@@ -109,11 +109,10 @@ class IKSolver:
             samplers=(self.sampler, "uniform"),
             draw=lambda name, poses, count: self._draw(name, poses, count, generator).cpu().numpy(),
             refine=partial(
-                refine,
+                refine_lm,
                 robot,
                 position_tolerance=position_tolerance,
                 orientation_tolerance=orientation_tolerance,
-                device=self.device,
             ),
             in_collision=self.self_collision.in_collision if avoid_self_collision else None,
         )

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: ``meanflow-ik solve | train | evaluate | bench``.
+
+Heavy imports stand inside the commands, so that ``--help`` answers at once.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Many different, exact inverse kinematics solutions per target pose.",
+)
+
+RobotOption = Annotated[
+    str, typer.Option("--robot", help="Name of a robot, or path of a robot .yaml or .urdf file.")
+]
+TipOption = Annotated[
+    list[str] | None, typer.Option("--tip", help="Tip link of a .urdf file; repeat for several.")
+]
+BaseOption = Annotated[
+    str | None, typer.Option("--base", help="Base link of a .urdf file; default: its root link.")
+]
+SamplerOption = Annotated[
+    str, typer.Option("--sampler", help="meanflow (learned) or uniform (random restarts).")
+]
+CheckpointOption = Annotated[
+    str | None, typer.Option("--checkpoint", help="Name or path; default: the shipped one.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of the random numbers.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main() -> None:
+    """Entry point: bad input ends with one line on stderr and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except Exception as error:
+        from .errors import IKError
+
+        if not isinstance(error, IKError):
+            raise
+        print(f"meanflow-ik: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def solve(
+    xyz: Annotated[
+        tuple[float, float, float] | None, typer.Option(help="Target position in the base [m].")
+    ] = None,
+    rpy: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(help="Target orientation, roll pitch yaw [rad]."),
+    ] = None,
+    quat: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(help="Target orientation, quaternion x y z w."),
+    ] = None,
+    poses: Annotated[
+        Path | None, typer.Option(help="Instead: a .npy file of poses (B, 4, 4) or (B, T, 4, 4).")
+    ] = None,
+    frame: Annotated[
+        str | None, typer.Option(help="The link that shall reach the pose; default: the tip.")
+    ] = None,
+    robot: RobotOption = "panda",
+    base: BaseOption = None,
+    tip: TipOption = None,
+    sampler: SamplerOption = "meanflow",
+    checkpoint: CheckpointOption = None,
+    device: DeviceOption = "cpu",
+    num_samples: Annotated[int, typer.Option(help="Starts per pose.")] = 128,
+    max_solutions: Annotated[int, typer.Option(help="Solutions per pose at most.")] = 8,
+    select: Annotated[str, typer.Option(help="best (ranked) or diverse (spread out).")] = "best",
+    seed_state: Annotated[
+        str | None, typer.Option(help="Current joints, comma separated [rad or m].")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds for topping up.")] = None,
+    avoid_self_collision: Annotated[bool, typer.Option("--avoid-self-collision")] = False,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Solve for one pose (--xyz with --rpy or --quat) or a file of poses (--poses)."""
+    import numpy as np
+
+    from .errors import OptionError
+    from .solver import load_solver
+
+    solver = load_solver(_load_robot(robot, base, tip), checkpoint, device, sampler)
+    T_base_tip = _read_poses(poses) if poses else _pose_from_options(xyz, rpy, quat)
+    if frame is not None:
+        _, T_tip_frame = solver.robot.tip_offset(frame)
+        if solver.robot.num_tips != 1:
+            raise OptionError("--frame needs a robot with one tip")
+        T_base_tip = T_base_tip @ np.linalg.inv(T_tip_frame)
+    current = None
+    if seed_state is not None:
+        current = _read_numbers("--seed-state", seed_state)
+    result = solver.solve(
+        T_base_tip, num_samples, max_solutions, current, seed, select, timeout,
+        avoid_self_collision=avoid_self_collision,
+    )  # fmt: skip
+    if as_json:
+        _print_json(
+            {
+                "joint_names": solver.robot.joint_names,
+                "joint_positions": result.joint_positions,
+                "position_error": result.position_error,
+                "orientation_error": result.orientation_error,
+                "valid": result.valid,
+                "distance": result.distance,
+                "cost": result.cost,
+                "origin": result.origin,
+                "starts": result.starts,
+                "timing": result.timing,
+            }
+        )
+    else:
+        _print_solutions(solver.robot.joint_names, result)
+    if not result.valid.any(-1).all():
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    robot: RobotOption = "panda",
+    base: BaseOption = None,
+    tip: TipOption = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of settings; default: the trainer's defaults.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Overrides one setting; repeatable."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default: runs/<robot>.")
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start anew instead of resuming the run in --out.")
+    ] = False,
+    progress: Annotated[bool, typer.Option(help="Show the progress bar.")] = True,
+    device: DeviceOption = "cpu",
+    list_settings: Annotated[
+        bool, typer.Option("--list-settings", help="Print all settings, defaults and bounds.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a network, or go on with a run; works under torchrun as well."""
+    from .train_config import TrainConfig, load_train_config, train_config_from_mapping
+
+    if list_settings:
+        _print_settings(TrainConfig)
+        return
+    from .training import train as run_training
+
+    overrides = _read_settings(setting or [])
+    if config is None:
+        settings = train_config_from_mapping(overrides, "--set")
+    else:
+        settings = load_train_config(config, **overrides)
+    loaded = _load_robot(robot, base, tip)
+    folder = out or Path("runs") / loaded.name
+    result = run_training(
+        loaded, settings, folder, resume=not restart, progress=progress, device=device
+    )
+    summary = {
+        "finished": result.finished,
+        "steps": result.step,
+        "samples": result.samples,
+        "seconds": result.seconds,
+        "checkpoint": str(result.checkpoint),
+        **result.metrics,
+    }
+    if as_json:
+        _print_json(summary)
+    else:
+        _print_pairs("training", summary)
+
+
+def _load_robot(robot: str, base: str | None, tips: list[str] | None):
+    from .robot import load_robot
+
+    return load_robot(robot, base=base, tips=tips)
+
+
+def _pose_from_options(xyz: Any, rpy: Any, quat: Any):
+    """(1, 4, 4) from --xyz and one of --rpy and --quat."""
+    import numpy as np
+    import pinocchio as pin
+
+    from .errors import TargetError
+
+    if xyz is None or (rpy is None) == (quat is None):
+        raise TargetError("give --poses, or --xyz and one of --rpy and --quat")
+    T = np.eye(4)
+    T[:3, 3] = xyz
+    if rpy is not None:
+        T[:3, :3] = pin.rpy.rpyToMatrix(*rpy)
+    else:
+        length = np.linalg.norm(quat)
+        if not abs(length - 1) <= 1e-3:
+            raise TargetError(f"--quat has the length {length:g}; a unit quaternion has 1")
+        T[:3, :3] = pin.Quaternion(np.asarray(quat) / length).matrix()
+    return T[None]
+
+
+def _read_poses(path: Path):
+    import numpy as np
+
+    from .errors import TargetError
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise TargetError(f"cannot read poses from {path}: {error}") from error
+
+
+def _read_numbers(option: str, text: str) -> list[float]:
+    from .errors import OptionError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise OptionError(f"{option} is {text!r}; it must be numbers with commas") from error
+
+
+def _read_settings(pairs: list[str]) -> dict[str, Any]:
+    import yaml
+
+    from .errors import ConfigError
+
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes KEY=VALUE, not {pair!r}")
+        settings[key.strip()] = yaml.safe_load(value)
+    return settings
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    """One JSON object; arrays become lists, what is not finite becomes null."""
+    print(json.dumps(_plain(content), allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width).print(table)
+
+
+def _print_pairs(title: str, content: dict[str, Any]) -> None:
+    rows = [
+        [key, f"{value:.6g}" if isinstance(value, float) else str(value)]
+        for key, value in content.items()
+    ]
+    _table(title, ["", "value"], rows)
+
+
+def _print_settings(config: Any) -> None:
+    import dataclasses
+
+    rows = []
+    for field in dataclasses.fields(config):
+        about = field.metadata
+        allowed = " | ".join(about.get("choices", ()))
+        if "low" in about:
+            allowed = f"{about['low']} .. {about['high']}"
+        rows.append([field.name, str(field.default), allowed, about["help"]])
+    _table("settings of training", ["setting", "default", "allowed", "meaning"], rows)
+
+
+def _print_solutions(joint_names: tuple[str, ...], result: Any) -> None:
+    for problem in range(len(result.valid)):
+        rows = []
+        for row in range(result.valid.shape[1]):
+            if not result.origin[problem, row]:
+                continue
+            rows.append(
+                [
+                    str(row + 1),
+                    "yes" if result.valid[problem, row] else "no",
+                    *(f"{value:.4f}" for value in result.joint_positions[problem, row]),
+                    f"{result.position_error[problem, row].max():.1e}",
+                    f"{result.orientation_error[problem, row].max():.1e}",
+                    f"{result.distance[problem, row]:.3f}",
+                    result.origin[problem, row],
+                ]
+            )
+        columns = ["rank", "valid", *joint_names, "error [m]", "error [rad]", "distance", "origin"]
+        _table(f"pose {problem + 1}: {int(result.valid[problem].sum())} solutions", columns, rows)
+    spent = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in result.timing.items())
+    starts = ", ".join(f"{count} {name}" for name, count in result.starts.items())
+    print(f"time: {spent}; starts: {starts}")
+
+
+if __name__ == "__main__":
+    main()
