@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of a training run: type, default, bounds and meaning of each in one place."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import ConfigError
+from .losses import JVP_TANGENTS, TANGENT_VELOCITIES
+
+
+def _number(
+    default: Any, help: str, low: float, high: float = math.inf, low_open: bool = False
+) -> Any:
+    metadata = {"help": help, "low": low, "high": high, "low_open": low_open}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _choice(default: str, help: str, choices: tuple[str, ...]) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+def _flag(default: bool, help: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of `train`; the metadata of each field holds its help, bounds or choices.
+
+    Raises:
+        ConfigError: a value has the wrong type or is out of its range.
+    """
+
+    hidden_dim: int = _number(256, "width of the residual stream", 1)
+    depth: int = _number(6, "number of residual blocks", 1)
+    context_dim: int = _number(64, "width of the embedding of pose and times", 1)
+
+    batch_size: int = _number(1024, "samples per step, over all processes together", 2)
+    iterations: int = _number(50_000, "steps of the whole run", 1)
+    max_seconds: float = _number(
+        0.0, "wall time of the whole run, resumed parts included; 0: no limit", 0
+    )
+    lr: float = _number(1e-3, "peak learning rate", 0, low_open=True)
+    warmup_steps: int = _number(1000, "steps over which the learning rate rises linearly", 0)
+    decay_start: float = _number(
+        0.5, "share of the run after which the learning rate falls to 0 as a cosine", 0, 1
+    )
+    weight_decay: float = _number(0.0, "AdamW's decoupled weight decay", 0)
+    grad_clip: float = _number(1.0, "largest norm of the gradient; 0: no clipping", 0)
+    ema_decay: float = _number(0.999, "decay of the averaged weights, which are exported", 0, 1)
+
+    mode: str = _choice("meanflow", "objective", ("meanflow", "baseline"))
+    jvp_tangent: str = _choice(
+        "total", "derivative along the path (the paper's) or only in t", JVP_TANGENTS
+    )
+    tangent_velocity: str = _choice(
+        "network", "velocity along which z moves in the total derivative", TANGENT_VELOCITIES
+    )
+    reference_time: str = _choice(
+        "uniform",
+        "r: uniform and sorted with t, or always zero with a flow term on every row",
+        ("uniform", "zero"),
+    )
+    flow_share: float = _number(0.5, "share of the rows with r = t, plain flow matching", 0, 1)
+    one_step_share: float = _number(
+        0.0, "share of the rows with r < t that late in the run get r = 0, t = 1", 0, 1
+    )
+    one_step_start: float = _number(0.6, "share of the run after which that happens", 0, 1)
+    alpha_meanflow: float = _number(1.0, "weight of the average-velocity term", 0)
+    adaptive_power: float = _number(
+        0.5, "p: each row's error is divided by (error + epsilon)^p; 0: plain squares", 0, 1
+    )
+    adaptive_epsilon: float = _number(1e-2, "epsilon of that", 0, low_open=True)
+    lambda_disp: float = _number(0.0, "weight of the dispersive loss", 0)
+    tau: float = _number(0.5, "temperature of the dispersive loss", 0, low_open=True)
+    dispersive_normalise: bool = _flag(
+        True, "divide squared feature distances by the feature dimension"
+    )
+    lambda_refine: float = _number(
+        0.0, "weight of the distance from the one-step estimate to its refined self", 0
+    )
+    refine_start: float = _number(0.75, "share of the run after which that weight acts", 0, 1)
+    refine_share: float = _number(0.25, "share of the batch that it is computed on", 0, 1)
+    refine_steps: int = _number(1, "damped least-squares steps of the refined self", 1, 20)
+
+    precision: str = _choice(
+        "float32", "arithmetic of the network; weights stay float32", ("float32", "bfloat16")
+    )
+    compile: bool = _flag(False, "fuse the network with torch.compile (needs a C++ compiler)")
+    seed: int = _number(0, "seed of weights, data and validation poses", 0, 2**31)
+
+    log_every: int = _number(100, "steps between logged losses", 1)
+    save_every: int = _number(1000, "steps between saved states and exported checkpoints", 1)
+    validate_every: int = _number(2000, "steps between validations", 1)
+    validation_poses: int = _number(300, "poses of a validation", 1)
+    validation_samples: int = _number(50, "samples per pose of a validation", 2)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+
+
+def train_config_from_mapping(settings: Mapping[str, Any], source: str = "") -> TrainConfig:
+    """Configuration from a mapping of field names to values; what is left out has its default.
+
+    Raises:
+        ConfigError: unknown key, or a value of the wrong type or out of its range.
+    """
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    unknown = [str(key) for key in settings if key not in names]
+    if unknown:
+        where = f" in {source}" if source else ""
+        raise ConfigError(f"unknown setting {', '.join(unknown)}{where}; settings are {names}")
+    return TrainConfig(**settings)
+
+
+def load_train_config(path: str | Path, **overrides: Any) -> TrainConfig:
+    """Configuration from a YAML file; keyword arguments override the file.
+
+    Raises:
+        ConfigError: the file is missing or not a YAML mapping, or a setting is wrong.
+    """
+    try:
+        settings = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if settings is None:
+        settings = {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path} holds a {type(settings).__name__}; it must be a mapping")
+    return train_config_from_mapping({**settings, **overrides}, str(path))
+
+
+def _checked(field: dataclasses.Field, value: Any) -> Any:
+    kind = type(field.default)
+    # YAML 1.1 reads 1e-4, without a dot, as text
+    if kind is float and isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{field.name} is {value!r}; it must be of type {kind.__name__}")
+    choices = field.metadata.get("choices")
+    if choices and value not in choices:
+        raise ConfigError(f"{field.name} is {value!r}; it must be one of {', '.join(choices)}")
+    if "low" in field.metadata:
+        low, high = field.metadata["low"], field.metadata["high"]
+        low_open = field.metadata["low_open"]
+        if not (low <= value <= high) or value == math.inf or (low_open and value == low):
+            above = "above" if low_open else "at least"
+            upto = f" and at most {high}" if high < math.inf else ""
+            raise ConfigError(f"{field.name} is {value!r}; it must be {above} {low}{upto}")
+    return value

@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trainer: fresh data every step, averaged weights, exact resume, one or several processes."""
+
+import contextlib
+import dataclasses
+import logging
+import math
+import os
+import pickle
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from .checkpoint import save_checkpoint
+from .errors import CheckpointError, ConfigError
+from .model import MeanFlowNetwork, network_for
+from .robot import Robot
+from .train_config import TrainConfig
+from .train_objective import Objective, draw_batch
+from .validation import validate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a run stands when `train` returns."""
+
+    step: int
+    samples: int
+    seconds: float  # of training, resumed parts included
+    finished: bool  # False: it was interrupted, and can be resumed
+    metrics: dict[str, float]  # of the last validation
+    checkpoint: Path
+
+
+def train(
+    robot: Robot,
+    config: TrainConfig,
+    out_dir: str | Path,
+    resume: bool = True,
+    progress: bool = True,
+    device: torch.device | str = "cpu",
+) -> TrainResult:
+    """Train a network for a robot, or go on with the run that ``out_dir`` holds.
+
+    Under torchrun every process calls this; the batch is split over them, each draws its own
+    data, gradients are averaged, and the first process writes the files. SIGINT and SIGTERM end
+    the run after the current step with everything saved.
+
+    Args:
+        robot: to train for.
+        config: settings; a resumed run may change all but the sizes of the network.
+        out_dir: gets state.pt, <robot>.safetensors (averaged weights) and TensorBoard events.
+        resume: go on from state.pt if there is one; False starts anew and overwrites it.
+        progress: show a progress bar.
+        device: of the network and the data.
+
+    Raises:
+        ConfigError: batch_size is not a multiple of the number of processes, or the state in
+            out_dir belongs to another robot or another network.
+        CheckpointError: the state cannot be read.
+    """
+    with _processes() as (rank, world), _stop_signals() as stop:
+        if config.batch_size % world:
+            raise ConfigError(
+                f"batch_size is {config.batch_size}; it must be a multiple of the {world} processes"
+            )
+        run = _Run(robot, config, Path(out_dir), rank, world, torch.device(device))
+        if resume and run.state_path.exists():
+            run.load()
+        return run.go(stop, progress and rank == 0)
+
+
+class _Run:
+    """All that changes during training, and how it is saved."""
+
+    def __init__(
+        self,
+        robot: Robot,
+        config: TrainConfig,
+        out_dir: Path,
+        rank: int,
+        world: int,
+        device: torch.device,
+    ):
+        self.robot, self.config, self.out_dir = robot, config, out_dir
+        self.rank, self.world, self.device = rank, world, device
+        self.state_path = out_dir / "state.pt"
+        self.checkpoint_path = out_dir / f"{robot.name}.safetensors"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            network = network_for(
+                robot,
+                hidden_dim=config.hidden_dim,
+                depth=config.depth,
+                context_dim=config.context_dim,
+            )
+        self.network: MeanFlowNetwork = network.to(device)
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
+        self.generator = torch.Generator(device).manual_seed(_stream_seed(config.seed, rank, 0))
+        self.objective = Objective(self.network, robot, config)
+        self.step = self.samples = 0
+        self.seconds = 0.0
+        self.metrics: dict[str, float] = {}
+
+    def go(self, stop: threading.Event, show_progress: bool) -> TrainResult:
+        """Steps until the iterations or the time are used up, or a signal comes."""
+        config = self.config
+        started = time.perf_counter() - self.seconds
+        writer = _event_writer(self.out_dir) if self.rank == 0 else None
+        with _progress_bar(show_progress) as bar:
+            while True:
+                self.seconds = time.perf_counter() - started
+                progress, stopped = self._agree(self._progress(), stop.is_set())
+                if progress >= 1 or stopped:
+                    break
+                terms = self._train_step(progress)
+                if self.step % config.log_every == 0:
+                    scalars = {name: value.item() for name, value in terms.items()}
+                    rate = self.samples / max(time.perf_counter() - started, 1e-9)
+                    bar(progress, scalars["loss"], rate)
+                    _write(writer, "train", scalars, self.step)
+                if self.step % config.validate_every == 0:
+                    self._validate(writer)
+                if self.step % config.save_every == 0:
+                    self.save()
+        finished = progress >= 1
+        if finished:
+            self._validate(writer)
+        self.save()
+        if writer is not None:
+            writer.close()
+        logger.info("%s at step %d", "finished" if finished else "interrupted", self.step)
+        return TrainResult(
+            self.step, self.samples, self.seconds, finished, self.metrics, self.checkpoint_path
+        )
+
+    def _progress(self) -> float:
+        share = self.step / self.config.iterations
+        if self.config.max_seconds > 0:
+            share = max(share, self.seconds / self.config.max_seconds)
+        return share
+
+    def _agree(self, progress: float, stopped: bool) -> tuple[float, bool]:
+        """The same progress and the same end in all processes, whose clocks differ."""
+        if self.world == 1:
+            return progress, stopped
+        shared = torch.tensor([progress, float(stopped)], dtype=torch.float64)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return shared[0].item(), bool(shared[1])
+
+    def _train_step(self, progress: float) -> dict[str, Tensor]:
+        config = self.config
+        batch = draw_batch(
+            self.robot, config, config.batch_size // self.world, progress, self.generator
+        )
+        loss, terms = self.objective(batch, progress)
+        self.optimizer.zero_grad()
+        loss.backward()
+        parameters = list(self.network.parameters())
+        if self.world > 1:
+            average_gradients(parameters, self.world)
+        if config.grad_clip > 0:
+            terms["gradient_norm"] = torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
+        rate = config.lr * learning_rate_factor(config, self.step, progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.average.update_parameters(self.network)
+        self.step += 1
+        self.samples += config.batch_size
+        return {"loss": loss.detach(), "learning_rate": torch.tensor(rate), **terms}
+
+    def _validate(self, writer: Any) -> None:
+        if self.rank != 0:
+            return
+        config = self.config
+        self.metrics = validate(
+            self.robot,
+            self.average.module,  # type: ignore[arg-type]
+            config.validation_poses,
+            config.validation_samples,
+            config.seed + 1,
+        )
+        _write(writer, "validation", self.metrics, self.step)
+        values = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
+        logger.info(
+            "step %d  samples %.2f M  %.0f s  %s",
+            self.step,
+            self.samples / 1e6,
+            self.seconds,
+            values,
+        )
+
+    def save(self) -> None:
+        """Write the state and the averaged weights; each file appears whole or not at all."""
+        streams = [self.generator.get_state()]
+        if self.world > 1:
+            gathered: list[Any] = [None] * self.world
+            dist.all_gather_object(gathered, streams[0])
+            streams = gathered
+        if self.rank != 0:
+            return
+        self.out_dir.mkdir(parents=True, exist_ok=True)
+        partial = self.state_path.with_name(f".state.pt.{os.getpid()}")
+        torch.save(
+            {
+                "robot": self.robot.fingerprint(),
+                "sizes": self.network.config,
+                "config": dataclasses.asdict(self.config),
+                "step": self.step,
+                "samples": self.samples,
+                "seconds": self.seconds,
+                "network": self.network.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "streams": streams,
+            },
+            partial,
+        )
+        os.replace(partial, self.state_path)
+        save_checkpoint(self.checkpoint_path, self.average.module, self.robot, self.record())  # type: ignore[arg-type]
+
+    def record(self) -> dict[str, Any]:
+        """What a reader of the checkpoint wants to know about its training."""
+        return {
+            "steps": self.step,
+            "samples": self.samples,
+            "seconds": round(self.seconds, 1),
+            "processes": self.world,
+            "machine": _machine(self.device),
+            "torch": torch.__version__,
+            "validation": self.metrics,
+            "config": dataclasses.asdict(self.config),
+        }
+
+    def load(self) -> None:
+        """Go on from the state in the folder."""
+        try:
+            state = torch.load(self.state_path, map_location="cpu", weights_only=True)
+            robot, sizes = state["robot"], state["sizes"]
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            KeyError,
+            TypeError,
+            pickle.UnpicklingError,
+        ) as error:
+            raise CheckpointError(f"cannot read {self.state_path}: {error}") from error
+        if robot != self.robot.fingerprint():
+            raise ConfigError(
+                f"{self.state_path} is of another robot than {self.robot.name!r}; "
+                "choose another folder, or resume=False"
+            )
+        if sizes != self.network.config:
+            raise ConfigError(
+                f"{self.state_path} has a network of {sizes}, the settings ask for "
+                f"{self.network.config}; choose another folder, or resume=False"
+            )
+        current = dataclasses.asdict(self.config)
+        changed = {
+            k: (v, current.get(k)) for k, v in state["config"].items() if v != current.get(k)
+        }
+        if changed:
+            logger.warning("settings changed since the run began (old, new): %s", changed)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.samples = state["step"], state["samples"]
+        self.seconds = state["seconds"]
+        if len(state["streams"]) == self.world:
+            self.generator.set_state(state["streams"][self.rank])
+        else:
+            logger.warning(
+                "the run had %d processes and has %d now: new data streams",
+                len(state["streams"]),
+                self.world,
+            )
+            self.generator.manual_seed(_stream_seed(self.config.seed, self.rank, self.step))
+        logger.info("resumed at step %d, %.0f s", self.step, self.seconds)
+
+
+def learning_rate_factor(config: TrainConfig, step: int, progress: float) -> float:
+    """Linear warm-up by steps, then 1, then a cosine to 0 between decay_start and 1."""
+    warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
+    if progress <= config.decay_start:
+        return warmup
+    share = (progress - config.decay_start) / (1 - config.decay_start)
+    return warmup * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+
+def average_gradients(parameters: list[torch.nn.Parameter], world: int) -> None:
+    """Replace gradients by their mean over all processes, in one message."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= world
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients])):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def _stream_seed(seed: int, rank: int, step: int) -> int:
+    return ((seed * 1_000_003 + rank) * 1_000_003 + step) % 2**62
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}, {torch.get_num_threads()} threads"
+    return f"{platform.machine()}, {torch.get_num_threads()} threads"
+
+
+@contextlib.contextmanager
+def _processes() -> Iterator[tuple[int, int]]:
+    """(rank, number of processes) under torchrun, else (0, 1)."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0, 1
+        return
+    ours = not dist.is_initialized()
+    if ours:
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield dist.get_rank(), dist.get_world_size()
+    finally:
+        if ours:
+            dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that a step is never cut in half."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _event_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        logger.warning("tensorboard is not installed: no scalars are written")
+        return None
+    return SummaryWriter(str(folder))
+
+
+def _write(writer: Any, group: str, scalars: dict[str, float], step: int) -> None:
+    if writer is not None:
+        for name, value in scalars.items():
+            writer.add_scalar(f"{group}/{name}", value, step)
+
+
+@contextlib.contextmanager
+def _progress_bar(show: bool) -> Iterator[Any]:
+    """A function of (share done, loss, samples per second)."""
+    if not show:
+        yield lambda share, loss, rate: None
+        return
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TextColumn("{task.fields[rate]:.0f} samples/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as bar:
+        task = bar.add_task("train", total=1.0, loss=math.nan, rate=0.0)
+        yield lambda share, loss, rate: bar.update(task, completed=share, loss=loss, rate=rate)
