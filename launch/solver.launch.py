@@ -7,11 +7,12 @@ ros2 launch meanflow_ik_ros solver.launch.py rviz:=true
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+from launch import LaunchContext, LaunchDescription
 
 CONFIG = Path(get_package_share_directory("meanflow_ik_ros")) / "config"
 
