@@ -549,7 +549,7 @@ def _tree(robot: Robot) -> _Tree:
 def _target_rows(targets: np.ndarray) -> np.ndarray:
     """(B, T, 4, 4) poses as (B, 12 T): axes, then origin, of each tip."""
     columns = np.swapaxes(targets[..., :3, :], -1, -2)
-    return np.ascontiguousarray(columns, np.float64).reshape(len(targets), -1)
+    return np.ascontiguousarray(columns, np.float64).reshape(len(targets), 12 * targets.shape[1])
 
 
 @dataclass(frozen=True)
