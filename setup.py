@@ -76,7 +76,6 @@ def cmake_install(prefix: Path) -> None:
             "CMAKE_BUILD_TYPE": "Release",
             "CMAKE_INSTALL_PREFIX": str(prefix),
             "Python3_EXECUTABLE": sys.executable,
-            "PYTHON_EXECUTABLE": sys.executable,
         }
         configure += [f"-D{name}={value}" for name, value in options.items()]
         for command in (configure, [cmake, "--build", folder, "--target", "install"]):
