@@ -241,7 +241,7 @@ def test_closed_loops_and_missing_limits_and_unknown_mimics_are_refused(tmp_path
     loop = '<joint name="loop" type="fixed"><parent link="a"/><child link="c"/></joint>'
     with pytest.raises(mik.RobotError, match="'second' and 'loop'"):
         mik.load_robot(urdf_with_joint(tmp_path, hinge.format(-1, 1, ""), loop))
-    with pytest.raises(mik.RobotError, match="'hinge'.*limits"):
+    with pytest.raises(mik.RobotError, match=r"'hinge'.*limits"):
         mik.load_robot(urdf_with_joint(tmp_path, hinge.format(1, 1, "")))
     with pytest.raises(mik.RobotError, match="mimics 'ghost'"):
         mik.load_robot(urdf_with_joint(tmp_path, hinge.format(-1, 1, '<mimic joint="ghost"/>')))
