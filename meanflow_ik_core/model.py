@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The average-velocity network and the numbers that it sees: joints in [-1, 1], poses as conditions.
+"""The average-velocity network and the numbers that it sees: joints in [-1, 1] and conditions.
 
 Symbols as in Geng et al. 2025 ("Mean Flows for One-step Generative Modeling"): x0 data, x1 noise,
 z_t = (1 - t) x0 + t x1, and u(z, r, t, condition) the average velocity between r and t, so that

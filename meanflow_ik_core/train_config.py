@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of a training run: type, default, bounds and meaning of each in one place."""
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -143,10 +144,8 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
     kind = type(field.default)
     # YAML 1.1 reads 1e-4, without a dot, as text
     if kind is float and isinstance(value, str):
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:

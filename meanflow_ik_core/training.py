@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trainer: fresh data every step, averaged weights, exact resume, one or several processes."""
 
-import contextlib
 import dataclasses
 import logging
 import math
 import os
 import pickle
-import platform
-import signal
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +23,8 @@ from .model import MeanFlowNetwork, network_for
 from .robot import Robot
 from .train_config import TrainConfig
 from .train_objective import Objective, draw_batch
+from .train_processes import agree, average_gradients, processes, stop_signals
+from .train_report import event_writer, machine_name, progress_bar, write_scalars
 from .validation import validate
 
 logger = logging.getLogger(__name__)
@@ -71,7 +69,7 @@ def train(
             out_dir belongs to another robot or another network.
         CheckpointError: the state cannot be read.
     """
-    with _processes() as (rank, world), _stop_signals() as stop:
+    with processes() as (rank, world), stop_signals() as stop:
         if config.batch_size % world:
             raise ConfigError(
                 f"batch_size is {config.batch_size}; it must be a multiple of the {world} processes"
@@ -123,11 +121,11 @@ class _Run:
         """Steps until the iterations or the time are used up, or a signal comes."""
         config = self.config
         started = time.perf_counter() - self.seconds
-        writer = _event_writer(self.out_dir) if self.rank == 0 else None
-        with _progress_bar(show_progress) as bar:
+        writer = event_writer(self.out_dir) if self.rank == 0 else None
+        with progress_bar(show_progress) as bar:
             while True:
                 self.seconds = time.perf_counter() - started
-                progress, stopped = self._agree(self._progress(), stop.is_set())
+                progress, stopped = agree(self._progress(), stop.is_set(), self.world)
                 if progress >= 1 or stopped:
                     break
                 terms = self._train_step(progress)
@@ -135,7 +133,7 @@ class _Run:
                     scalars = {name: value.item() for name, value in terms.items()}
                     rate = self.samples / max(time.perf_counter() - started, 1e-9)
                     bar(progress, scalars["loss"], rate)
-                    _write(writer, "train", scalars, self.step)
+                    write_scalars(writer, "train", scalars, self.step)
                 if self.step % config.validate_every == 0:
                     self._validate(writer)
                 if self.step % config.save_every == 0:
@@ -156,14 +154,6 @@ class _Run:
         if self.config.max_seconds > 0:
             share = max(share, self.seconds / self.config.max_seconds)
         return share
-
-    def _agree(self, progress: float, stopped: bool) -> tuple[float, bool]:
-        """The same progress and the same end in all processes, whose clocks differ."""
-        if self.world == 1:
-            return progress, stopped
-        shared = torch.tensor([progress, float(stopped)], dtype=torch.float64)
-        dist.all_reduce(shared, dist.ReduceOp.MAX)
-        return shared[0].item(), bool(shared[1])
 
     def _train_step(self, progress: float) -> dict[str, Tensor]:
         config = self.config
@@ -198,15 +188,10 @@ class _Run:
             config.validation_samples,
             config.seed + 1,
         )
-        _write(writer, "validation", self.metrics, self.step)
+        write_scalars(writer, "validation", self.metrics, self.step)
         values = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
-        logger.info(
-            "step %d  samples %.2f M  %.0f s  %s",
-            self.step,
-            self.samples / 1e6,
-            self.seconds,
-            values,
-        )
+        samples = self.samples / 1e6
+        logger.info("step %d  %.2f M samples  %.0f s  %s", self.step, samples, self.seconds, values)
 
     def save(self) -> None:
         """Write the state and the averaged weights; each file appears whole or not at all."""
@@ -244,7 +229,7 @@ class _Run:
             "samples": self.samples,
             "seconds": round(self.seconds, 1),
             "processes": self.world,
-            "machine": _machine(self.device),
+            "machine": machine_name(self.device),
             "torch": torch.__version__,
             "validation": self.metrics,
             "config": dataclasses.asdict(self.config),
@@ -306,99 +291,5 @@ def learning_rate_factor(config: TrainConfig, step: int, progress: float) -> flo
     return warmup * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
-def average_gradients(parameters: list[torch.nn.Parameter], world: int) -> None:
-    """Replace gradients by their mean over all processes, in one message."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= world
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients])):
-        gradient.copy_(mean.view_as(gradient))
-
-
 def _stream_seed(seed: int, rank: int, step: int) -> int:
     return ((seed * 1_000_003 + rank) * 1_000_003 + step) % 2**62
-
-
-def _machine(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()}, {torch.get_num_threads()} threads"
-    return f"{platform.machine()}, {torch.get_num_threads()} threads"
-
-
-@contextlib.contextmanager
-def _processes() -> Iterator[tuple[int, int]]:
-    """(rank, number of processes) under torchrun, else (0, 1)."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield 0, 1
-        return
-    ours = not dist.is_initialized()
-    if ours:
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield dist.get_rank(), dist.get_world_size()
-    finally:
-        if ours:
-            dist.destroy_process_group()
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that a step is never cut in half."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _event_writer(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        logger.warning("tensorboard is not installed: no scalars are written")
-        return None
-    return SummaryWriter(str(folder))
-
-
-def _write(writer: Any, group: str, scalars: dict[str, float], step: int) -> None:
-    if writer is not None:
-        for name, value in scalars.items():
-            writer.add_scalar(f"{group}/{name}", value, step)
-
-
-@contextlib.contextmanager
-def _progress_bar(show: bool) -> Iterator[Any]:
-    """A function of (share done, loss, samples per second)."""
-    if not show:
-        yield lambda share, loss, rate: None
-        return
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
-        TextColumn("{task.fields[rate]:.0f} samples/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as bar:
-        task = bar.add_task("train", total=1.0, loss=math.nan, rate=0.0)
-        yield lambda share, loss, rate: bar.update(task, completed=share, loss=loss, rate=rate)

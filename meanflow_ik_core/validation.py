@@ -38,9 +38,8 @@ def validate(
     noise = torch.randn(
         poses, samples, robot.num_joints, generator=generator, device=generator.device
     )
-    x0_hat = torch.cat(
-        [network.one_step(*chunk) for chunk in zip(noise.split(50), condition.split(50))]
-    )
+    chunks = zip(noise.split(50), condition.split(50), strict=True)
+    x0_hat = torch.cat([network.one_step(*chunk) for chunk in chunks])
     q = denormalise_joints(x0_hat.clamp(-1, 1), lower, upper)
     position, angle = pose_errors(robot.forward(q), targets[:, None])
     recall = (q - q_true[:, None]).norm(dim=-1).amin(-1)

@@ -10,7 +10,8 @@ CORE = Path(__file__).parents[1] / "meanflow_ik_core"
 ORDER = (
     "errors", "geometry", "urdf", "robot", "collision", "simd", "kernels", "model", "losses",
     "checkpoint", "samplers", "objectives", "refine", "ranking", "inputs", "search", "solver",
-    "validation", "train_config", "train_objective", "training", "closed_form", "evaluation",
+    "validation", "train_config", "train_objective", "train_processes", "train_report",
+    "training", "closed_form", "evaluation",
     "bench", "cli",
 )  # fmt: skip
 FILES = sorted(path for path in CORE.rglob("*.py") if path != CORE / "__init__.py")
