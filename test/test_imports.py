@@ -11,7 +11,7 @@ ORDER = (
     "errors", "geometry", "urdf", "robot", "collision", "simd", "kernels", "model", "losses",
     "checkpoint", "samplers", "objectives", "refine", "ranking", "inputs", "search", "solver",
     "validation", "train_config", "train_objective", "train_processes", "train_report",
-    "training", "closed_form", "evaluation",
+    "training", "closed_form", "near_limits", "evaluation",
     "bench", "cli",
 )  # fmt: skip
 FILES = sorted(path for path in CORE.rglob("*.py") if path != CORE / "__init__.py")
