@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measurements of the product, one suite per module; `BENCHES` runs them by name.
+
+    result = BENCHES["solve"](poses=200, sampler="uniform")
+
+Suites are imported when they are run, so that listing them costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OptionError
+
+if TYPE_CHECKING:
+    from .result import BenchResult
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A suite: the function ``run`` of the module of that name."""
+
+    name: str
+    measures: str
+
+    def defaults(self) -> dict[str, Any]:
+        """Options of the suite and their default values."""
+        return {
+            name: parameter.default
+            for name, parameter in inspect.signature(self._run()).parameters.items()
+        }
+
+    def __call__(self, **options: Any) -> BenchResult:
+        """Run the suite.
+
+        Raises:
+            OptionError: it has no such option, or a package that it compares with is missing.
+        """
+        defaults = self.defaults()
+        for option in options:
+            if option not in defaults:
+                raise OptionError(
+                    f"bench {self.name!r} has no option {option!r}; it has {', '.join(defaults)}"
+                )
+        return self._run()(**options)
+
+    def _run(self) -> Any:
+        return importlib.import_module(f".{self.name}", __name__).run
+
+
+BENCHES: dict[str, Bench] = {
+    bench.name: bench
+    for bench in (
+        Bench("kinematics", "forward kinematics and Jacobian against Pinocchio"),
+        Bench("solve", "solve on random reachable poses, judged by Pinocchio"),
+        Bench("limits", "solve on poses whose every solution is near a joint limit"),
+        Bench("unreachable", "false claims and time on poses that have no solution"),
+        Bench("tracik", "many different solutions of one pose against TRAC-IK restarts"),
+        Bench("raw", "raw samples of one pose in one network call"),
+    )
+}

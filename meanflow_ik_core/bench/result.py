@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a measurement returns: numbers, their bars, and where they were made."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import OptionError
+
+_PACKAGES = ("meanflow-ik-ros", "numpy", "torch", "numba", "pin", "EAIK", "pytracik")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number, and the bar it is held to where there is one."""
+
+    what: str
+    value: float
+    unit: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the bar is reached; None without a bar. NaN reaches none."""
+        if self.at_least is None and self.at_most is None:
+            return None
+        above = self.at_least is None or self.value >= self.at_least
+        return above and (self.at_most is None or self.value <= self.at_most)
+
+    @property
+    def bar(self) -> str:
+        """The bar as text, empty without one."""
+        if self.at_least is not None:
+            return f">= {self.at_least:g}"
+        return "" if self.at_most is None else f"<= {self.at_most:g}"
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """The numbers of one suite."""
+
+    bench: str
+    measures: tuple[Measure, ...]
+    options: dict[str, Any]
+    environment: dict[str, Any]
+
+    COLUMNS = ("measure", "value", "unit", "bar", "reached")
+
+    @property
+    def reached(self) -> bool:
+        """Whether every bar is reached."""
+        return all(measure.reached is not False for measure in self.measures)
+
+    def __getitem__(self, what: str) -> float:
+        """The value of a measure by its name."""
+        return {measure.what: measure.value for measure in self.measures}[what]
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """A table with `COLUMNS`."""
+        words = {None: "", True: "yes", False: "NO"}
+        return [
+            (
+                measure.what,
+                f"{measure.value:.4g}",
+                measure.unit,
+                measure.bar,
+                words[measure.reached],
+            )
+            for measure in self.measures
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        measures = [{**asdict(measure), "reached": measure.reached} for measure in self.measures]
+        return {
+            "bench": self.bench,
+            "measures": measures,
+            "options": self.options,
+            "environment": self.environment,
+        }
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware, commit, load and time of this process."""
+    return {
+        "commit": _commit(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load_average": os.getloadavg()[0],
+        "torch_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Let torch use that many threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def at_least_one(**counts: int) -> None:
+    """Raise an `OptionError` that names the first count below one."""
+    for name, count in counts.items():
+        if count < 1:
+            raise OptionError(f"{name} is {count!r}; it must be at least 1")
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with "+" when files differ from it; None outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changes else "")
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
