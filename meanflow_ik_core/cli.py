@@ -95,8 +95,8 @@ def solve(
     from .errors import OptionError
     from .solver import load_solver
 
-    solver = load_solver(_load_robot(robot, base, tip), checkpoint, device, sampler)
     T_base_tip = _read_poses(poses) if poses else _pose_from_options(xyz, rpy, quat)
+    solver = load_solver(_load_robot(robot, base, tip), checkpoint, device, sampler)
     if frame is not None:
         _, T_tip_frame = solver.robot.tip_offset(frame)
         if solver.robot.num_tips != 1:
@@ -185,6 +185,68 @@ def train(
         _print_json(summary)
     else:
         _print_pairs("training", summary)
+
+
+@app.command()
+def evaluate(
+    robot: RobotOption = "panda",
+    base: BaseOption = None,
+    tip: TipOption = None,
+    sampler: SamplerOption = "meanflow",
+    checkpoint: CheckpointOption = None,
+    num_calls: Annotated[int, typer.Option(help="Network calls per sample.")] = 1,
+    poses: Annotated[int, typer.Option(help="Number of fresh reachable poses.")] = 1000,
+    samples: Annotated[int, typer.Option(help="Samples per pose.")] = 100,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the poses and samples.")] = 0,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a sampler on fresh poses: raw error, recall, success after refinement, time."""
+    from .evaluation import evaluate as judge
+
+    evaluation = judge(
+        _load_robot(robot, base, tip), sampler, checkpoint=checkpoint, num_calls=num_calls,
+        poses=poses, samples=samples, seed=seed, device=device,
+    )  # fmt: skip
+    if as_json:
+        _print_json(evaluation.as_dict())
+    else:
+        name = evaluation.checkpoint or "no checkpoint"
+        title = f"{evaluation.robot}, {evaluation.sampler} ({name}): {poses} poses x {samples}"
+        _table(title, list(evaluation.COLUMNS), evaluation.rows())
+
+
+@app.command()
+def bench(
+    name: Annotated[str | None, typer.Argument(help="A suite; none: list them.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of the suite; repeatable."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the product; exit code 1 when a number misses its bar."""
+    from .bench import BENCHES
+    from .errors import OptionError
+
+    if name is None:
+        rows = [[suite.name, suite.measures] for suite in BENCHES.values()]
+        _table("suites", ["suite", "measures"], rows)
+        return
+    if name not in BENCHES:
+        raise OptionError(f"unknown suite {name!r}; suites are {', '.join(BENCHES)}")
+    result = BENCHES[name](**_read_settings(option or []))
+    if output is not None:
+        output.write_text(json.dumps(_plain(result.as_dict()), indent=1) + "\n")
+    if as_json:
+        _print_json(result.as_dict())
+    else:
+        rows = [list(row) for row in result.rows()]
+        options = ", ".join(f"{key}={value}" for key, value in result.options.items())
+        _table(f"{result.bench}: {options}", list(result.COLUMNS), rows)
+    if not result.reached:
+        raise typer.Exit(1)
 
 
 def _load_robot(robot: str, base: str | None, tips: list[str] | None):
