@@ -260,7 +260,7 @@ def learn_two_points(jvp_tangent, r_is_zero):
     network = MeanFlowNetwork(1, hidden_dim=32, depth=2, context_dim=16)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     condition = torch.tensor([0.0, 0, 0, 0, 0, 0, 1]).expand(128, 7)
-    for _ in range(500):
+    for _ in range(300):
         x0 = torch.randint(0, 2, (128, 1)) * 2.0 - 1
         x1 = torch.randn(128, 1)
         r, t = sample_times(128, 0.5)
