@@ -19,6 +19,9 @@ ifdef ROS_DISTRO
 unexport LD_LIBRARY_PATH
 endif
 
+# The extra `build`, once it is there, saves pip an environment of its own.
+ISOLATION = $(if $(wildcard $(VENV)/share/ament_cmake),--no-build-isolation)
+
 .PHONY: help demo node test lint format install develop build-colcon test-colcon clean distclean
 
 help:
@@ -58,11 +61,11 @@ $(VENV)/.torch:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.torch $(BUILD_SOURCES)
-	$(PIP) install --editable ".[ros,demo]"
+	$(PIP) install $(ISOLATION) --editable ".[ros,demo]"
 	@touch $@
 
 $(VENV)/.developed: $(VENV)/.torch $(BUILD_SOURCES)
-	$(PIP) install --editable ".[ros,demo,train,bench,test,dev,build]"
+	$(PIP) install $(ISOLATION) --editable ".[ros,demo,train,bench,test,dev,build]"
 	@touch $(VENV)/.installed $@
 
 COLCON := PATH="$(abspath $(BIN)):$$PATH" CMAKE_PREFIX_PATH="$(abspath $(VENV))" $(BIN)/colcon
