@@ -90,7 +90,7 @@ class Judge:
 
     def within_limits(self, q: np.ndarray) -> np.ndarray:
         """(N,) bool, by the limits that Pinocchio read; mimic joints must keep theirs too."""
-        inside: np.ndarray = np.isfinite(q).all(-1)
+        inside = np.asarray(np.isfinite(q).all(-1))
         for joint, column, multiplier, offset in self._moved:
             if joint.nq == 1:
                 value = multiplier * q[:, column] + offset
