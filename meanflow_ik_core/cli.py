@@ -15,6 +15,7 @@ import typer
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # rich would double the time that --help takes
     pretty_exceptions_enable=False,
     help="Many different, exact inverse kinematics solutions per target pose.",
 )
