@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import Point, PoseStamped, Quaternion
 from sensor_msgs.msg import JointState
 
 from meanflow_ik_core.errors import IKError, LinkError, SeedError, TargetError
-from meanflow_ik_core.geometry import matrix_from_quat_xyzw
+from meanflow_ik_core.geometry import matrix_from_quat_xyzw, quat_xyzw_from_matrix
 from meanflow_ik_ros.frames import FrameError
 from meanflow_ik_ros.msg import IKSolution, IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions
@@ -251,6 +251,18 @@ def known_positions(state: JointState, robot: Robot) -> Mapping[str, float]:
 def doubles(values: Any) -> array.array:
     """What a float64[] field takes; from bytes it is 50 times faster than from a list."""
     return array.array("d", np.ascontiguousarray(values, dtype=np.float64).tobytes())
+
+
+def pose_message(T_frame_link: np.ndarray, frame_id: str) -> PoseStamped:
+    """A pose (4, 4) in frame `frame_id`, stamp zero."""
+    message = PoseStamped()
+    message.header.frame_id = frame_id
+    x, y, z = T_frame_link[:3, 3].tolist()
+    message.pose.position = Point(x=x, y=y, z=z)
+    rotation = torch.from_numpy(np.ascontiguousarray(T_frame_link[:3, :3]))
+    x, y, z, w = quat_xyzw_from_matrix(rotation).tolist()
+    message.pose.orientation = Quaternion(x=x, y=y, z=z, w=w)
+    return message
 
 
 def joint_state_message(q: np.ndarray, robot: Robot, stamp: Any) -> JointState:

@@ -20,6 +20,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 from sensor_msgs.msg import JointState
 from visualization_msgs.msg import MarkerArray
 
@@ -31,6 +32,7 @@ from meanflow_ik_ros.conversions import (
     candidates_from_response,
     known_positions,
     limit_violations,
+    pose_message,
     query_from_request,
     response_from_error,
     response_from_result,
@@ -57,6 +59,14 @@ class MeanFlowIKNode(Node):
 
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("meanflow_ik", **node_arguments)
+        try:
+            self.start()
+        except BaseException:
+            self.destroy_node()
+            raise
+
+    def start(self) -> None:
+        """Load and compile everything, then open the topics and the service."""
         self.parameters = declare_parameters(self)
         self.robot = robot_from_parameters(self.parameters)
         if self.parameters.tip_link:
@@ -111,17 +121,15 @@ class MeanFlowIKNode(Node):
         )
 
     def warm_up(self) -> None:
-        """Solve once for every path of the code, so that no request waits for a compiler."""
-        request = GetIKSolutions.Request(avoid_self_collision=True)
-        query = IKQuery(
-            targets=self.robot.forward(self.current_state)[None],
-            T_tip_frame=np.broadcast_to(np.eye(4), (self.robot.num_tips, 4, 4)),
-            seed_state=self.current_state,
-            num_samples=self.parameters.num_samples,
-            max_solutions=self.parameters.max_solutions,
-            avoid_self_collision=True,
-            stamp=self.get_clock().now().to_msg(),
-            goals=tuple(request.targets),
+        """Go every way through the code once, so that no request waits for a compiler."""
+        self.solver.warm_up()
+        poses = self.robot.forward(self.current_state)
+        request = GetIKSolutions.Request(
+            targets=[pose_message(pose, self.robot.base) for pose in poses],
+            tip_links=list(self.robot.tips),
+        )
+        query = query_from_request(
+            request, self.robot, self.parameters, self.T_base_frame, self.current_state
         )
         result = self.solve(query, self.parameters)
         response_from_result(query, result, self.robot, self.parameters, 0.0)
@@ -316,14 +324,13 @@ def spin_until(node: MeanFlowIKNode, stopped: threading.Event) -> None:
     """Spin in a thread until `stopped` is set, then answer what is queued and stop spinning."""
     executor = MultiThreadedExecutor(num_threads=4)
     executor.add_node(node)
-    spinning = threading.Event()
-    spinning.set()
+    # Only the end of a future makes a waiting executor return; `wake` alone does not.
+    done: Future[None] = Future()
     failure: list[BaseException] = []
 
     def spin() -> None:
         try:
-            while spinning.is_set() and rclpy.ok():
-                executor.spin_once()
+            executor.spin_until_future_complete(done)
         except ExternalShutdownException:
             pass
         except BaseException as error:
@@ -338,8 +345,7 @@ def spin_until(node: MeanFlowIKNode, stopped: threading.Event) -> None:
     finally:
         if thread.is_alive() and rclpy.ok():
             node.refuse_requests()
-        spinning.clear()
-        executor.wake()
+        done.set_result(None)
         thread.join()
         executor.shutdown()
     if failure:

@@ -92,13 +92,17 @@ class NodeParameters:
         choices=("best", "diverse"),
     )
     error_weight: float = parameter(
-        1.0, "Ranking: weight of the error left after refinement.", low=0.0, high=1e9
+        1000.0, "Ranking: weight of the error left after refinement.", low=0.0, high=1e9
     )
     distance_weight: float = parameter(
         1.0, "Ranking: weight of the distance to the seed state.", low=0.0, high=1e9
     )
     timeout: float = parameter(
-        0.5, "Longest search for more solutions per request [s]. 0.0: no limit.", low=0.0, high=60.0
+        0.0,
+        "How long to go on looking for more solutions, where there are fewer than asked for [s]. "
+        "0.0: until a fixed number of starting points.",
+        low=0.0,
+        high=60.0,
     )
     seed: int = parameter(
         -1,
