@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import OptionError
-from .kernels import iterate, pose_errors
+from .kernels import StepSettings, iterate, pose_errors
 from .robot import Robot
 
 # Where float32 steps end and float64 steps take over; convergence is quadratic by then.
 _COARSE_TOLERANCE = 1e-3
-_POLISH_TOLERANCE = 1e-9
-_POLISH_ITERATIONS = 8
+_COARSE_FLOOR = 1e-6
+_FINE_TOLERANCE = 1e-9
+_FINE_ITERATIONS = 8
 _SAMPLES_PER_PASS = 2048
 
 
@@ -60,16 +61,13 @@ def refine_lm(
     started = time.perf_counter()
     q0, targets = _checked(robot, q0, targets)
     finite = np.isfinite(q0).all(-1)
-    q = np.where(finite[..., None], _into_limits(robot, q0), 0.5 * (robot.lower + robot.upper))
+    q = _into_limits(robot, np.where(finite[..., None], q0, 0.0))
     weights = {"position_weight": position_weight, "orientation_weight": orientation_weight}
-    coarse = (
-        np.maximum(_COARSE_TOLERANCE, 0.1 * np.asarray(position_tolerance)),
-        np.maximum(_COARSE_TOLERANCE, 0.1 * np.asarray(orientation_tolerance)),
-    )
-    fine = (
-        np.minimum(_POLISH_TOLERANCE, position_tolerance),
-        np.minimum(_POLISH_TOLERANCE, orientation_tolerance),
-    )
+    coarse = StepSettings(damping_floor=_COARSE_FLOOR, **weights)
+    fine = StepSettings(**weights)
+    tolerances = (np.asarray(position_tolerance), np.asarray(orientation_tolerance))
+    coarse_tolerances = [np.maximum(_COARSE_TOLERANCE, 0.1 * t) for t in tolerances]
+    fine_tolerances = [np.minimum(_FINE_TOLERANCE, t) for t in tolerances]
     found = np.zeros(len(q), np.int64)
     enough = np.iinfo(np.int64).max if wanted is None else wanted
     todo = np.flatnonzero(finite)
@@ -77,25 +75,32 @@ def refine_lm(
         if time_limit is not None and first and time.perf_counter() - started > time_limit:
             break
         batch = todo[first : first + _SAMPLES_PER_PASS]
+        start, stop = batch[0] // q.shape[1], batch[-1] // q.shape[1] + 1
+        part = (q[start:stop], targets[start:stop])
+        batch = batch - start * q.shape[1]
         close = iterate(
-            robot, q, targets, batch, found.copy(), enough, max_iterations, *coarse,
-            **weights, dtype=np.float32,
+            robot, *part, batch, found[start:stop].copy(), enough, max_iterations,
+            *coarse_tolerances, coarse, np.float32,
         )  # fmt: skip
-        close = np.flatnonzero(close)
-        iterate(robot, q, targets, close, found, enough, _POLISH_ITERATIONS, *fine, **weights)
+        batch = np.flatnonzero(close)
+        iterate(
+            robot, *part, batch, found[start:stop], enough, _FINE_ITERATIONS,
+            *fine_tolerances, fine,
+        )  # fmt: skip
     q = np.where(finite[..., None], _into_limits(robot, q), q0)
     position_error, orientation_error = pose_errors(robot, q, targets)
     position_error[~finite] = np.inf
     orientation_error[~finite] = np.inf
-    converged = (
-        (position_error <= position_tolerance) & (orientation_error <= orientation_tolerance)
-    ).all(-1)
+    converged = (position_error <= tolerances[0]).all(-1)
+    converged &= (orientation_error <= tolerances[1]).all(-1)
     return Refined(q, position_error, orientation_error, converged & robot.within_limits(q))
 
 
 def _into_limits(robot: Robot, q: np.ndarray) -> np.ndarray:
-    wrapped = (q + np.pi) % (2 * np.pi) - np.pi
-    return np.where(robot.continuous, wrapped, np.clip(q, robot.lower, robot.upper))
+    if robot.continuous.any():
+        turn = 2 * np.pi
+        q = np.where(robot.continuous, q - turn * np.round(q / turn), q)
+    return np.clip(q, robot.lower, robot.upper)
 
 
 def _checked(robot: Robot, q0: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A vector of neighbouring samples as a numba type, so that kernels are SIMD by construction.
 
-LLVM's loop vectoriser gives up on kernels that touch many rows of one buffer at run-time offsets, because
-it cannot rule out that they overlap. Values of this type are LLVM vectors from the start: a kernel is written
-for one sample and runs on all lanes.
+LLVM's loop vectoriser gives up on kernels that touch many rows of one buffer at run-time offsets,
+because it cannot rule out that they overlap. Values of this type are LLVM vectors from the start:
+a kernel is written for one sample and runs on all lanes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 # One AVX-512 register; narrower machines hold a value in two or four registers.
 LANES = {types.float64: 8, types.float32: 16}
 
-# NaN and infinity must stay visible and the argument reduction of the sine must not be reassociated.
+# No nnan, ninf or reassoc: NaN must stay visible, and reducing a sine's argument needs its order.
 _FLAGS = ("contract", "nsz", "arcp")
 
 
@@ -44,7 +44,9 @@ def _splat(context, builder, lanes: Lanes, value_type: types.Type, value):
         return value
     vector = context.get_value_type(lanes)
     scalar = context.cast(builder, value, value_type, lanes.dtype)
-    first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+    first = builder.insert_element(
+        ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0)
+    )
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes.width), [0] * lanes.width)
     return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
 
@@ -69,7 +71,9 @@ def _define_binary(operation, emit, truth: bool) -> None:
 
     def lower(context, builder, signature, args):
         lanes = _pair(signature.args)
-        a, b = (_splat(context, builder, lanes, t, v) for t, v in zip(signature.args, args))
+        a, b = (
+            _splat(context, builder, lanes, t, v) for t, v in zip(signature.args, args, strict=True)
+        )
         return emit(builder, a, b)
 
     for left, right in ((Lanes, Lanes), (Lanes, types.Number), (types.Number, Lanes)):
@@ -83,8 +87,15 @@ for _operations, _name in (
     ((operator.truediv, operator.itruediv), "fdiv"),
 ):
     for _operation in _operations:
-        _define_binary(_operation, lambda b, x, y, n=_name: getattr(b, n)(x, y, flags=_FLAGS), False)
-for _symbol, _operation in (("<", operator.lt), ("<=", operator.le), (">", operator.gt), (">=", operator.ge)):
+        _define_binary(
+            _operation, lambda b, x, y, n=_name: getattr(b, n)(x, y, flags=_FLAGS), False
+        )
+for _symbol, _operation in (
+    ("<", operator.lt),
+    ("<=", operator.le),
+    (">", operator.gt),
+    (">=", operator.ge),
+):
     _define_binary(_operation, lambda b, x, y, s=_symbol: b.fcmp_ordered(s, x, y), True)
 
 
@@ -92,7 +103,11 @@ def _define_logic(operation, emit) -> None:
     @infer_global(operation)
     class _Typing(AbstractTemplate):
         def generic(self, args, kws):
-            if len(args) == 2 and all(isinstance(a, Lanes) and a.truth for a in args) and args[0] == args[1]:
+            if (
+                len(args) == 2
+                and all(isinstance(a, Lanes) and a.truth for a in args)
+                and args[0] == args[1]
+            ):
                 return args[0](*args)
 
     @lower_builtin(operation, Lanes, Lanes)
@@ -130,7 +145,9 @@ def store(typing, array, slot, value):
     def lower(context, builder, signature, args):
         lanes = Lanes(signature.args[0].dtype)
         pointer, align = _address(context, builder, signature.args[0], *args[:2])
-        builder.store(_splat(context, builder, lanes, signature.args[2], args[2]), pointer, align=align)
+        builder.store(
+            _splat(context, builder, lanes, signature.args[2], args[2]), pointer, align=align
+        )
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), lower
@@ -163,7 +180,10 @@ def select(typing, condition, yes, no):
 
     def lower(context, builder, signature, args):
         lanes = signature.return_type
-        a, b = (_splat(context, builder, lanes, t, v) for t, v in zip(signature.args[1:], args[1:]))
+        a, b = (
+            _splat(context, builder, lanes, t, v)
+            for t, v in zip(signature.args[1:], args[1:], strict=True)
+        )
         return builder.select(args[0], a, b)
 
     return Lanes(condition.dtype)(condition, yes, no), lower

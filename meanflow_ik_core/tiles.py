@@ -1,0 +1,474 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled kernels: one damped least-squares step, and exact errors, for a tile of samples.
+
+A tile is the samples that fill the lanes of one vector. All that is known about it lies in one
+work buffer, a row per quantity and a column per sample (`simd.load` and `simd.store` move rows).
+The robot comes in arrays, so the kernels are compiled once for all robots.
+
+All compiled functions stand in this file: numba's cache is renewed when the file of the
+function that is called changes, and knows nothing of the files of the functions it calls.
+"""
+
+import numpy as np
+from numba import njit
+
+from .simd import any_lane, floor, load, select, square_root, store
+
+_jit = njit(cache=True, nogil=True, error_model="numpy")
+
+# Rows of a frame: x axis, y axis, z axis, origin.
+FRAME = 12
+
+
+@_jit
+def _load3(work, row):
+    return load(work, row), load(work, row + 1), load(work, row + 2)
+
+
+@_jit
+def _store3(work, row, a, b, c):
+    store(work, row, a)
+    store(work, row + 1, b)
+    store(work, row + 2, c)
+
+
+@_jit
+def _sine_cosine(angle):
+    """Polynomials of fdlibm on [-pi/4, pi/4] after Cody-Waite reduction by pi/2."""
+    quarters = floor(angle * 0.6366197723675814 + 0.5)
+    # Parts of pi/2 short enough that their multiples are exact in float32 too.
+    x = angle - quarters * 1.5703125
+    x = x - quarters * 4.837512969970703125e-4
+    x = x - quarters * 7.549789415861596e-08
+    x = x - quarters * 5.390302529957765e-15
+    z = x * x
+    s = z * 1.58969099521155010221e-10 - 2.50507602534068634195e-08
+    s = z * s + 2.75573137070700676789e-06
+    s = z * s - 1.98412698298579493134e-04
+    s = z * s + 8.33333333332248946124e-03
+    s = z * s - 1.66666666666666324348e-01
+    s = x * z * s + x
+    c = z * -1.13596475577881948265e-11 + 2.08757232129817482790e-09
+    c = z * c - 2.75573143513906633035e-07
+    c = z * c + 2.48015872894767294178e-05
+    c = z * c - 1.38888888888741095749e-03
+    c = z * c + 4.16666666666666019037e-02
+    c = z * z * c - z * 0.5 + 1.0
+    halves = floor(quarters * 0.5)
+    exchanged = quarters - halves * 2.0 > 0.5
+    sign = 1.0 - (halves - floor(halves * 0.5) * 2.0) * 2.0
+    return sign * select(exchanged, c, s), sign * select(exchanged, 0.0 - s, c)
+
+
+@_jit
+def _placed(work, frame, numbers, k, r):
+    """Coordinate r of the axes and origin of frame @ placement (numbers[k, :12])."""
+    x, y, z = load(work, frame + r), load(work, frame + r + 3), load(work, frame + r + 6)
+    return (
+        x * numbers[k, 0] + y * numbers[k, 4] + z * numbers[k, 8],
+        x * numbers[k, 1] + y * numbers[k, 5] + z * numbers[k, 9],
+        x * numbers[k, 2] + y * numbers[k, 6] + z * numbers[k, 10],
+        x * numbers[k, 3] + y * numbers[k, 7] + z * numbers[k, 11] + load(work, frame + r + 9),
+    )
+
+
+@_jit
+def _placed_about_x(work, frame, numbers, k, r):
+    """As `_placed` for a placement that turns about x only, as most do."""
+    x, y, z = load(work, frame + r), load(work, frame + r + 3), load(work, frame + r + 6)
+    return (
+        x,
+        y * numbers[k, 5] + z * numbers[k, 9],
+        y * numbers[k, 6] + z * numbers[k, 10],
+        x * numbers[k, 3] + y * numbers[k, 7] + z * numbers[k, 11] + load(work, frame + r + 9),
+    )
+
+
+@_jit
+def _forward(work, nodes, node_numbers, q_row):
+    """Frames of all nodes; frame k + 1 is node k, frame 0 the base."""
+    for k in range(nodes.shape[0]):
+        parent = nodes[k, 0] * FRAME
+        own = (k + 1) * FRAME
+        motion = load(work, q_row + nodes[k, 1]) * node_numbers[k, 12] + node_numbers[k, 13]
+        if nodes[k, 2] == 1:
+            for r in range(3):
+                x, y, z, p = _placed(work, parent, node_numbers, k, r)
+                store(work, own + r, x)
+                store(work, own + r + 3, y)
+                store(work, own + r + 6, z)
+                store(work, own + r + 9, z * motion + p)
+        else:
+            sine, cosine = _sine_cosine(motion)
+            about_x = nodes[k, 3] == 1
+            for r in range(3):
+                if about_x:
+                    x, y, z, p = _placed_about_x(work, parent, node_numbers, k, r)
+                else:
+                    x, y, z, p = _placed(work, parent, node_numbers, k, r)
+                store(work, own + r, cosine * x + sine * y)
+                store(work, own + r + 3, cosine * y - sine * x)
+                store(work, own + r + 6, z)
+                store(work, own + r + 9, p)
+
+
+@_jit
+def _difference(work, frame, tip_numbers, t, target):
+    """Position of tip t, vector to the target, 2 sin(angle) axis, and trace of the rotation."""
+    x0, y0, z0, p0 = _placed(work, frame, tip_numbers, t, 0)
+    x1, y1, z1, p1 = _placed(work, frame, tip_numbers, t, 1)
+    x2, y2, z2, p2 = _placed(work, frame, tip_numbers, t, 2)
+    u0, u1, u2 = _load3(work, target)
+    v0, v1, v2 = _load3(work, target + 3)
+    w0, w1, w2 = _load3(work, target + 6)
+    g0, g1, g2 = _load3(work, target + 9)
+    trace = x0 * u0 + x1 * u1 + x2 * u2 + y0 * v0 + y1 * v1 + y2 * v2
+    trace += z0 * w0 + z1 * w1 + z2 * w2
+    turn = (
+        x1 * u2 - x2 * u1 + y1 * v2 - y2 * v1 + z1 * w2 - z2 * w1,
+        x2 * u0 - x0 * u2 + y2 * v0 - y0 * v2 + z2 * w0 - z0 * w2,
+        x0 * u1 - x1 * u0 + y0 * v1 - y1 * v0 + z0 * w1 - z1 * w0,
+    )
+    return (p0, p1, p2), (g0 - p0, g1 - p1, g2 - p2), turn, trace
+
+
+@_jit
+def _residual(work, tips, tip_numbers, target_row, tip_row, e_row, ratio_row):
+    """Tip positions, weighted errors (6 per tip), and the plain errors squared in tolerances."""
+    for t in range(tips.shape[0]):
+        position, (d0, d1, d2), (r0, r1, r2), trace = _difference(
+            work, tips[t] * FRAME, tip_numbers, t, target_row + t * FRAME
+        )
+        _store3(work, tip_row + 3 * t, *position)
+        # 1 + trace is 4 cos^2(angle / 2), so this makes the turn 2 sin(angle / 2) axis.
+        half = trace + 1.0
+        scale = 1.0 / square_root(select(half > 1e-6, half, 1e-6))
+        r0, r1, r2 = r0 * scale, r1 * scale, r2 * scale
+        # The axis vanishes at half a turn; the trace does not.
+        square = select(half > 1e-3, r0 * r0 + r1 * r1 + r2 * r2, 3.0 - trace)
+        ratio = square * tip_numbers[t, 15] + (d0 * d0 + d1 * d1 + d2 * d2) * tip_numbers[t, 14]
+        if t > 0:
+            ratio += load(work, ratio_row)
+        store(work, ratio_row, ratio)
+        linear, angular = tip_numbers[t, 12], tip_numbers[t, 13]
+        _store3(work, e_row + 6 * t, d0 * linear, d1 * linear, d2 * linear)
+        _store3(work, e_row + 6 * t + 3, r0 * angular, r1 * angular, r2 * angular)
+
+
+@_jit
+def _jacobian(work, nodes, columns, node_numbers, tip_numbers, tip_row, jacobian_row):
+    """Weighted Jacobian, column by column; rows linear then angular, tip by tip."""
+    num_tips = columns.shape[0]
+    for t in range(num_tips):
+        p0, p1, p2 = _load3(work, tip_row + 3 * t)
+        for k in range(nodes.shape[0]):
+            if columns[t, k] == 0:
+                continue
+            frame = (k + 1) * FRAME
+            z0, z1, z2 = _load3(work, frame + 6)
+            linear = tip_numbers[t, 12] * node_numbers[k, 12]
+            angular = tip_numbers[t, 13] * node_numbers[k, 12]
+            if nodes[k, 2] == 1:
+                l0, l1, l2 = z0 * linear, z1 * linear, z2 * linear
+                r0, r1, r2 = z0 * 0.0, z1 * 0.0, z2 * 0.0
+            else:
+                o0, o1, o2 = _load3(work, frame + 9)
+                d0, d1, d2 = p0 - o0, p1 - o1, p2 - o2
+                l0 = (z1 * d2 - z2 * d1) * linear
+                l1 = (z2 * d0 - z0 * d2) * linear
+                l2 = (z0 * d1 - z1 * d0) * linear
+                r0, r1, r2 = z0 * angular, z1 * angular, z2 * angular
+            column = jacobian_row + (nodes[k, 1] * num_tips + t) * 6
+            if columns[t, k] == 2:  # mimic joints: a further node on the same joint
+                a0, a1, a2 = _load3(work, column)
+                b0, b1, b2 = _load3(work, column + 3)
+                l0, l1, l2 = l0 + a0, l1 + a1, l2 + a2
+                r0, r1, r2 = r0 + b0, r1 + b1, r2 + b2
+            _store3(work, column, l0, l1, l2)
+            _store3(work, column + 3, r0, r1, r2)
+
+
+@_jit
+def _block(a, b):
+    return (a * (a + 1) // 2 + b) * 9
+
+
+@_jit
+def _normal_matrix(work, rows, num_joints, jacobian_row, matrix_row, damping):
+    """Lower 3 x 3 blocks of J J^T + damping."""
+    for a in range(rows // 3):
+        u = jacobian_row + 3 * a
+        x0, x1, x2 = _load3(work, u)
+        m00, m10, m11 = x0 * x0, x1 * x0, x1 * x1
+        m20, m21, m22 = x2 * x0, x2 * x1, x2 * x2
+        for _ in range(1, num_joints):
+            u += rows
+            x0, x1, x2 = _load3(work, u)
+            m00 += x0 * x0
+            m10 += x1 * x0
+            m11 += x1 * x1
+            m20 += x2 * x0
+            m21 += x2 * x1
+            m22 += x2 * x2
+        m = matrix_row + _block(a, a)
+        _store3(work, m, m00 + damping, m10, m20)
+        _store3(work, m + 3, m10, m11 + damping, m21)
+        _store3(work, m + 6, m20, m21, m22 + damping)
+        for b in range(a):
+            u = jacobian_row + 3 * a
+            v = jacobian_row + 3 * b
+            x0, x1, x2 = _load3(work, u)
+            y0, y1, y2 = _load3(work, v)
+            m00, m01, m02 = x0 * y0, x0 * y1, x0 * y2
+            m10, m11, m12 = x1 * y0, x1 * y1, x1 * y2
+            m20, m21, m22 = x2 * y0, x2 * y1, x2 * y2
+            for _ in range(1, num_joints):
+                u += rows
+                v += rows
+                x0, x1, x2 = _load3(work, u)
+                y0, y1, y2 = _load3(work, v)
+                m00 += x0 * y0
+                m01 += x0 * y1
+                m02 += x0 * y2
+                m10 += x1 * y0
+                m11 += x1 * y1
+                m12 += x1 * y2
+                m20 += x2 * y0
+                m21 += x2 * y1
+                m22 += x2 * y2
+            m = matrix_row + _block(a, b)
+            _store3(work, m, m00, m01, m02)
+            _store3(work, m + 3, m10, m11, m12)
+            _store3(work, m + 6, m20, m21, m22)
+
+
+@_jit
+def _eliminate(work, m, y, damping):
+    """Factorise a diagonal block in place, and solve with it.
+
+    The block then holds its unit lower triangle and, on the diagonal, 1 / D.
+    """
+    a00, _, _ = _load3(work, m)
+    a10, a11, _ = _load3(work, m + 3)
+    a20, a21, a22 = _load3(work, m + 6)
+    # No pivot is smaller than the damping but for rounding.
+    i0 = 1.0 / select(a00 > damping, a00, damping)
+    l10, l20 = a10 * i0, a20 * i0
+    a11 -= a10 * l10
+    i1 = 1.0 / select(a11 > damping, a11, damping)
+    a21 -= a20 * l10
+    l21 = a21 * i1
+    a22 -= a20 * l20 + a21 * l21
+    i2 = 1.0 / select(a22 > damping, a22, damping)
+    _store3(work, m, i0, l10, l20)
+    _store3(work, m + 3, l10, i1, l21)
+    _store3(work, m + 6, l20, l21, i2)
+    s0, s1, s2 = _load3(work, y)
+    s1 -= l10 * s0
+    s2 -= l20 * s0 + l21 * s1
+    _store3(work, y, s0 * i0, s1 * i1, s2 * i2)
+
+
+@_jit
+def _solve(work, rows, matrix_row, e_row, y_row, damping):
+    """y of (J J^T + damping) y = e by L D L^T in 3 x 3 blocks; overwrites the matrix.
+
+    Below the diagonal, block (a, b) then holds W = L_ab D_b.
+    """
+    blocks = rows // 3
+    for i in range(rows):
+        store(work, y_row + i, load(work, e_row + i))
+    for b in range(blocks):
+        n = matrix_row + _block(b, b)
+        _eliminate(work, n, y_row + 3 * b, damping)
+        i0, l10, l20 = _load3(work, n)
+        _, i1, l21 = _load3(work, n + 3)
+        i2 = load(work, n + 8)
+        s0, s1, s2 = _load3(work, y_row + 3 * b)
+        for a in range(b + 1, blocks):
+            m = matrix_row + _block(a, b)
+            y = y_row + 3 * a
+            for r in range(3):
+                w0, w1, w2 = _load3(work, m + 3 * r)
+                w1 -= w0 * l10
+                w2 -= w0 * l20 + w1 * l21
+                _store3(work, m + 3 * r, w0, w1, w2)
+                store(work, y + r, load(work, y + r) - w0 * s0 - w1 * s1 - w2 * s2)
+            for c in range(b + 1, a + 1):
+                for r in range(3):
+                    v0, v1, v2 = _load3(work, matrix_row + _block(c, b) + 3 * r)
+                    v0, v1, v2 = v0 * i0, v1 * i1, v2 * i2
+                    for i in range(3):
+                        w0, w1, w2 = _load3(work, m + 3 * i)
+                        entry = matrix_row + _block(a, c) + 3 * i + r
+                        store(work, entry, load(work, entry) - w0 * v0 - w1 * v1 - w2 * v2)
+    for b in range(blocks - 1, -1, -1):
+        n = matrix_row + _block(b, b)
+        i0, l10, l20 = _load3(work, n)
+        _, i1, l21 = _load3(work, n + 3)
+        i2 = load(work, n + 8)
+        s0, s1, s2 = _load3(work, y_row + 3 * b)
+        for a in range(b + 1, blocks):
+            m = matrix_row + _block(a, b)
+            for r in range(3):
+                w0, w1, w2 = _load3(work, m + 3 * r)
+                x = load(work, y_row + 3 * a + r)
+                s0 -= w0 * i0 * x
+                s1 -= w1 * i1 * x
+                s2 -= w2 * i2 * x
+        s1 -= l21 * s2
+        s0 -= l10 * s1 + l20 * s2
+        _store3(work, y_row + 3 * b, s0, s1, s2)
+
+
+@_jit
+def _column_product(work, column, vector, rows):
+    total = load(work, column) * load(work, vector)
+    for i in range(1, rows):
+        total += load(work, column + i) * load(work, vector + i)
+    return total
+
+
+@_jit
+def _hold_blocked(work, bounds, rows, q_row, e_row, jacobian_row):
+    """Zero the columns of joints at a limit that the error pulls outward."""
+    for j in range(bounds.shape[0]):
+        q = load(work, q_row + j)
+        at_upper, at_lower = q >= bounds[j, 1], q <= bounds[j, 0]
+        if any_lane(at_upper | at_lower):
+            column = jacobian_row + j * rows
+            pull = _column_product(work, column, e_row, rows)
+            blocked = (at_upper & (pull > 0.0)) | (at_lower & (pull < 0.0))
+            for i in range(column, column + rows):
+                store(work, i, select(blocked, 0.0, load(work, i)))
+
+
+@_jit
+def _step(
+    work, bounds, rows, q_row, e_row, y_row, jacobian_row, matrix_row,
+    damping_factor, damping_floor, max_step,
+):  # fmt: skip
+    """q += J^T (J J^T + damping)^-1 e over the joints that are free, cut to the limits."""
+    num_joints = bounds.shape[0]
+    energy = _column_product(work, e_row, e_row, rows)
+    damping = energy * damping_factor + damping_floor
+    _hold_blocked(work, bounds, rows, q_row, e_row, jacobian_row)
+    _normal_matrix(work, rows, num_joints, jacobian_row, matrix_row, damping)
+    _solve(work, rows, matrix_row, e_row, y_row, damping)
+    longest = energy * 0.0 + max_step
+    for j in range(num_joints):
+        d = _column_product(work, jacobian_row + j * rows, y_row, rows)
+        store(work, matrix_row + j, d)
+        d = select(d > 0.0, d, 0.0 - d)
+        longest = select(d > longest, d, longest)
+    scale = max_step / longest
+    for j in range(num_joints):
+        q = load(work, q_row + j) + load(work, matrix_row + j) * scale
+        q = select(q > bounds[j, 1], bounds[j, 1], q)
+        store(work, q_row + j, select(q < bounds[j, 0], bounds[j, 0], q))
+
+
+@_jit
+def work_rows(num_nodes, num_joints, num_tips):
+    """First rows of q, targets, tip positions, e, y, ratio, J and matrix; number of rows."""
+    blocks = 2 * num_tips
+    q = (num_nodes + 1) * FRAME
+    target = q + num_joints
+    tip = target + num_tips * FRAME
+    e = tip + 3 * num_tips
+    y = e + 3 * blocks
+    ratio = y + 3 * blocks
+    jacobian = ratio + 1
+    matrix = jacobian + 3 * blocks * num_joints
+    return q, target, tip, e, y, ratio, jacobian, matrix, matrix + _block(blocks, 0) + num_joints
+
+
+@_jit
+def refine(
+    q, targets, todo, converged, found, wanted, work,
+    nodes, columns, tips, node_numbers, tip_numbers, bounds,
+    damping_factor, damping_floor, max_step, max_iterations,
+):  # fmt: skip
+    """Step the samples `todo` of q until they converge; a lane that is done takes the next one."""
+    num_joints, num_tips, width = bounds.shape[0], tips.shape[0], work.shape[1]
+    per_problem = q.shape[1]
+    q_row, target_row, tip_row, e_row, y_row, ratio_row, jacobian_row, matrix_row, _ = work_rows(
+        nodes.shape[0], num_joints, num_tips
+    )
+    work[:] = 0
+    for i in range(0, 9, 4):
+        store(work, i, 1.0)
+    lane_problem = np.full(width, -1, np.int64)  # -1: idle
+    lane_row = np.zeros(width, np.int64)
+    lane_age = np.zeros(width, np.int64)
+    cursor = 0
+    active = 0
+    while True:
+        for lane in range(width):
+            while lane_problem[lane] < 0 and cursor < todo.size:
+                problem, row = todo[cursor] // per_problem, todo[cursor] % per_problem
+                cursor += 1
+                if found[problem] >= wanted:
+                    continue
+                for j in range(num_joints):
+                    work[q_row + j, lane] = min(max(q[problem, row, j], bounds[j, 0]), bounds[j, 1])
+                for i in range(num_tips * FRAME):
+                    work[target_row + i, lane] = targets[problem, i]
+                lane_problem[lane] = problem
+                lane_row[lane] = row
+                lane_age[lane] = 0
+                active += 1
+        if active == 0:
+            return
+        _forward(work, nodes, node_numbers, q_row)
+        _residual(work, tips, tip_numbers, target_row, tip_row, e_row, ratio_row)
+        for lane in range(width):
+            problem, row = lane_problem[lane], lane_row[lane]
+            if problem < 0:
+                continue
+            done = work[ratio_row, lane] <= 1
+            if done or lane_age[lane] >= max_iterations or found[problem] >= wanted:
+                for j in range(num_joints):
+                    q[problem, row, j] = work[q_row + j, lane]
+                if done:
+                    converged[problem, row] = True
+                    found[problem] += 1
+                lane_problem[lane] = -1
+                active -= 1
+            lane_age[lane] += 1
+        _jacobian(work, nodes, columns, node_numbers, tip_numbers, tip_row, jacobian_row)
+        _step(
+            work, bounds, 6 * num_tips, q_row, e_row, y_row, jacobian_row, matrix_row,
+            damping_factor, damping_floor, max_step,
+        )  # fmt: skip
+
+
+@_jit
+def evaluate(q, targets, errors, work, nodes, tips, node_numbers, tip_numbers):
+    """Distance and angle to the targets, (B, N, T, 2)."""
+    num_joints, num_tips, width = q.shape[2], tips.shape[0], work.shape[1]
+    rows = work_rows(nodes.shape[0], num_joints, num_tips)
+    q_row, target_row, out_row = rows[0], rows[1], rows[2]
+    work[:] = 0
+    for i in range(0, 9, 4):
+        store(work, i, 1.0)
+    for problem in range(q.shape[0]):
+        for i in range(num_tips * FRAME):
+            store(work, target_row + i, targets[problem, i])
+        for first in range(0, q.shape[1], width):
+            count = min(width, q.shape[1] - first)
+            for lane in range(count):
+                for j in range(num_joints):
+                    work[q_row + j, lane] = q[problem, first + lane, j]
+            _forward(work, nodes, node_numbers, q_row)
+            for t in range(num_tips):
+                _, (d0, d1, d2), (r0, r1, r2), trace = _difference(
+                    work, tips[t] * FRAME, tip_numbers, t, target_row + t * FRAME
+                )
+                distance = square_root(d0 * d0 + d1 * d1 + d2 * d2)
+                sine = square_root(r0 * r0 + r1 * r1 + r2 * r2)
+                _store3(work, out_row, distance, sine, trace - 1.0)
+                for lane in range(count):
+                    error = errors[problem, first + lane, t]
+                    error[0] = work[out_row, lane]
+                    error[1] = np.arctan2(work[out_row + 1, lane], work[out_row + 2, lane])
