@@ -94,7 +94,8 @@ def average_velocity_target(
             z_tangent = velocity(z, t, t).to(z.dtype)
         else:
             z_tangent = v
-        _, du_dt = jvp(velocity, (z, r, t), (z_tangent, torch.zeros_like(r), torch.ones_like(t)))
+        tangents = (z_tangent, torch.zeros_like(r), torch.ones_like(t))
+        du_dt = jvp(velocity, (z, r, t), tangents)[1]
         return v - (t - r)[:, None] * du_dt.to(z.dtype)
 
 

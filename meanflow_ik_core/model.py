@@ -58,6 +58,8 @@ class MeanFlowNetwork(nn.Module):
         OptionError: a size is not a positive integer.
     """
 
+    frequencies: Tensor  # (F,) rad
+
     def __init__(
         self,
         num_joints: int,

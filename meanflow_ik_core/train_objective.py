@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """One training step's data and loss, as the configuration asks for."""
 
+import os
+import shutil
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .errors import ConfigError
 from .losses import (
     average_velocity_target,
     dispersive_loss,
@@ -18,6 +21,8 @@ from .losses import (
 from .model import MeanFlowNetwork, condition_from_poses, normalise_joints
 from .robot import Robot
 from .train_config import TrainConfig
+
+_COMPILERS = ("g++", "c++", "clang++")
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,19 @@ class Objective:
         network: to be trained.
         robot: whose kinematics the refinement term uses.
         config: terms, weights, precision.
+
+    Raises:
+        ConfigError: compilation is asked for and there is no C++ compiler.
     """
 
     def __init__(self, network: MeanFlowNetwork, robot: Robot, config: TrainConfig):
         self._network, self._robot, self._config = network, robot, config
         self._forward, self._target = network, self._target_of
         if config.compile:
+            if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), *_COMPILERS)):
+                raise ConfigError(
+                    f"compile is True, and there is no C++ compiler: none of {_COMPILERS} is found"
+                )
             # forward-mode derivatives cannot be traced with symbolic sizes
             self._forward = torch.compile(network, dynamic=False)
             self._target = torch.compile(self._target_of, dynamic=False)

@@ -452,3 +452,10 @@ def test_the_compiled_objective_agrees_with_the_plain_one(robot):
         loss.backward()
         results.append((loss.detach(), network.z_in.weight.grad))
     torch.testing.assert_close(results[1], results[0], rtol=1e-3, atol=1e-5)
+
+
+def test_compilation_without_a_compiler_is_refused(robot, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ConfigError, match=r"compile.*g\+\+"):
+        train(robot, replace(SMALL, compile=True), tmp_path, progress=False)
