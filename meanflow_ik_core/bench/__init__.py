@@ -37,13 +37,22 @@ class Bench:
         """Run the suite.
 
         Raises:
-            OptionError: it has no such option, or a package that it compares with is missing.
+            OptionError: it has no such option, the value is not of its kind, or a package that it
+                compares with is missing.
         """
         defaults = self.defaults()
-        for option in options:
+        for option, value in options.items():
             if option not in defaults:
                 raise OptionError(
                     f"bench {self.name!r} has no option {option!r}; it has {', '.join(defaults)}"
+                )
+            kind = type(defaults[option])
+            if kind in (int, float) and (
+                isinstance(value, bool) or not isinstance(value, (int, kind))
+            ):
+                raise OptionError(
+                    f"option {option!r} of bench {self.name!r} is {value!r}; it is a number of "
+                    f"type {kind.__name__}"
                 )
         return self._run()(**options)
 

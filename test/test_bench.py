@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The measurements mean what they say: small runs, and solvers that are wrong on purpose."""
+
+import dataclasses
+import json
+import math
+import os
+
+import judge as independent
+import numpy as np
+import pytest
+import torch
+from judge import TORSO, TORSO_TIPS
+
+import meanflow_ik_core as mik
+from meanflow_ik_core.bench import BENCHES, unreachable
+from meanflow_ik_core.bench.judge import Judge
+from meanflow_ik_core.bench.result import BenchResult, Measure, environment
+from meanflow_ik_core.bench.solve import measure_solver
+from meanflow_ik_core.bench.tracik import TracIK, count_different
+from meanflow_ik_core.closed_form import ClosedForm
+
+SMALL = {
+    "kinematics": {"configurations": 50},
+    "solve": {"poses": 5, "sampler": "uniform"},
+    "limits": {"poses": 3, "sampler": "uniform"},
+    "unreachable": {"poses": 6, "sampler": "uniform"},
+    "kernel": {"repetitions": 3},
+    "tracik": {"poses": 1, "repetitions": 1, "solutions": 5, "num_samples": 64},
+    "raw": {"repetitions": 3, "sampler": "uniform"},
+}
+
+
+def draw(robot: mik.Robot, count: int, seed: int = 0) -> np.ndarray:
+    return robot.random_configurations(count, torch.Generator().manual_seed(seed)).numpy()
+
+
+@pytest.fixture(scope="module")
+def panda() -> mik.Robot:
+    return mik.load_robot("panda")
+
+
+@pytest.fixture(scope="module")
+def solver() -> mik.IKSolver:
+    return mik.load_solver("panda", sampler="uniform")
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, BenchResult]:
+    return {name: bench(**SMALL[name]) for name, bench in BENCHES.items()}
+
+
+class Tampered:
+    """The true solver, whose answers are changed before they are handed out."""
+
+    def __init__(self, solver, change):
+        self._solver = solver
+        self._change = change
+        self.robot = solver.robot
+        self.warm_up = solver.warm_up
+
+    def solve(self, targets, **options):
+        result = self._solver.solve(targets, **options)
+        return dataclasses.replace(result, **self._change(result))
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_a_small_run_gives_numbers_that_json_can_hold(results, name):
+    result = results[name]
+    content = json.loads(json.dumps(result.as_dict(), allow_nan=False))
+    assert content["bench"] == name
+    assert set(content["options"]) >= set(SMALL[name])
+    assert len(result.rows()) == len(result.measures) > 0
+    assert all(len(row) == len(result.COLUMNS) for row in result.rows())
+    assert torch.__version__.startswith(content["environment"]["versions"]["torch"])
+
+
+@pytest.mark.parametrize("name", ["kinematics", "solve", "limits"])
+def test_bars_that_do_not_depend_on_the_machine_are_reached(results, name):
+    assert results[name].reached, results[name].rows()
+
+
+def test_no_solution_is_claimed_where_there_is_none(results):
+    for kind in ("beyond the reach", "impossible orientation"):
+        assert results["unreachable"][f"{kind}: false claims"] == 0
+        assert results["unreachable"][f"{kind}: median time"] > 0
+
+
+def test_the_ratio_to_tracik_is_that_of_the_times(results):
+    result = results["tracik"]
+    ratio = result["TRAC-IK, median"] / result["ours, median"]
+    assert result["times faster, median over poses"] == pytest.approx(ratio)
+    assert result["TRAC-IK, runs short of solutions"] == 0
+    assert result["ours, runs short of solutions"] == 0
+
+
+def test_the_number_of_threads_is_used_and_put_back():
+    before = torch.get_num_threads()
+    result = BENCHES["raw"](sampler="uniform", repetitions=2, threads=before + 1)
+    assert result["torch threads"] == before + 1
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("robot", "count"),
+    [
+        (mik.load_robot("panda"), 20),
+        (mik.load_robot(TORSO, tips=TORSO_TIPS), 20),
+    ],
+    ids=["panda", "torso_two_arms"],
+)
+def test_the_judge_agrees_with_an_independent_one(robot, count):
+    q = draw(robot, count)
+    ours, theirs = Judge(robot), independent.Judge(robot)
+    expected = np.stack([theirs.poses(row) for row in q])
+    np.testing.assert_allclose(ours.forward(q), expected, atol=1e-13)
+    step = 1e-6
+    jacobian = ours.jacobian(q)
+    for joint in range(robot.num_joints):
+        shifted = q.copy()
+        shifted[:, joint] += step
+        moved = ours.forward(shifted)
+        linear = (moved[..., :3, 3] - expected[..., :3, 3]) / step
+        np.testing.assert_allclose(jacobian[..., :3, joint], linear, atol=1e-5)
+        turn = (moved[..., :3, :3] - expected[..., :3, :3]) @ np.swapaxes(
+            expected[..., :3, :3], -1, -2
+        )
+        angular = np.stack((turn[..., 2, 1], turn[..., 0, 2], turn[..., 1, 0]), -1) / step
+        np.testing.assert_allclose(jacobian[..., 3:, joint], angular, atol=1e-5)
+
+
+def test_wrong_kinematics_are_found_out(panda):
+    placement = panda.placement.copy()
+    placement[3, 0, 3] += 1e-6
+    wrong = dataclasses.replace(panda, placement=placement, _on_device={})
+    result = BENCHES["kinematics"](robot=wrong, configurations=10)
+    assert not result.reached
+    assert result["largest difference of poses"] == pytest.approx(1e-6, rel=0.5)
+
+
+def shifted_by_a_little(result):
+    return {"joint_positions": result.joint_positions + 1e-4}
+
+
+def turned_once_round(result):
+    return {"joint_positions": result.joint_positions + 2 * np.pi}
+
+
+def claims_everything(result):
+    return {
+        "joint_positions": np.nan_to_num(result.joint_positions),
+        "valid": np.ones_like(result.valid),
+    }
+
+
+@pytest.mark.parametrize("change", [shifted_by_a_little, turned_once_round])
+def test_a_solver_with_wrong_answers_solves_nothing(panda, solver, change):
+    targets = panda.forward(draw(panda, 3))
+    measures = measure_solver(Tampered(solver, change), targets, 64, 8, 0, 1.0)
+    values = {measure.what: measure for measure in measures}
+    assert values["share of poses solved"].value == 0
+    assert values["share of poses solved"].reached is False
+    assert values["wrong claims"].value == 3 * 8
+    assert values["mean valid solutions per pose"].value == 0
+
+
+def test_a_solver_that_finds_nothing_solves_nothing(panda, solver):
+    def nothing(result):
+        return {"valid": np.zeros_like(result.valid)}
+
+    targets = panda.forward(draw(panda, 3))
+    values = {
+        measure.what: measure.value
+        for measure in measure_solver(Tampered(solver, nothing), targets, 64, 8, 0, 1.0)
+    }
+    assert values["share of poses solved"] == 0
+    assert values["wrong claims"] == 0
+
+
+def test_a_solver_that_claims_everything_is_found_out(solver, monkeypatch):
+    liar = Tampered(solver, claims_everything)
+    monkeypatch.setattr(unreachable, "load_solver", lambda *args, **options: liar)
+    result = BENCHES["unreachable"](poses=4)
+    assert result["beyond the reach: false claims"] == 2
+    assert result["impossible orientation: false claims"] == 2
+    assert not result.reached
+
+
+def test_poses_beyond_the_reach_are_farther_than_any_configuration(panda):
+    shoulder = panda.placement[0, :3, 3]
+    farthest = np.linalg.norm(panda.forward(draw(panda, 20_000))[:, 0, :3, 3] - shoulder, axis=-1)
+    poses = unreachable.poses_beyond_reach(panda, 50, seed=1)
+    assert np.linalg.norm(poses[:, :3, 3] - shoulder, axis=-1).min() > farthest.max()
+    np.testing.assert_allclose(np.linalg.det(poses[:, :3, :3]), 1, atol=1e-12)
+
+
+def test_impossible_orientations_have_no_solution_on_a_dense_sweep(panda):
+    closed_form = ClosedForm(panda)
+    for pose in unreachable.impossible_orientations(panda, 5, seed=1):
+        assert len(closed_form.solution_curve(pose, 3000)) == 0
+
+
+def test_tracik_counts_only_different_solutions(panda):
+    rival = TracIK(panda, timeout=0.005)
+    pose = panda.forward(draw(panda, 1, seed=3))[0, 0]
+
+    class SameStart:
+        def uniform(self, lower, upper):
+            return 0.5 * (lower + upper)
+
+    number, seconds, processor_seconds = rival.different_solutions(
+        pose, 3, np.random.default_rng(0)
+    )
+    assert number == 3
+    assert seconds > 0
+    assert processor_seconds > 0
+    pose = panda.forward(0.5 * (panda.lower + panda.upper))[0]
+    assert rival.different_solutions(pose, 3, SameStart())[0] == 1
+
+
+def test_solutions_differ_by_their_largest_joint_difference():
+    q = np.zeros((4, 7))
+    q[1] += 0.009  # far in sum, in no joint far enough
+    q[2, 3] = 0.011
+    q[3, 3] = 0.02
+    assert count_different(q) == 2
+
+
+def test_a_bar_is_reached_or_not():
+    assert Measure("a", 1.0).reached is None
+    assert Measure("a", 1.0, at_least=1).reached is True
+    assert Measure("a", 1.0, at_least=1.1).reached is False
+    assert Measure("a", 1.0, at_most=1).reached is True
+    assert Measure("a", 1.1, at_most=1).reached is False
+    assert Measure("a", math.nan, at_most=1).reached is False
+    result = BenchResult("x", (Measure("a", 1.0), Measure("b", 2.0, at_most=1)), {}, {})
+    assert not result.reached
+    assert [row[-1] for row in result.rows()] == ["", "NO"]
+
+
+def test_the_environment_names_the_machine():
+    found = environment()
+    assert found["cores"] == len(os.sched_getaffinity(0))
+    assert found["cpu"]
+    assert found["versions"]["numpy"] == np.__version__
+    if found["commit"] is not None:
+        assert len(found["commit"].rstrip("+")) == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("solve", {"pose": 3}),
+        ("solve", {"poses": "three"}),
+        ("solve", {"poses": 0}),
+        ("solve", {"sampler": "divine"}),
+        ("kinematics", {"configurations": 0}),
+        ("raw", {"repetitions": True}),
+        ("tracik", {"timeout": "soon"}),
+    ],
+)
+def test_bad_options_are_refused(name, options):
+    with pytest.raises(mik.OptionError):
+        BENCHES[name](**options)
