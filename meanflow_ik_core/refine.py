@@ -2,13 +2,18 @@
 """Make candidate configurations exact: damped least squares (`lm`) or Adam on the pose error."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from .errors import OptionError
 from .kernels import StepSettings, iterate, pose_errors
 from .robot import Robot
+from .torch_step import iterate_torch, pose_errors_torch
 
 # Where float32 steps end and float64 steps take over; convergence is quadratic by then.
 _COARSE_TOLERANCE = 1e-3
@@ -47,27 +52,31 @@ def refine_lm(
     came, with infinite errors.
 
     Args:
+        robot: whose kinematics and limits.
         q0: (B, N, J) starts, rad or m.
         targets: (B, T, 4, 4) T_base_tip.
-        position_tolerance, orientation_tolerance: m and rad, scalar or (T,).
+        position_tolerance: m, scalar or (T,).
+        orientation_tolerance: rad, scalar or (T,).
         max_iterations: float32 steps of a sample at most.
         wanted: leave a problem's remaining starts as they are once so many have converged.
-        time_limit: seconds after which the remaining starts are left as they are.
-        position_weight, orientation_weight: what 1 m and 1 rad count in the step, scalar or (T,).
+        time_limit: seconds after which the remaining starts are left as they are; looked at
+            every few thousand samples, about once per millisecond.
+        position_weight: what 1 m counts in the step, scalar or (T,).
+        orientation_weight: what 1 rad counts in the step, scalar or (T,).
 
     Returns:
-        All samples in the order of ``q0``.
+        All samples, in the order of ``q0``.
+
+    Raises:
+        OptionError: ``q0`` or ``targets`` have a wrong shape.
     """
     started = time.perf_counter()
     q0, targets = _checked(robot, q0, targets)
     finite = np.isfinite(q0).all(-1)
     q = _into_limits(robot, np.where(finite[..., None], q0, 0.0))
-    weights = {"position_weight": position_weight, "orientation_weight": orientation_weight}
-    coarse = StepSettings(damping_floor=_COARSE_FLOOR, **weights)
-    fine = StepSettings(**weights)
-    tolerances = (np.asarray(position_tolerance), np.asarray(orientation_tolerance))
-    coarse_tolerances = [np.maximum(_COARSE_TOLERANCE, 0.1 * t) for t in tolerances]
-    fine_tolerances = [np.minimum(_FINE_TOLERANCE, t) for t in tolerances]
+    stages = _Stages.of(
+        position_tolerance, orientation_tolerance, position_weight, orientation_weight
+    )
     found = np.zeros(len(q), np.int64)
     enough = np.iinfo(np.int64).max if wanted is None else wanted
     todo = np.flatnonzero(finite)
@@ -80,19 +89,165 @@ def refine_lm(
         batch = batch - start * q.shape[1]
         close = iterate(
             robot, *part, batch, found[start:stop].copy(), enough, max_iterations,
-            *coarse_tolerances, coarse, np.float32,
+            *stages.coarse_tolerances, stages.coarse, np.float32,
         )  # fmt: skip
-        batch = np.flatnonzero(close)
         iterate(
-            robot, *part, batch, found[start:stop], enough, _FINE_ITERATIONS,
-            *fine_tolerances, fine,
+            robot, *part, np.flatnonzero(close), found[start:stop], enough, _FINE_ITERATIONS,
+            *stages.fine_tolerances, stages.fine,
         )  # fmt: skip
     q = np.where(finite[..., None], _into_limits(robot, q), q0)
-    position_error, orientation_error = pose_errors(robot, q, targets)
-    position_error[~finite] = np.inf
-    orientation_error[~finite] = np.inf
-    converged = (position_error <= tolerances[0]).all(-1)
-    converged &= (orientation_error <= tolerances[1]).all(-1)
+    return _judged(
+        robot, q, *pose_errors(robot, q, targets), position_tolerance, orientation_tolerance
+    )
+
+
+def refine_lm_torch(
+    robot: Robot,
+    q0: Tensor,
+    targets: Any,
+    position_tolerance: float | np.ndarray = 1e-5,
+    orientation_tolerance: float | np.ndarray = 1e-5,
+    max_iterations: int = 15,
+    *,
+    position_weight: float | np.ndarray = 1.0,
+    orientation_weight: float | np.ndarray = 1.0,
+) -> Refined:
+    """The same refinement as `refine_lm`, in torch on the device of ``q0``.
+
+    Args:
+        robot: whose kinematics and limits.
+        q0: (B, N, J) starts, rad or m.
+        targets: (B, T, 4, 4) T_base_tip, tensor or array-like.
+        position_tolerance: m, scalar or (T,).
+        orientation_tolerance: rad, scalar or (T,).
+        max_iterations: float32 steps of a sample at most.
+        position_weight: what 1 m counts in the step, scalar or (T,).
+        orientation_weight: what 1 rad counts in the step, scalar or (T,).
+
+    Returns:
+        All samples, in the order of ``q0``, on the CPU.
+
+    Raises:
+        OptionError: ``q0`` or ``targets`` have a wrong shape.
+    """
+    goals = torch.as_tensor(targets, dtype=torch.float64, device=q0.device)
+    _check_shapes(robot, tuple(q0.shape), tuple(goals.shape))
+    stages = _Stages.of(
+        position_tolerance, orientation_tolerance, position_weight, orientation_weight
+    )
+    lower, upper = robot.limits(torch.float64, q0.device)
+    problem = torch.arange(len(q0), device=q0.device).repeat_interleave(q0.shape[1])
+    q = q0.detach().to(torch.float64).flatten(0, 1)
+    finite = q.isfinite().all(-1)
+    todo = finite.nonzero().squeeze(-1)
+    near, close = iterate_torch(
+        robot, q[todo].float(), goals[problem[todo]].float(), max_iterations,
+        *stages.coarse_tolerances, stages.coarse,
+    )  # fmt: skip
+    q[todo] = near.double()
+    todo = todo[close]
+    q[todo], _ = iterate_torch(
+        robot, q[todo], goals[problem[todo]], _FINE_ITERATIONS, *stages.fine_tolerances, stages.fine
+    )
+    continuous = torch.as_tensor(robot.continuous, device=q.device)
+    wrapped = torch.where(continuous, q - 2 * torch.pi * torch.round(q / (2 * torch.pi)), q)
+    q = torch.where(finite[:, None], wrapped.clamp(lower, upper), q)
+    errors = [
+        error.unflatten(0, q0.shape[:2]).cpu().numpy()
+        for error in pose_errors_torch(robot.forward(q), goals[problem])
+    ]
+    q = q.unflatten(0, q0.shape[:2]).cpu().numpy()
+    return _judged(robot, q, *errors, position_tolerance, orientation_tolerance)
+
+
+def refine_adam(
+    robot: Robot, q_init: Tensor, target_pose: Tensor, steps: int = 10, lr: float = 0.05
+) -> Tensor:
+    """Adam on mean squared position error + 0.1 (1 - <quat, target quat>^2), clamped every step.
+
+    The loss is summed over samples, so that the samples of a batch do not change each other's
+    steps; Adam does not depend on the scale of a loss.
+
+    Args:
+        robot: whose kinematics and limits.
+        q_init: (..., J) rad or m.
+        target_pose: (..., T, 4, 4) T_base_tip, broadcast against the tips at ``q_init``.
+        steps: how many.
+        lr: learning rate, rad or m per step.
+
+    Returns:
+        (..., J), within the limits.
+    """
+    lower, upper = robot.limits(q_init.dtype, q_init.device)
+    q = q_init.detach().clamp(lower, upper).requires_grad_()
+    optimizer = torch.optim.Adam([q], lr=lr)
+    with torch.enable_grad():
+        for _ in range(steps):
+            optimizer.zero_grad()
+            T_base_tip = robot.forward(q)
+            offset = T_base_tip[..., :3, 3] - target_pose[..., :3, 3]
+            trace = (T_base_tip[..., :3, :3] * target_pose[..., :3, :3]).sum((-2, -1))
+            # <quat, target quat>^2 = cos^2(angle / 2) = (1 + trace) / 4
+            loss = (offset**2).mean(-1) + 0.1 * (1 - (1 + trace) / 4)
+            loss.sum().backward()
+            optimizer.step()
+            with torch.no_grad():
+                q.clamp_(lower, upper)
+    return q.detach()
+
+
+def _adam(
+    robot: Robot,
+    q0: np.ndarray,
+    targets: np.ndarray,
+    position_tolerance: float | np.ndarray = 1e-5,
+    orientation_tolerance: float | np.ndarray = 1e-5,
+    **settings: Any,
+) -> Refined:
+    q0, targets = _checked(robot, q0, targets)
+    goals = torch.from_numpy(targets)[:, None]
+    q = refine_adam(robot, torch.from_numpy(q0), goals, **settings).numpy()
+    return _judged(
+        robot, q, *pose_errors(robot, q, targets), position_tolerance, orientation_tolerance
+    )
+
+
+# Each (robot, q0, targets, position_tolerance, orientation_tolerance, ...) -> Refined.
+REFINEMENTS: dict[str, Callable[..., Refined]] = {"lm": refine_lm, "adam": _adam}
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """Tolerances and settings of the float32 steps and of the float64 steps."""
+
+    coarse: StepSettings
+    fine: StepSettings
+    coarse_tolerances: tuple[np.ndarray, np.ndarray]
+    fine_tolerances: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, position_tolerance, orientation_tolerance, position_weight, orientation_weight):
+        weights = {"position_weight": position_weight, "orientation_weight": orientation_weight}
+        position, orientation = np.asarray(position_tolerance), np.asarray(orientation_tolerance)
+        return cls(
+            StepSettings(damping_floor=_COARSE_FLOOR, **weights),
+            StepSettings(**weights),
+            (
+                np.maximum(_COARSE_TOLERANCE, 0.1 * position),
+                np.maximum(_COARSE_TOLERANCE, 0.1 * orientation),
+            ),
+            (np.minimum(_FINE_TOLERANCE, position), np.minimum(_FINE_TOLERANCE, orientation)),
+        )
+
+
+def _judged(
+    robot: Robot, q, position_error, orientation_error, position_tolerance, orientation_tolerance
+) -> Refined:
+    unknown = ~np.isfinite(q).all(-1)
+    position_error[unknown] = np.inf
+    orientation_error[unknown] = np.inf
+    converged = (position_error <= position_tolerance).all(-1)
+    converged &= (orientation_error <= orientation_tolerance).all(-1)
     return Refined(q, position_error, orientation_error, converged & robot.within_limits(q))
 
 
@@ -106,10 +261,14 @@ def _into_limits(robot: Robot, q: np.ndarray) -> np.ndarray:
 def _checked(robot: Robot, q0: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     q0 = np.ascontiguousarray(q0, np.float64)
     targets = np.ascontiguousarray(targets, np.float64)
-    if q0.ndim != 3 or q0.shape[2] != robot.num_joints:
-        raise OptionError(f"q0 has shape {q0.shape}; it must be (B, N, {robot.num_joints})")
-    if targets.shape != (len(q0), robot.num_tips, 4, 4):
-        raise OptionError(
-            f"targets have shape {targets.shape}; they must be {(len(q0), robot.num_tips, 4, 4)}"
-        )
+    _check_shapes(robot, q0.shape, targets.shape)
     return q0, targets
+
+
+def _check_shapes(robot: Robot, q0: tuple[int, ...], targets: tuple[int, ...]) -> None:
+    if len(q0) != 3 or q0[2] != robot.num_joints:
+        raise OptionError(f"q0 has shape {q0}; it must be (B, N, {robot.num_joints})")
+    if targets != (q0[0], robot.num_tips, 4, 4):
+        raise OptionError(
+            f"targets have shape {targets}; they must be {(q0[0], robot.num_tips, 4, 4)}"
+        )
