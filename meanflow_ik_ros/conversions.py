@@ -204,14 +204,14 @@ def seed_from_joint_state(state: JointState, robot: Robot, current_state: np.nda
             f"seed_state has {problem}; robot {robot.name} has {', '.join(expected)}",
         )
     by_name = dict(zip(names, state.position, strict=True))
-    seed = wrap_continuous(np.array([by_name[name] for name in expected]), robot)
+    seed = np.array([by_name[name] for name in expected])
     if not np.isfinite(seed).all():
-        problem = f"seed_state is not finite: {seed.tolist()}"
-    else:
-        outside = limit_violations(seed, robot)
-        problem = f"seed_state is outside the limits: {outside}" if outside else None
-    if problem:
-        raise RequestError(Codes.INVALID_ROBOT_STATE, problem)
+        raise RequestError(Codes.INVALID_ROBOT_STATE, f"seed_state is not finite: {seed.tolist()}")
+    seed = wrap_continuous(seed, robot)
+    if outside := limit_violations(seed, robot):
+        raise RequestError(
+            Codes.INVALID_ROBOT_STATE, f"seed_state is outside the limits: {outside}"
+        )
     return np.clip(seed, robot.lower, robot.upper)
 
 
@@ -227,8 +227,8 @@ def limit_violations(q: np.ndarray, robot: Robot) -> str:
 
 
 def wrap_continuous(q: np.ndarray, robot: Robot) -> np.ndarray:
-    """q (J,) with the angles of continuous joints in [-pi, pi]."""
-    wrapped = np.where(np.isfinite(q), np.remainder(q + np.pi, 2 * np.pi) - np.pi, q)
+    """q (J,), finite, with the angles of continuous joints in [-pi, pi]."""
+    wrapped = np.remainder(q + np.pi, 2 * np.pi) - np.pi
     return np.where(robot.continuous & (np.abs(q) > np.pi), wrapped, q)
 
 

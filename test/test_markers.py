@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arms drawn for RViz, judged by Pinocchio's own reading of the URDF's visuals."""
+
+import numpy as np
+import pinocchio as pin
+import pytest
+from builtin_interfaces.msg import Time
+from judge import TORSO, TORSO_TIPS
+from visualization_msgs.msg import Marker
+
+import meanflow_ik_core as mik
+from meanflow_ik_ros.markers import RobotVisuals, markers_from_candidates, rank_colour, read_visuals
+from meanflow_ik_ros.render import Camera, axes_markers, render
+
+STAMP = Time(sec=3, nanosec=4)
+SHAPES = {"Box": Marker.CUBE, "Cylinder": Marker.CYLINDER, "Sphere": Marker.SPHERE}
+
+
+@pytest.fixture(scope="module")
+def panda() -> mik.Robot:
+    return mik.load_robot("panda")
+
+
+@pytest.fixture(scope="module")
+def visuals(panda) -> RobotVisuals:
+    return RobotVisuals(panda)
+
+
+def expected_markers(robot, q) -> list[tuple[int, list[float], np.ndarray]]:
+    """Type, scale and pose in the base of every visual, through Pinocchio's GeometryModel."""
+    model = pin.buildModelFromUrdf(str(robot.urdf_path), mimic=True)
+    shapes = pin.buildGeomFromUrdf(model, str(robot.urdf_path), pin.GeometryType.VISUAL)
+    data, shape_data = model.createData(), shapes.createData()
+    full = pin.neutral(model)
+    for name, value in zip(robot.joint_names, q, strict=True):
+        joint = model.joints[model.getJointId(name)]
+        full[joint.idx_q : joint.idx_q + joint.nq] = (
+            value if joint.nq == 1 else (np.cos(value), np.sin(value))
+        )
+    pin.framesForwardKinematics(model, data, full)
+    pin.updateGeometryPlacements(model, data, shapes, shape_data)
+    base = data.oMf[model.getFrameId(robot.base)]
+    expected = []
+    for index, item in enumerate(shapes.geometryObjects):
+        shape = item.geometry
+        kind = type(shape).__name__
+        if kind == "Box":
+            scale = (2 * shape.halfSide).tolist()
+        elif kind == "Cylinder":
+            scale = [2 * shape.radius, 2 * shape.radius, 2 * shape.halfLength]
+        else:
+            scale = [2 * shape.radius] * 3
+        expected.append((SHAPES[kind], scale, base.actInv(shape_data.oMg[index]).homogeneous))
+    return expected
+
+
+def matrix_of(marker: Marker) -> np.ndarray:
+    place, turn = marker.pose.position, marker.pose.orientation
+    quaternion = pin.Quaternion(turn.w, turn.x, turn.y, turn.z)
+    assert quaternion.norm() == pytest.approx(1, abs=1e-12)
+    return pin.SE3(quaternion.matrix(), np.array([place.x, place.y, place.z])).homogeneous
+
+
+@pytest.mark.parametrize("name", ["panda", "torso"])
+def test_every_visual_is_where_pinocchio_puts_it(panda, name):
+    robot = panda if name == "panda" else mik.load_robot(TORSO, tips=TORSO_TIPS)
+    q = np.random.default_rng(0).uniform(robot.lower, robot.upper, (20, robot.num_joints))
+    visuals = RobotVisuals(robot)
+    array = markers_from_candidates(visuals, q, 0.5, STAMP)
+    per_arm = len(visuals.visuals)
+    assert len(array.markers) == 1 + 20 * per_arm
+    for rank, configuration in enumerate(q):
+        expected = expected_markers(robot, configuration)
+        drawn = array.markers[1 + rank * per_arm :][:per_arm]
+        assert len(expected) == per_arm
+        unmatched = list(drawn)
+        for kind, scale, pose in expected:
+            # Pinocchio sorts the links in its own order.
+            match = next(
+                marker
+                for marker in unmatched
+                if marker.type == kind
+                and np.allclose([marker.scale.x, marker.scale.y, marker.scale.z], scale)
+                and np.allclose(matrix_of(marker), pose, atol=1e-12)
+            )
+            unmatched.remove(match)
+        assert not unmatched
+
+
+def test_old_arms_are_deleted_first(visuals, panda):
+    empty = markers_from_candidates(visuals, np.zeros((0, 7)), 0.5, STAMP)
+    assert [marker.action for marker in empty.markers] == [Marker.DELETEALL]
+    array = markers_from_candidates(visuals, panda.lower[None], 0.5, STAMP)
+    assert array.markers[0].action == Marker.DELETEALL
+    assert {marker.action for marker in array.markers[1:]} == {Marker.ADD}
+
+
+def test_each_candidate_has_its_namespace_colour_and_opacity(visuals, panda):
+    array = markers_from_candidates(visuals, [panda.lower, panda.upper, panda.lower], 0.25, STAMP)
+    markers = array.markers[1:]
+    keys = [(marker.ns, marker.id) for marker in markers]
+    assert len(set(keys)) == len(keys)
+    colours = {}
+    for marker in markers:
+        assert marker.header.frame_id == "panda_link0"
+        assert marker.header.stamp == STAMP
+        assert marker.color.a == 0.25
+        colour = (marker.color.r, marker.color.g, marker.color.b)
+        assert colours.setdefault(marker.ns, colour) == colour
+    assert len(set(colours.values())) == 3
+    best, last = colours["candidate_000"], colours["candidate_002"]
+    assert best == rank_colour(0, 3)
+    assert best.index(max(best)) == 1 and last.index(max(last)) == 0  # green, red
+
+
+def test_a_mesh_keeps_its_uri_and_scale(tmp_path):
+    urdf = tmp_path / "meshes.urdf"
+    urdf.write_text(
+        """<robot name="meshes"><link name="a">
+        <visual><geometry><mesh filename="package://arm/a.dae"/></geometry></visual>
+        <visual><origin xyz="1 2 3"/><geometry>
+        <mesh filename="b.stl" scale="1 2 3"/></geometry></visual></link></robot>"""
+    )
+    first, second = read_visuals(urdf)
+    assert (first.kind, first.mesh) == (Marker.MESH_RESOURCE, "package://arm/a.dae")
+    assert first.scale == (1.0, 1.0, 1.0)
+    assert second.mesh == (tmp_path / "b.stl").as_uri()
+    assert second.scale == (1.0, 2.0, 3.0)
+    np.testing.assert_array_equal(second.T_link_visual[:3, 3], [1, 2, 3])
+
+
+def test_an_unknown_visual_is_refused_by_name(tmp_path):
+    urdf = tmp_path / "capsule.urdf"
+    urdf.write_text(
+        '<robot name="r"><link name="a"><visual><geometry><capsule radius="1" length="1"/>'
+        "</geometry></visual></link></robot>"
+    )
+    with pytest.raises(mik.RobotError, match=r"link 'a'.*capsule.*box, cylinder, sphere or mesh"):
+        read_visuals(urdf)
+
+
+def silhouette(marker: Marker, camera: Camera) -> np.ndarray:
+    """(height, width) bool: where the picture of one red marker differs from the empty one."""
+    from visualization_msgs.msg import MarkerArray
+
+    image = render(MarkerArray(markers=[marker]), camera, reach=1e-6)
+    empty = render(MarkerArray(), camera, reach=1e-6)
+    return np.abs(image - empty).max(-1) > 0.02
+
+
+def marker_of(kind: int, scale, pose: pin.SE3, alpha: float = 1.0) -> Marker:
+    marker = Marker(type=kind, action=Marker.ADD)
+    place, turn = marker.pose.position, marker.pose.orientation
+    place.x, place.y, place.z = pose.translation.tolist()
+    turn.x, turn.y, turn.z, turn.w = pin.Quaternion(pose.rotation).coeffs().tolist()
+    marker.scale.x, marker.scale.y, marker.scale.z = scale
+    marker.color.r, marker.color.a = 1.0, alpha
+    return marker
+
+
+def surface_points(kind: int, count: int, random: np.random.Generator) -> np.ndarray:
+    """(count, 3) points that cover the surface of the shape with half extents 1."""
+    points = random.normal(size=(count, 3))
+    if kind == Marker.CUBE:
+        faces = [(axis, side) for axis in range(3) for side in (-1.0, 1.0)]
+        flat = random.uniform(-1, 1, (6, count // 6, 2))
+        return np.concatenate(
+            [np.insert(flat[i], axis, side, axis=1) for i, (axis, side) in enumerate(faces)]
+        )
+    if kind == Marker.SPHERE:
+        return points / np.linalg.norm(points, axis=-1, keepdims=True)
+    angle = random.uniform(0, 2 * np.pi, count)
+    on_cap = np.arange(count) % 2 == 0
+    radius = np.where(on_cap, np.sqrt(random.uniform(0, 1, count)), 1.0)
+    height = np.where(on_cap, np.sign(points[:, 2]), random.uniform(-1, 1, count))
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), height], -1)
+
+
+@pytest.mark.parametrize("kind", list(SHAPES.values()), ids=list(SHAPES))
+def test_the_picture_shows_a_shape_where_its_points_project_to(kind):
+    random = np.random.default_rng(8)
+    camera = Camera(eye=(1.2, -0.7, 0.8), centre=(0.1, 0.0, 0.3), width=120, height=100)
+    pose = pin.SE3(pin.exp3(random.normal(size=3)), np.array([0.1, 0.05, 0.3]))
+    scale = np.array((0.3, 0.3, 0.4) if kind == Marker.CYLINDER else (0.3, 0.2, 0.4))
+    points = surface_points(kind, 300_000, random)
+    column, row = camera.pixels(0.5 * points * scale @ pose.rotation.T + pose.translation).T
+    hits, _, _ = np.histogram2d(row, column, bins=(100, 120), range=((0, 100), (0, 120)))
+    # The outline crosses pixels that the shape covers in part: those are not judged.
+    covered, untouched = hits > 40, hits == 0
+    shown = silhouette(marker_of(kind, scale.tolist(), pose), camera)
+    interior = covered[1:-1, 1:-1].copy()
+    for d_row, d_column in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        interior &= np.roll(covered, (d_row, d_column), (0, 1))[1:-1, 1:-1]
+    assert interior.sum() > 300
+    assert shown[1:-1, 1:-1][interior].all()
+    assert not shown[untouched].any()
+
+
+def test_the_picture_honours_opacity_order_and_deletion():
+    from visualization_msgs.msg import MarkerArray
+
+    camera = Camera(eye=(2.0, 0.0, 0.3), centre=(0.0, 0.0, 0.3), width=60, height=60)
+    near = marker_of(Marker.SPHERE, (0.3, 0.3, 0.3), pin.SE3(np.eye(3), np.array([0.4, 0, 0.3])))
+    far = marker_of(Marker.SPHERE, (0.6, 0.6, 0.6), pin.SE3(np.eye(3), np.array([-0.5, 0, 0.3])))
+    near.ns, far.ns = "near", "far"
+    near.color.r, near.color.b = 0.0, 1.0
+
+    def middle(*markers) -> np.ndarray:
+        return render(MarkerArray(markers=list(markers)), camera, reach=1e-6)[30, 30]
+
+    empty, blue, red = middle(), middle(near), middle(far)
+    assert blue.argmax() == 2 and red.argmax() == 0
+    np.testing.assert_allclose(middle(near, far), blue)
+    np.testing.assert_allclose(middle(far, near), blue)
+    near.color.a = 0.25
+    np.testing.assert_allclose(middle(near, far), 0.25 * blue + 0.75 * red, atol=1e-6)
+    np.testing.assert_allclose(middle(near, Marker(action=Marker.DELETEALL)), empty)
+
+
+def test_axes_are_rods_along_the_axes_of_the_frame():
+    pose = pin.SE3(pin.exp3(np.array([0.3, -0.8, 0.5])), np.array([0.1, 0.2, 0.3])).homogeneous
+    for axis, rod in enumerate(axes_markers(pose, 0.2, "goal")):
+        drawn = matrix_of(rod)
+        np.testing.assert_allclose(drawn[:3, 2], pose[:3, axis], atol=1e-12)
+        np.testing.assert_allclose(drawn[:3, 3], pose[:3, 3] + 0.1 * pose[:3, axis], atol=1e-12)
+        assert rod.scale.z == 0.2
