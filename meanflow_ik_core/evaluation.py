@@ -114,10 +114,10 @@ def evaluate(
     q = _draw(judged, torch.from_numpy(T_base_tip).to(device), samples, generator)
     sample_time = (time.perf_counter() - started) / poses
     metrics = measure_samples(arm, q, q_true, T_base_tip, position_tolerance, orientation_tolerance)
+    used = arm.name if checkpoint is None and name == "meanflow" else checkpoint
     return Evaluation(
-        arm.name, name, None if checkpoint is None else str(checkpoint), num_calls, poses,
-        samples, seed, position_tolerance, orientation_tolerance,
-        {**metrics, "sample_time": sample_time},
+        arm.name, name, None if used is None else str(used), num_calls, poses, samples, seed,
+        position_tolerance, orientation_tolerance, {**metrics, "sample_time": sample_time},
     )  # fmt: skip
 
 

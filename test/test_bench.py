@@ -13,12 +13,13 @@ import torch
 from judge import TORSO, TORSO_TIPS
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.bench import BENCHES, unreachable
+from meanflow_ik_core.bench import BENCHES, kernel, unreachable
 from meanflow_ik_core.bench.judge import Judge
 from meanflow_ik_core.bench.result import BenchResult, Measure, environment
 from meanflow_ik_core.bench.solve import measure_solver
 from meanflow_ik_core.bench.tracik import TracIK, count_different
 from meanflow_ik_core.closed_form import ClosedForm
+from meanflow_ik_core.torch_step import lm_step
 
 SMALL = {
     "kinematics": {"configurations": 50},
@@ -92,6 +93,21 @@ def test_the_ratio_to_tracik_is_that_of_the_times(results):
     assert result["times faster, median over poses"] == pytest.approx(ratio)
     assert result["TRAC-IK, runs short of solutions"] == 0
     assert result["ours, runs short of solutions"] == 0
+
+
+def test_kernel_and_torch_take_the_same_step(results):
+    result = results["kernel"]
+    assert result["largest difference of the results"] < 1e-8
+    ratio = result["eager torch, per sample and step"] / result["kernel, per sample and step"]
+    assert result["times faster than eager torch"] == pytest.approx(ratio)
+
+
+def test_another_step_is_found_out(monkeypatch):
+    def with_more_damping(robot, q, T_base_tip, settings):
+        return lm_step(robot, q, T_base_tip, dataclasses.replace(settings, damping_factor=0.02))
+
+    monkeypatch.setattr(kernel, "lm_step", with_more_damping)
+    assert not BENCHES["kernel"](repetitions=1, batch=20).reached
 
 
 def test_the_number_of_threads_is_used_and_put_back():

@@ -67,6 +67,7 @@ BENCHES: dict[str, Bench] = {
         Bench("solve", "solve on random reachable poses, judged by Pinocchio"),
         Bench("limits", "solve on poses whose every solution is near a joint limit"),
         Bench("unreachable", "false claims and time on poses that have no solution"),
+        Bench("kernel", "one step of the SIMD kernel against the same step in eager torch"),
         Bench("tracik", "many different solutions of one pose against TRAC-IK restarts"),
         Bench("raw", "raw samples of one pose in one network call"),
     )

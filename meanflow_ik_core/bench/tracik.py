@@ -37,7 +37,7 @@ def run(
     solutions: int = 100,
     poses: int = 10,
     repetitions: int = 3,
-    num_samples: int = 320,
+    num_samples: int = 400,
     timeout: float = 0.005,
     seed: int = 0,
 ) -> BenchResult:
