@@ -18,7 +18,7 @@ from .robot import Robot
 
 QUATERNION_CONDITION = 7  # position / workspace_scale (3), quat_xyzw (4), per tip
 _POSE_FEATURES = 12  # position (3), rotation matrix (9)
-_TIME_FREQUENCIES = 16
+_TIME_FREQUENCIES = 8
 
 
 def normalise_joints(q: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
@@ -81,7 +81,9 @@ class MeanFlowNetwork(nn.Module):
                 raise OptionError(f"{name} is {value!r}; it must be an integer of at least 1")
         self.num_joints, self.num_tips = num_joints, num_tips
         self.feature_block = depth // 2
-        frequencies = 2.0 * math.pi * torch.logspace(-2, 3, _TIME_FREQUENCIES, base=2.0)
+        # slow waves only: with 8 periods in [0, 1] the derivative in t, which the target of the
+        # MeanFlow loss holds, grows without bound after some 8 M samples
+        frequencies = math.pi * torch.logspace(-2, 1, _TIME_FREQUENCIES, base=2.0)
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.time_mlp = nn.Sequential(
             nn.Linear(2 * _TIME_FREQUENCIES, 64), nn.SiLU(), nn.Linear(64, 64)
