@@ -67,7 +67,7 @@ def train(
     Raises:
         ConfigError: batch_size is not a multiple of the number of processes, or the state in
             out_dir belongs to another robot or another network.
-        CheckpointError: the state cannot be read.
+        CheckpointError: the state cannot be read, or the weights have diverged.
     """
     with processes() as (rank, world), stop_signals() as stop:
         if config.batch_size % world:
@@ -202,7 +202,8 @@ class _Run:
             streams = gathered
         if self.rank != 0:
             return
-        self.out_dir.mkdir(parents=True, exist_ok=True)
+        # first, because it refuses weights that are not finite: the last good state stays
+        save_checkpoint(self.checkpoint_path, self.average.module, self.robot, self.record())  # type: ignore[arg-type]
         partial = self.state_path.with_name(f".state.pt.{os.getpid()}")
         torch.save(
             {
@@ -220,7 +221,6 @@ class _Run:
             partial,
         )
         os.replace(partial, self.state_path)
-        save_checkpoint(self.checkpoint_path, self.average.module, self.robot, self.record())  # type: ignore[arg-type]
 
     def record(self) -> dict[str, Any]:
         """What a reader of the checkpoint wants to know about its training."""

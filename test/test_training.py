@@ -459,3 +459,11 @@ def test_compilation_without_a_compiler_is_refused(robot, monkeypatch, tmp_path)
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ConfigError, match=r"compile.*g\+\+"):
         train(robot, replace(SMALL, compile=True), tmp_path, progress=False)
+
+
+def test_a_run_that_diverges_ends_with_an_error_and_keeps_the_last_good_state(robot, tmp_path):
+    train(robot, SMALL, tmp_path, progress=False)
+    good = (tmp_path / "state.pt").read_bytes()
+    with pytest.raises(CheckpointError, match="not finite"):
+        train(robot, replace(SMALL, lr=1e30, iterations=40), tmp_path, progress=False)
+    assert (tmp_path / "state.pt").read_bytes() == good
