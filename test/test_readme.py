@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every command and every line of Python in the README and CONTRIBUTING runs."""
+
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rclpy
+import yaml
+from judge import Judge
+
+from meanflow_ik_core.cli import main
+
+ROOT = Path(__file__).parents[1]
+TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
+# What stands for the reader's own robot.
+MY_ROBOT = {
+    "my_robot.urdf": str(Path(__file__).parent / "robots" / "torso_two_arms.urdf"),
+    "base_link": "world",
+    "tool0": "left_tool",
+}
+TINY_RUN = (
+    "iterations=2", "hidden_dim=8", "depth=1", "batch_size=8", "validation_poses=2",
+    "warmup_steps=1", "compile=false",
+)  # fmt: skip
+TINY_BENCH = {"kinematics": "configurations=20"}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(program: str) -> list[list[str]]:
+    """Commands of all texts that start with a program, without comments."""
+    found = []
+    for text in TEXTS.values():
+        for line in "\n".join(blocks(text, "bash")).splitlines():
+            words = shlex.split(line, comments=True)
+            if words and words[0] == program and words not in found:
+                found.append(words)
+    return found
+
+
+def test_no_command_is_left_untested():
+    programs = {
+        words[0]
+        for text in TEXTS.values()
+        for line in "\n".join(blocks(text, "bash")).splitlines()
+        if (words := shlex.split(line, comments=True))
+    }
+    assert programs <= {"make", "meanflow-ik", "colcon", "ros2"}
+
+
+def test_the_python_of_the_readme_runs(capsys):
+    names: dict[str, Any] = {}
+    for block in blocks(TEXTS["README.md"], "python"):
+        exec(block, names)
+    assert names["result"].valid.all() and names["spread"].valid.all()
+    assert names["raw"].shape == (1, 1000, 7)
+    q = names["result"].joint_positions[0, 0]
+    assert Judge(names["robot"]).accepts(q, names["T_base_tip"])
+
+
+@pytest.mark.parametrize("words", commands("meanflow-ik"), ids=" ".join)
+def test_shell_commands_run(words, tmp_path, monkeypatch, capsys):
+    arguments = [MY_ROBOT.get(word, word) for word in words[1:]]
+    if arguments[0] == "train":
+        arguments = [str(ROOT / word) if word.startswith("config/") else word for word in arguments]
+    elif arguments[0] == "evaluate" and "--checkpoint" in arguments:
+        run_here(["train", "--out", "runs/my_robot", *arguments[1:7]], tmp_path, monkeypatch)
+        trained = next((tmp_path / "runs/my_robot").glob("*.safetensors"))
+        arguments[arguments.index("--checkpoint") + 1] = str(trained)
+        arguments += ["--poses", "3", "--samples", "4"]
+    elif arguments[0] == "bench" and arguments[1] in TINY_BENCH:
+        arguments += ["--set", TINY_BENCH[arguments[1]]]
+    assert run_here(arguments, tmp_path, monkeypatch) == 0, capsys.readouterr().err
+
+
+def run_here(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Exit code of the command line with these arguments in a folder."""
+    if arguments[0] == "train":
+        arguments = arguments + [part for item in TINY_RUN for part in ("--set", item)]
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["meanflow-ik", *arguments])
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    return int(exit_info.value.code or 0)
+
+
+@pytest.mark.parametrize("words", commands("make"), ids=" ".join)
+def test_make_targets_exist(words):
+    done = subprocess.run(
+        ["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_launch_command_names_the_launch_file_and_its_arguments():
+    (words,) = [words for words in commands("ros2") if words[1] == "launch"]
+    assert words[2] == "meanflow_ik_ros"
+    path = ROOT / "launch" / words[3]
+    compile(path.read_text(), str(path), "exec")
+    declared = set(re.findall(r"^    \"(\w+)\": \(", path.read_text(), re.MULTILINE))
+    sentence = TEXTS["README.md"].split("`solver.launch.py` takes")[1].split(";")[0]
+    named = set(re.findall(r"`(\w+)`", sentence))
+    assert declared == named
+
+
+@pytest.fixture(scope="module")
+def node():
+    from meanflow_ik_ros.node import MeanFlowIKNode
+
+    rclpy.init(args=["--ros-args", "-p", "sampler:=uniform"])
+    node = MeanFlowIKNode()
+    yield node
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+def message_type(name: str) -> Any:
+    package, kind, message = name.split("/")
+    return getattr(importlib.import_module(f"{package}.{kind}"), message)
+
+
+def fill(message: Any, values: dict[str, Any]) -> Any:
+    """Set fields as the ros2 command line does from its YAML argument."""
+    types = message.get_fields_and_field_types()
+    for name, value in values.items():
+        assert name in types, f"{type(message).__name__} has no field {name}"
+        if isinstance(value, dict):
+            fill(getattr(message, name), value)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            package, element = re.fullmatch(r"sequence<(\w+)/(\w+)>", types[name]).groups()
+            kind = message_type(f"{package}/msg/{element}")
+            setattr(message, name, [fill(kind(), item) for item in value])
+        else:
+            setattr(message, name, value)
+    return message
+
+
+def test_service_call_of_the_readme_is_answered(node):
+    (words,) = [words for words in commands("ros2") if words[1:3] == ["service", "call"]]
+    name, kind, request = words[3:]
+    served = dict(node.get_service_names_and_types_by_node(node.get_name(), node.get_namespace()))
+    assert served[name] == [kind]
+    service = message_type(kind)
+    response = node.answer_request(
+        fill(service.Request(), yaml.safe_load(request)), service.Response()
+    )
+    assert response.error_code == service.Response.SUCCESS and len(response.solutions) == 4
+
+
+def test_topics_of_the_readme_are_the_node_s(node):
+    me = (node.get_name(), node.get_namespace())
+    subscribed = dict(node.get_subscriber_names_and_types_by_node(*me))
+    published = dict(node.get_publisher_names_and_types_by_node(*me))
+    (words,) = [words for words in commands("ros2") if words[1:3] == ["topic", "pub"]]
+    topic, kind, goal = words[-3:]
+    assert subscribed[topic] == [kind]
+    fill(message_type(kind)(), yaml.safe_load(goal))
+    (words,) = [words for words in commands("ros2") if words[1:3] == ["topic", "echo"]]
+    assert words[3] in published
+    for name, kind in re.findall(r"publisher `~/(\w+)` \| `([\w/]+)`", TEXTS["README.md"]):
+        package, message = kind.split("/")[0], kind.split("/")[-1]
+        assert published[f"/meanflow_ik/{name}"] == [f"{package}/msg/{message}"]
+
+
+def test_colcon_builds_the_workspace(tmp_path):
+    (words,) = commands("colcon")
+    colcon = Path(sys.prefix) / "bin" / "colcon"
+    assert colcon.exists(), "the extra `build` is not installed"
+    done = subprocess.run(
+        [str(colcon), "--log-base", str(tmp_path / "log"), *words[1:], "--base-paths", str(ROOT),
+         "--build-base", str(tmp_path / "build"), "--install-base", str(tmp_path / "install")],
+        cwd=tmp_path, capture_output=True, text=True, env=colcon_environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    share = tmp_path / "install" / "meanflow_ik_ros" / "share" / "meanflow_ik_ros"
+    assert (share / "launch" / "solver.launch.py").is_file()
+    program = share.parents[1] / "lib" / "meanflow_ik_ros" / "solver_node"
+    assert program.stat().st_mode & 0o100
+
+
+def colcon_environment() -> dict[str, str]:
+    path = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    prefixes = {"CMAKE_PREFIX_PATH": sys.prefix, "AMENT_PREFIX_PATH": sys.prefix}
+    return {**os.environ, "PATH": path, **prefixes}
