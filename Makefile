@@ -51,7 +51,8 @@ format: develop
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-install: $(VENV)/.installed
+# What developing needs includes what running needs.
+install: $(VENV)/$(if $(wildcard $(VENV)/.developed),.developed,.installed)
 develop: $(VENV)/.developed
 
 $(VENV)/.torch:
