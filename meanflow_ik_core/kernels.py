@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numba import boolean, float32, float64, int64
+from numba import float32, float64, int8, int64
 
 from .robot import Robot
 from .simd import LANES
-from .tiles import evaluate, refine, work_rows
+from .tiles import OPEN, evaluate, refine, work_rows
 
 _UNBOUNDED = 1e9  # of a continuous joint, rad
 
@@ -25,7 +25,7 @@ class StepSettings:
     """What one damped least-squares step depends on besides the poses."""
 
     damping_factor: float = 1e-2  # damping per squared weighted error
-    damping_floor: float = 1e-9
+    damping_floor: float = 1e-9  # at least; more where the arithmetic's rounding asks for it
     max_step: float = 1.5  # rad or m, of the joint that moves most
     position_weight: float | np.ndarray = 1.0  # per m; scalar or (T,)
     orientation_weight: float | np.ndarray = 1.0  # per rad; scalar or (T,)
@@ -65,7 +65,7 @@ def iterate(
         dtype: type of the arithmetic, numpy.float32 or numpy.float64.
 
     Returns:
-        (B, N) bool: stopped within tolerance, by the arithmetic of ``dtype``.
+        (B, N) int8 of `tiles`: CONVERGED by the arithmetic of ``dtype``, FAILED, or OPEN.
     """
     arrays = _arrays(robot)
     per_tip = np.empty((robot.num_tips, 4))
@@ -73,15 +73,19 @@ def iterate(
     per_tip[:, 1] = settings.orientation_weight
     per_tip[:, 2] = np.square(1.0 / np.asarray(position_tolerance))
     per_tip[:, 3] = np.square(1.0 / np.asarray(orientation_tolerance))
-    converged = np.zeros(q.shape[:2], np.bool_)
+    # Below the rounding of J J^T damping would not keep the matrix positive definite.
+    floor = max(
+        settings.damping_floor, 8 * np.finfo(dtype).eps * max(1.0, per_tip[:, :2].max() ** 2)
+    )
+    outcome = np.full(q.shape[:2], OPEN, np.int8)
     refine(
-        q, _target_rows(targets), todo, converged, found, wanted, arrays.work_buffer(dtype),
+        q, _target_rows(targets), todo, outcome, found, wanted, arrays.work_buffer(dtype),
         arrays.nodes, arrays.columns, arrays.tips, arrays.node_numbers.astype(dtype),
         np.concatenate((arrays.tip_numbers, per_tip), 1).astype(dtype),
         arrays.bounds.astype(dtype), dtype(settings.damping_factor),
-        dtype(settings.damping_floor), dtype(settings.max_step), max_iterations,
+        dtype(floor), dtype(settings.max_step), max_iterations,
     )  # fmt: skip
-    return converged
+    return outcome
 
 
 def pose_errors(robot: Robot, q: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +121,7 @@ def compile_kernels() -> float:
         matrix = real[:, ::1]
         refine.compile(
             (
-                samples, rows, int64[::1], boolean[:, ::1], int64[::1], int64, matrix,
+                samples, rows, int64[::1], int8[:, ::1], int64[::1], int64, matrix,
                 indices, indices, int64[::1], matrix, matrix, matrix, real, real, real, int64,
             )
         )  # fmt: skip

@@ -13,11 +13,11 @@ from torch import Tensor
 from .errors import OptionError
 from .kernels import StepSettings, iterate, pose_errors
 from .robot import Robot
+from .tiles import CONVERGED, OPEN
 from .torch_step import iterate_torch, pose_errors_torch
 
 # Where float32 steps end and float64 steps take over; convergence is quadratic by then.
 _COARSE_TOLERANCE = 1e-3
-_COARSE_FLOOR = 1e-6
 _FINE_TOLERANCE = 1e-9
 _FINE_ITERATIONS = 8
 _SAMPLES_PER_PASS = 2048
@@ -74,9 +74,8 @@ def refine_lm(
     q0, targets = _checked(robot, q0, targets)
     finite = np.isfinite(q0).all(-1)
     q = _into_limits(robot, np.where(finite[..., None], q0, 0.0))
-    stages = _Stages.of(
-        position_tolerance, orientation_tolerance, position_weight, orientation_weight
-    )
+    settings = StepSettings(position_weight=position_weight, orientation_weight=orientation_weight)
+    coarse, fine = _stage_tolerances(position_tolerance, orientation_tolerance)
     found = np.zeros(len(q), np.int64)
     enough = np.iinfo(np.int64).max if wanted is None else wanted
     todo = np.flatnonzero(finite)
@@ -85,16 +84,18 @@ def refine_lm(
             break
         batch = todo[first : first + _SAMPLES_PER_PASS]
         start, stop = batch[0] // q.shape[1], batch[-1] // q.shape[1] + 1
-        part = (q[start:stop], targets[start:stop])
+        part, so_far = (q[start:stop], targets[start:stop]), found[start:stop]
         batch = batch - start * q.shape[1]
-        close = iterate(
-            robot, *part, batch, found[start:stop].copy(), enough, max_iterations,
-            *stages.coarse_tolerances, stages.coarse, np.float32,
-        )  # fmt: skip
-        iterate(
-            robot, *part, np.flatnonzero(close), found[start:stop], enough, _FINE_ITERATIONS,
-            *stages.fine_tolerances, stages.fine,
-        )  # fmt: skip
+        while len(batch):
+            outcome = iterate(
+                robot, *part, batch, so_far.copy(), enough, max_iterations, *coarse, settings,
+                np.float32,
+            ).ravel()  # fmt: skip
+            close = batch[outcome[batch] == CONVERGED]
+            iterate(robot, *part, close, so_far, enough, _FINE_ITERATIONS, *fine, settings)
+            # Not all that came close converge, so some problems may need more of their starts.
+            still = (outcome[batch] == OPEN) & (so_far[batch // q.shape[1]] < enough)
+            batch = batch[still]
     q = np.where(finite[..., None], _into_limits(robot, q), q0)
     return _judged(
         robot, q, *pose_errors(robot, q, targets), position_tolerance, orientation_tolerance
@@ -132,9 +133,8 @@ def refine_lm_torch(
     """
     goals = torch.as_tensor(targets, dtype=torch.float64, device=q0.device)
     _check_shapes(robot, tuple(q0.shape), tuple(goals.shape))
-    stages = _Stages.of(
-        position_tolerance, orientation_tolerance, position_weight, orientation_weight
-    )
+    settings = StepSettings(position_weight=position_weight, orientation_weight=orientation_weight)
+    coarse, fine = _stage_tolerances(position_tolerance, orientation_tolerance)
     lower, upper = robot.limits(torch.float64, q0.device)
     problem = torch.arange(len(q0), device=q0.device).repeat_interleave(q0.shape[1])
     q = q0.detach().to(torch.float64).flatten(0, 1)
@@ -142,12 +142,12 @@ def refine_lm_torch(
     todo = finite.nonzero().squeeze(-1)
     near, close = iterate_torch(
         robot, q[todo].float(), goals[problem[todo]].float(), max_iterations,
-        *stages.coarse_tolerances, stages.coarse,
+        *coarse, settings,
     )  # fmt: skip
     q[todo] = near.double()
     todo = todo[close]
     q[todo], _ = iterate_torch(
-        robot, q[todo], goals[problem[todo]], _FINE_ITERATIONS, *stages.fine_tolerances, stages.fine
+        robot, q[todo], goals[problem[todo]], _FINE_ITERATIONS, *fine, settings
     )
     continuous = torch.as_tensor(robot.continuous, device=q.device)
     wrapped = torch.where(continuous, q - 2 * torch.pi * torch.round(q / (2 * torch.pi)), q)
@@ -216,28 +216,11 @@ def _adam(
 REFINEMENTS: dict[str, Callable[..., Refined]] = {"lm": refine_lm, "adam": _adam}
 
 
-@dataclass(frozen=True)
-class _Stages:
-    """Tolerances and settings of the float32 steps and of the float64 steps."""
-
-    coarse: StepSettings
-    fine: StepSettings
-    coarse_tolerances: tuple[np.ndarray, np.ndarray]
-    fine_tolerances: tuple[np.ndarray, np.ndarray]
-
-    @classmethod
-    def of(cls, position_tolerance, orientation_tolerance, position_weight, orientation_weight):
-        weights = {"position_weight": position_weight, "orientation_weight": orientation_weight}
-        position, orientation = np.asarray(position_tolerance), np.asarray(orientation_tolerance)
-        return cls(
-            StepSettings(damping_floor=_COARSE_FLOOR, **weights),
-            StepSettings(**weights),
-            (
-                np.maximum(_COARSE_TOLERANCE, 0.1 * position),
-                np.maximum(_COARSE_TOLERANCE, 0.1 * orientation),
-            ),
-            (np.minimum(_FINE_TOLERANCE, position), np.minimum(_FINE_TOLERANCE, orientation)),
-        )
+def _stage_tolerances(position_tolerance, orientation_tolerance) -> tuple[list, list]:
+    """Position and orientation tolerance of the float32 steps, and of the float64 steps."""
+    tolerances = (np.asarray(position_tolerance), np.asarray(orientation_tolerance))
+    coarse = [np.maximum(_COARSE_TOLERANCE, 0.1 * tolerance) for tolerance in tolerances]
+    return coarse, [np.minimum(_FINE_TOLERANCE, tolerance) for tolerance in tolerances]
 
 
 def _judged(

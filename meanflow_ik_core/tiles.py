@@ -18,6 +18,8 @@ _jit = njit(cache=True, nogil=True, error_model="numpy")
 
 # Rows of a frame: x axis, y axis, z axis, origin.
 FRAME = 12
+# What became of a sample; an open one was not tried, or stopped when its problem had enough.
+OPEN, FAILED, CONVERGED = 0, 1, 2
 
 
 @_jit
@@ -385,7 +387,7 @@ def work_rows(num_nodes, num_joints, num_tips):
 
 @_jit
 def refine(
-    q, targets, todo, converged, found, wanted, work,
+    q, targets, todo, outcome, found, wanted, work,
     nodes, columns, tips, node_numbers, tip_numbers, bounds,
     damping_factor, damping_floor, max_step, max_iterations,
 ):  # fmt: skip
@@ -431,8 +433,10 @@ def refine(
                 for j in range(num_joints):
                     q[problem, row, j] = work[q_row + j, lane]
                 if done:
-                    converged[problem, row] = True
+                    outcome[problem, row] = CONVERGED
                     found[problem] += 1
+                elif lane_age[lane] >= max_iterations:
+                    outcome[problem, row] = FAILED
                 lane_problem[lane] = -1
                 active -= 1
             lane_age[lane] += 1

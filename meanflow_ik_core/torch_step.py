@@ -50,7 +50,10 @@ def lm_step(
     blocked = ((q >= upper) & (pull > 0)) | ((q <= lower) & (pull < 0))
     jacobian = jacobian * (~blocked | continuous)[:, None, :]
 
-    damping = settings.damping_factor * (error**2).sum(-1) + settings.damping_floor
+    # Below the rounding of J J^T damping would not keep the matrix positive definite.
+    rounding = 8 * torch.finfo(q.dtype).eps * (weights**2).amax().clamp(min=1.0)
+    floor = rounding.clamp(min=settings.damping_floor)
+    damping = settings.damping_factor * (error**2).sum(-1) + floor
     matrix = jacobian @ jacobian.mT
     matrix.diagonal(dim1=-2, dim2=-1).add_(damping[:, None])
     solution, _ = torch.linalg.solve_ex(matrix, error[..., None])
