@@ -61,6 +61,9 @@ class RobotVisuals:
         self._joints = [
             self._model.joints[self._model.getJointId(name)] for name in robot.joint_names
         ]
+        self._at_rest = pin.neutral(self._model)
+        for name, value in robot.held.items():
+            self._at_rest[self._model.joints[self._model.getJointId(name)].idx_q] = value
         self._base_id = self._model.getFrameId(robot.base, pin.FrameType.BODY)
         self._link_ids = [
             self._model.getFrameId(visual.link, pin.FrameType.BODY) for visual in self.visuals
@@ -68,10 +71,10 @@ class RobotVisuals:
         self._T_link_visual = [pin.SE3(visual.T_link_visual) for visual in self.visuals]
 
     def poses(self, q: Any) -> np.ndarray:
-        """T_base_visual (M, V, 4, 4) of the V visuals for q (M, J); joints not in q stay at 0."""
+        """T_base_visual (M, V, 4, 4) of the V visuals for q (M, J); other joints rest."""
         q = np.atleast_2d(np.asarray(q, dtype=np.float64))
         poses = np.empty((len(q), len(self.visuals), 4, 4))
-        model_q = pin.neutral(self._model)
+        model_q = self._at_rest.copy()
         for row, configuration in enumerate(q):
             for joint, value in zip(self._joints, configuration, strict=True):
                 # A continuous joint is (cos, sin) in Pinocchio.

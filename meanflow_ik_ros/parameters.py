@@ -170,7 +170,6 @@ def check_value(field: dataclasses.Field[Any], value: Any) -> None:
             f"{field.name} is {value!r} ({type(value).__name__}), expected {expected.__name__}"
         )
     low, high, choices = (field.metadata[key] for key in ("low", "high", "choices"))
-    # rclpy's own range check lets nan through.
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{field.name} is {value}, expected a finite number")
     if low is not None and not low <= value <= high:

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the node starts and stops, alone and in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import rclpy
+from meanflow_ik_ros.srv import GetIKSolutions
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+
+import meanflow_ik_core as mik
+from meanflow_ik_ros.conversions import pose_message
+from meanflow_ik_ros.node import MeanFlowIKNode
+
+Codes = GetIKSolutions.Response
+DEADLINE_S = 60.0
+MANY = QoSProfile(depth=1000)
+Q = np.array([0.3, 0.2, -0.2, -1.7, 0.4, 2.0, 0.5])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ros():
+    rclpy.init()
+    yield
+    rclpy.try_shutdown()
+
+
+def test_bad_parameters_stop_the_start_with_a_named_error(ros, tmp_path):
+    broken = tmp_path / "broken.urdf"
+    broken.write_text("<robot name='x'><link name='a'></robot>")
+    cases = [
+        ({"robot": "r2d2"}, mik.RobotError, "r2d2.*panda"),
+        ({"robot": str(broken)}, mik.RobotError, "broken.urdf"),
+        ({"sampler": "magic"}, mik.OptionError, "magic.*meanflow, uniform"),
+        ({"device": "abacus", "sampler": "uniform"}, mik.OptionError, "abacus"),
+        ({"tip_link": "nose", "sampler": "uniform"}, mik.LinkError, "nose.*panda_link8"),
+        ({"checkpoint": str(tmp_path / "none.safetensors")}, mik.CheckpointError, "none"),
+        ({"nm_samples": 3}, mik.ConfigError, r"nm_samples; did you mean num_samples\?"),
+        ({"num_samples": 0}, mik.ConfigError, "num_samples"),
+        ({"timeout": 1}, mik.ConfigError, "timeout.*DOUBLE"),
+        ({"position_tolerance": float("nan")}, mik.ConfigError, "position_tolerance.*nan"),
+    ]
+    for values, kind, words in cases:
+        overrides = [Parameter(name, value=value) for name, value in values.items()]
+        with pytest.raises(kind, match=words):
+            MeanFlowIKNode(parameter_overrides=overrides)
+
+
+def start_node(*ros_arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", *ros_arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_damaged_checkpoint_and_a_bad_file_end_with_one_line_and_an_exit_code(tmp_path):
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(os.urandom(1000))
+    unknown = tmp_path / "unknown.yaml"
+    unknown.write_text("/**:\n  ros__parameters:\n    robott: panda\n")
+    garbage = tmp_path / "garbage.yaml"
+    garbage.write_text("meanflow_ik: [1, {")
+    processes = {
+        "damaged.safetensors": start_node("-p", f"checkpoint:={damaged}"),
+        "unknown parameter robott; did you mean robot?": start_node("--params-file", str(unknown)),
+        "garbage.yaml": start_node("--params-file", str(garbage)),
+    }
+    for words, process in processes.items():
+        _, errors = process.communicate(timeout=DEADLINE_S)
+        fatal = [line for line in errors.splitlines() if "[FATAL]" in line]
+        assert process.returncode == 1, errors
+        assert len(fatal) == 1, errors
+        assert words in fatal[0]
+        assert "Traceback" not in errors
+
+
+@pytest.fixture
+def process(ros, tmp_path):
+    """The node in its own process and namespace, started from a parameter file."""
+    file = tmp_path / "node.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    sampler: uniform\n    num_samples: 64\n")
+    process = start_node("--params-file", str(file), "-r", "__ns:=/own")
+    yield process
+    if process.poll() is None:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def other(process):
+    """A node and client for the service of `process`, once that is there."""
+    user = Node("other_user")
+    executor = SingleThreadedExecutor()
+    executor.add_node(user)
+    service = user.create_client(
+        GetIKSolutions, "/own/meanflow_ik/get_ik_solutions", qos_profile=MANY
+    )
+    deadline = time.monotonic() + DEADLINE_S
+    while not service.wait_for_service(0.2):
+        assert process.poll() is None and time.monotonic() < deadline
+    yield service, executor
+    executor.shutdown()
+    user.destroy_node()
+
+
+def spin_for(executor, condition: Callable[[], bool], seconds: float = DEADLINE_S) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        executor.spin_once(0.02)
+    return condition()
+
+
+def test_a_burst_of_200_is_answered_and_sigint_refuses_what_is_queued(process, other):
+    service, executor = other
+    pose = mik.load_robot("panda").forward(Q)[0]
+    request = GetIKSolutions.Request(targets=[pose_message(pose, "panda_link0")])
+    futures = [service.call_async(request) for _ in range(200)]
+    assert spin_for(executor, lambda: all(future.done() for future in futures))
+    assert {future.result().error_code for future in futures} == {Codes.SUCCESS}
+
+    futures = [service.call_async(request) for _ in range(200)]
+    assert spin_for(executor, futures[0].done)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)  # as under a launch file
+    assert spin_for(executor, lambda: process.poll() is not None)
+    spin_for(executor, lambda: all(future.done() for future in futures), 5.0)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    answers = [future.result() for future in futures if future.done()]
+    assert len(answers) == 200
+    refused = [answer for answer in answers if answer.error_code == Codes.FAILURE]
+    assert {answer.message for answer in refused} <= {"the node is shutting down"}
+    assert {answer.error_code for answer in answers} <= {Codes.SUCCESS, Codes.FAILURE}
+    assert refused
+
+
+def test_sigterm_ends_an_idle_node_with_exit_code_0(process, other):
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, errors
+    assert "ready: robot panda with 7 joints" in errors
+    assert "Traceback" not in errors
