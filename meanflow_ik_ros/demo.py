@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts the node, asks it for real poses, prints what it answers and draws the solutions."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import PoseStamped
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rich.console import Console
+from rich.table import Table
+from sensor_msgs.msg import JointState
+from visualization_msgs.msg import MarkerArray
+
+import meanflow_ik_core as mik
+from meanflow_ik_ros.conversions import Codes, joint_state_message, matrix_from_pose, pose_message
+from meanflow_ik_ros.msg import IKSolutionArray
+from meanflow_ik_ros.render import axes_markers, write_picture
+from meanflow_ik_ros.srv import GetIKSolutions
+
+TIP_LINK = "panda_hand_tcp"
+HOME = np.array([0.0, -0.4, 0.0, -2.2, 0.0, 1.9, 0.785])
+# Where the fingertips shall be [m], along which direction they reach, which way the fingers open.
+TASKS = {
+    "pick from the table in front": ((0.50, 0.00, 0.12), (0, 0, -1), (0, 1, 0)),
+    "pick at the right side": ((0.10, -0.52, 0.15), (0, 0, -1), (1, 0, 0)),
+    "take from a high shelf": ((0.48, 0.22, 0.80), (1, 0, 0), (0, 1, 0)),
+    "reach into a low shelf": ((0.55, -0.20, 0.22), (1, 0, 0), (0, 1, 0)),
+    "hand over to the left": ((0.35, 0.50, 0.50), (0, 1, 0), (1, 0, 0)),
+    "put down behind the arm": ((-0.45, 0.15, 0.20), (0, 0, -1), (0, 1, 0)),
+}
+PICTURE_TASK = "pick from the table in front"
+ARMS_IN_PICTURE = 10
+ROWS_PER_TASK = 5
+# Compiling the kernels for the first time takes a minute.
+READY_S, ANSWER_S, STOP_S = 300.0, 30.0, 20.0
+
+
+class DemoError(Exception):
+    """The demo did not get what it waits for."""
+
+
+def task_pose(position: Any, approach: Any, opening: Any) -> np.ndarray:
+    """T_base_tcp (4, 4): z along `approach`, y along `opening`."""
+    pose = np.eye(4)
+    pose[:3, 2], pose[:3, 1] = approach, opening
+    pose[:3, 0] = np.cross(opening, approach)
+    pose[:3, 3] = position
+    return pose
+
+
+class Demo:
+    """A user's node with everything that it needs of the solver's interface."""
+
+    def __init__(self, robot: mik.Robot, process: subprocess.Popen[bytes]) -> None:
+        self.robot = robot
+        self.process = process
+        self.node = Node("meanflow_ik_demo")
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        queue = QoSProfile(depth=100)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.service = self.node.create_client(
+            GetIKSolutions, "meanflow_ik/get_ik_solutions", qos_profile=queue
+        )
+        self.states = self.node.create_publisher(JointState, "joint_states", queue)
+        self.goals = self.node.create_publisher(PoseStamped, "meanflow_ik/goal_pose", queue)
+        self.candidates: list[IKSolutionArray] = []
+        self.best: list[JointState] = []
+        self.markers: list[MarkerArray] = []
+        for kind, topic, heard, quality in (
+            (IKSolutionArray, "candidates", self.candidates, queue),
+            (JointState, "best_candidate", self.best, queue),
+            (MarkerArray, "markers", self.markers, latched),
+        ):
+            self.node.create_subscription(kind, f"meanflow_ik/{topic}", heard.append, quality)
+
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
+        """Spin until the condition holds; DemoError when time is up or the node has ended."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if self.process.poll() is not None:
+                raise DemoError(f"the node ended with exit code {self.process.returncode}")
+            if time.monotonic() > deadline:
+                raise DemoError(f"no {what} within {seconds:g} s")
+            self.executor.spin_once(0.05)
+
+    def connect(self) -> None:
+        """Wait for the service and until both sides of the topics know each other."""
+        self.wait(self.service.service_is_ready, "service", READY_S)
+        topics = ("candidates", "best_candidate", "markers")
+        self.wait(
+            lambda: (
+                self.states.get_subscription_count() > 0
+                and self.goals.get_subscription_count() > 0
+                and all(self.node.count_publishers(f"meanflow_ik/{name}") for name in topics)
+            ),
+            "topics",
+            ANSWER_S,
+        )
+
+    def ask(self, pose: np.ndarray, solutions: int) -> tuple[GetIKSolutions.Response, float]:
+        """The answer for one pose of the fingertips, and its round trip [s]."""
+        request = GetIKSolutions.Request(
+            targets=[pose_message(pose, self.robot.base)],
+            tip_links=[TIP_LINK],
+            max_solutions=solutions,
+            avoid_self_collision=True,
+        )
+        started = time.perf_counter()
+        future = self.service.call_async(request)
+        self.executor.spin_until_future_complete(future, ANSWER_S)
+        round_trip = time.perf_counter() - started
+        response = future.result() if future.done() else None
+        if response is None:
+            raise DemoError(f"no answer within {ANSWER_S:g} s")
+        if response.error_code != Codes.SUCCESS:
+            raise DemoError(f"error {response.error_code}: {response.message}")
+        return response, round_trip
+
+    def show_goal(self, pose: np.ndarray) -> None:
+        """Publish a joint state and a goal, and wait for what the node makes of them."""
+        stamp = self.node.get_clock().now().to_msg()
+        self.states.publish(joint_state_message(HOME, self.robot, stamp))
+        goal = pose_message(pose, self.robot.base)
+        goal.header.stamp = stamp
+        self.goals.publish(goal)
+        self.wait(
+            lambda: bool(self.candidates and self.best and self.markers), "candidates", ANSWER_S
+        )
+        if self.candidates[-1].header.stamp != stamp:
+            raise DemoError("the candidates carry another stamp than the goal")
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+
+
+@contextlib.contextmanager
+def running_node(arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The node in a process of its own; stopped as by Ctrl-C, and DemoError if that goes wrong."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", *arguments]
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            code = process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise DemoError(f"the node did not stop within {STOP_S:g} s of SIGINT") from None
+    if code != 0:
+        raise DemoError(f"the node ended with exit code {code}")
+
+
+def solutions_table(task: str, response: GetIKSolutions.Response, round_trip: float) -> Table:
+    """The best of the ranked solutions of one pose."""
+    table = Table(
+        title=f"{task}: {len(response.solutions)} solutions; sample "
+        f"{1e3 * response.sample_time:.1f} ms, refine {1e3 * response.refine_time:.1f} ms, "
+        f"total {1e3 * response.total_time:.1f} ms, round trip {1e3 * round_trip:.1f} ms",
+        title_justify="left",
+    )
+    names = [name.rsplit("_", 1)[-1] for name in response.solutions[0].joint_state.name]
+    for name in ("rank", *names, "position error [m]", "rotation error [rad]", "distance [rad]"):
+        table.add_column(name, justify="right")
+    for rank, solution in enumerate(response.solutions[:ROWS_PER_TASK], start=1):
+        table.add_row(
+            str(rank),
+            *(f"{value:+.3f}" for value in solution.joint_state.position),
+            f"{max(solution.position_error):.1e}",
+            f"{max(solution.orientation_error):.1e}",
+            f"{solution.distance:.3f}",
+        )
+    return table
+
+
+def draw(demo: Demo, path: Path) -> int:
+    """Write the picture of the published markers with the base and the goal; returns the arms."""
+    array = demo.markers[-1]
+    arms = len({marker.ns for marker in array.markers if marker.action == marker.ADD})
+    goal = matrix_from_pose(demo.candidates[-1].targets[0])
+    array.markers += [*axes_markers(np.eye(4), 0.25, "base"), *axes_markers(goal, 0.12, "goal")]
+    write_picture(
+        array,
+        path,
+        f"{arms} of many ways to {PICTURE_TASK}: the best one green, the last one rose",
+        [("base", np.array([0.25, 0.0, 0.0])), ("target", goal[:3, 3])],
+    )
+    return arms
+
+
+def run(robot_name: str, sampler: str, solutions: int, output: Path, console: Console) -> None:
+    """The whole demo.
+
+    Raises:
+        DemoError: something did not come, or the node failed.
+    """
+    robot = mik.load_robot(robot_name)
+    arguments = {
+        "robot": robot_name, "sampler": sampler, "tip_link": TIP_LINK, "select": "diverse",
+        "max_solutions": ARMS_IN_PICTURE, "marker_count": ARMS_IN_PICTURE,
+        "avoid_self_collision": True,
+    }  # fmt: skip
+    flags = [word for name, value in arguments.items() for word in ("-p", f"{name}:={value}")]
+    with running_node(flags) as process:
+        demo = Demo(robot, process)
+        try:
+            demo.connect()
+            demo.show_goal(task_pose(*TASKS[PICTURE_TASK]))
+            console.print(
+                f"goal topic: {len(demo.candidates[-1].solutions)} diverse candidates; best "
+                + " ".join(f"{value:+.3f}" for value in demo.best[-1].position)
+            )
+            for task, where in TASKS.items():
+                response, round_trip = demo.ask(task_pose(*where), solutions)
+                console.print(solutions_table(task, response, round_trip))
+            arms = draw(demo, output)
+            console.print(f"{output}: the arm drawn once for each of {arms} diverse solutions")
+        finally:
+            demo.close()
+    console.print("the node stopped with exit code 0")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the demo; exit code 1 with one line when anything fails."""
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("demo.png"), help="picture to write")
+    parser.add_argument("--sampler", default="meanflow", help="meanflow or uniform")
+    parser.add_argument("--solutions", type=int, default=32, help="asked for per pose")
+    options = parser.parse_args(arguments)
+    # A domain of its own keeps other nodes of the network out of the demo.
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    rclpy.init(args=[])
+    try:
+        run("panda", options.sampler, options.solutions, options.output, console)
+    except (DemoError, mik.IKError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()
