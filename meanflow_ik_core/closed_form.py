@@ -7,10 +7,9 @@ Needs the package EAIK (extra ``bench``); imported when a `ClosedForm` is made.
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from .errors import OptionError, RobotError
-from .geometry import pose_errors
+from .kernels import pose_errors
 from .robot import Robot
 
 # What the decomposition returns when there is no solution is a least-squares answer far off this.
@@ -85,10 +84,8 @@ class ClosedForm:
         q[:, 6] = q_last[rows]
         finite = np.isfinite(q).all(-1)
         rows, q = rows[finite], q[finite]
-        position, angle = pose_errors(
-            torch.from_numpy(robot.forward(q)[:, 0]), torch.from_numpy(targets[rows].copy())
-        )
-        exact = ((position < _EXACT) & (angle < _EXACT)).numpy()
+        position, angle = pose_errors(robot, q[:, None], targets[rows][:, None])
+        exact = ((position < _EXACT) & (angle < _EXACT))[:, 0, 0]
         return rows[exact], q[exact]
 
     def last_joint_sweep(self, count: int) -> np.ndarray:
