@@ -35,14 +35,14 @@ TIP_LINK = "panda_hand_tcp"
 HOME = np.array([0.0, -0.4, 0.0, -2.2, 0.0, 1.9, 0.785])
 # Where the fingertips shall be [m], along which direction they reach, which way the fingers open.
 TASKS = {
-    "pick from the table in front": ((0.50, 0.00, 0.12), (0, 0, -1), (0, 1, 0)),
-    "pick at the right side": ((0.10, -0.52, 0.15), (0, 0, -1), (1, 0, 0)),
-    "take from a high shelf": ((0.48, 0.22, 0.80), (1, 0, 0), (0, 1, 0)),
+    "pick from the table in front": ((0.50, 0.00, 0.12), (0, 0, -1), (0, -1, 0)),
+    "pick at the right side": ((0.10, -0.52, 0.15), (0, 0, -1), (-1, 0, 0)),
+    "take from a high shelf": ((0.48, 0.22, 0.80), (1, 0, 0), (0, -1, 0)),
     "reach into a low shelf": ((0.55, -0.20, 0.22), (1, 0, 0), (0, 1, 0)),
-    "hand over to the left": ((0.35, 0.50, 0.50), (0, 1, 0), (1, 0, 0)),
+    "hand over to the left": ((0.35, 0.50, 0.50), (0, 1, 0), (-1, 0, 0)),
     "put down behind the arm": ((-0.45, 0.15, 0.20), (0, 0, -1), (0, 1, 0)),
 }
-PICTURE_TASK = "pick from the table in front"
+PICTURE_TASK = "pick at the right side"
 ARMS_IN_PICTURE = 10
 ROWS_PER_TASK = 5
 # Compiling the kernels for the first time takes a minute.

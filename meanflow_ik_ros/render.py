@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,97 +13,23 @@ from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
-SHAPES = (Marker.CUBE, Marker.CYLINDER, Marker.SPHERE)
+from meanflow_ik_ros.raytrace import (
+    Camera,
+    Solid,
+    dot,
+    entry_distance,
+    solids_from_markers,
+    surface_normal,
+    window,
+)
+
 BACKGROUND = np.array([0.965, 0.97, 0.98])
 LIGHT = np.array([0.35, -0.45, 0.82]) / np.linalg.norm([0.35, -0.45, 0.82])
 AXIS_COLOURS = ((0.86, 0.20, 0.18), (0.25, 0.65, 0.25), (0.18, 0.38, 0.85))
+VIEW = np.array([0.68, -0.62, 0.39]) / np.linalg.norm([0.68, -0.62, 0.39])
+FILL = 0.75
 SUPERSAMPLING = 2
 ROWS_PER_STRIP = 128
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A pinhole at `eye` that looks at `centre`, z up; width and height in pixels."""
-
-    eye: tuple[float, float, float] = (2.0, -1.75, 1.25)
-    centre: tuple[float, float, float] = (0.12, 0.0, 0.40)
-    field_of_view: float = 0.56
-    width: int = 1100
-    height: int = 900
-
-    @cached_property
-    def axes(self) -> np.ndarray:
-        """(3, 3) rows: right, up, backward."""
-        backward = np.subtract(self.eye, self.centre)
-        backward = backward / np.linalg.norm(backward)
-        right = np.cross([0.0, 0.0, 1.0], backward)
-        right = right / np.linalg.norm(right)
-        return np.stack([right, np.cross(backward, right), backward])
-
-    def focal_length(self) -> float:
-        """In pixels."""
-        return 0.5 * self.height / np.tan(0.5 * self.field_of_view)
-
-    def pixels(self, points: np.ndarray) -> np.ndarray:
-        """(..., 3) in the world -> (..., 2) column, row."""
-        x, y, z = np.moveaxis((points - np.array(self.eye)) @ self.axes.T, -1, 0)
-        scale = self.focal_length() / -z
-        return np.stack([0.5 * self.width + x * scale, 0.5 * self.height - y * scale], -1)
-
-    def directions(self, rows: slice, columns: slice) -> np.ndarray:
-        """(R, C, 3) directions of the rays through the middles of the pixels, in the world."""
-        column, row = np.meshgrid(
-            np.arange(self.width)[columns] + 0.5, np.arange(self.height)[rows] + 0.5
-        )
-        inside = [
-            (column - 0.5 * self.width) / self.focal_length(),
-            (0.5 * self.height - row) / self.focal_length(),
-            np.full_like(column, -1.0),
-        ]
-        return np.stack(inside, -1) @ self.axes
-
-
-@dataclass(frozen=True, eq=False)
-class Solid:
-    """A marker in numbers: half extents (3,), T_world_solid (4, 4), red green blue alpha (4,)."""
-
-    layer: str
-    kind: int
-    half: np.ndarray
-    pose: np.ndarray
-    colour: np.ndarray
-
-
-def solids_from_markers(array: MarkerArray) -> list[Solid]:
-    """What is left to see after every marker of the array has been applied in order.
-
-    Raises:
-        ValueError: a marker is no box, cylinder or sphere.
-    """
-    shown: dict[tuple[str, int], Solid] = {}
-    for marker in array.markers:
-        key = (marker.ns, marker.id)
-        if marker.action == Marker.DELETEALL:
-            shown.clear()
-        elif marker.action == Marker.DELETE:
-            shown.pop(key, None)
-        elif marker.type not in SHAPES:
-            raise ValueError(f"marker type {marker.type} of {marker.ns!r} cannot be drawn here")
-        else:
-            place, turn = marker.pose.position, marker.pose.orientation
-            pose = pin.SE3(
-                pin.Quaternion(turn.w, turn.x, turn.y, turn.z).toRotationMatrix(),
-                np.array([place.x, place.y, place.z]),
-            )
-            colour = marker.color
-            shown[key] = Solid(
-                marker.ns,
-                marker.type,
-                0.5 * np.array([marker.scale.x, marker.scale.y, marker.scale.z]),
-                pose.homogeneous,
-                np.array([colour.r, colour.g, colour.b, colour.a]),
-            )
-    return list(shown.values())
 
 
 def axes_markers(pose: np.ndarray, length: float, name: str) -> Iterator[Marker]:
@@ -128,81 +53,16 @@ def axes_markers(pose: np.ndarray, length: float, name: str) -> Iterator[Marker]
         )
 
 
-def entry_distance(solid: Solid, eye: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """How far along rays from `eye` a solid begins.
-
-    Args:
-        eye: (3,), or (..., 3) where every ray has its own.
-        directions: (..., 3).
-
-    Returns:
-        (...) in lengths of the direction, inf where the ray misses.
-    """
-    start, ray = unit_coordinates(solid, eye), directions @ solid.pose[:3, :3] / solid.half
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if solid.kind == Marker.SPHERE:
-            first, last = quadric_interval(start, ray)
-        elif solid.kind == Marker.CYLINDER:
-            side, side_end = quadric_interval(start[..., :2], ray[..., :2])
-            cap, cap_end = slab_interval(start[..., 2], ray[..., 2])
-            first, last = np.maximum(side, cap), np.minimum(side_end, cap_end)
-        else:
-            near, far = slab_interval(start, ray)
-            first, last = near.max(-1), far.min(-1)
-        return np.where((first < last) & (first > 0), first, np.inf)
-
-
-def surface_normal(solid: Solid, points: np.ndarray) -> np.ndarray:
-    """(..., 3) unit outward normals in the world at points (..., 3) of the surface."""
-    local = unit_coordinates(solid, points)
-    if solid.kind == Marker.CYLINDER:
-        on_side = np.hypot(local[..., 0], local[..., 1]) > np.abs(local[..., 2])
-        local = local * np.where(on_side[..., None], (1.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-    elif solid.kind == Marker.CUBE:
-        local = local * (np.abs(local) >= np.abs(local).max(-1, keepdims=True))
-    normal = (local / solid.half) @ solid.pose[:3, :3].T
-    return normal / np.linalg.norm(normal, axis=-1, keepdims=True)
-
-
-def unit_coordinates(solid: Solid, points: np.ndarray) -> np.ndarray:
-    """Points (..., 3) in the axes in which every box, cylinder and sphere has half extents 1."""
-    return (points - solid.pose[:3, 3]) @ solid.pose[:3, :3] / solid.half
-
-
-def slab_interval(start: np.ndarray, ray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Between which t start + t ray lies in -1..1, each coordinate for itself."""
-    one, other = (-1 - start) / ray, (1 - start) / ray
-    return np.minimum(one, other), np.maximum(one, other)
-
-
-def quadric_interval(start: np.ndarray, ray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Between which t start + t ray lies in the unit ball (of as many dimensions); nan: never."""
-    a = (ray * ray).sum(-1)
-    half_b = (ray * start).sum(-1)
-    root = np.sqrt(half_b * half_b - a * ((start * start).sum(-1) - 1))
-    return (-half_b - root) / a, (-half_b + root) / a
-
-
 def shade(colour: np.ndarray, normal: np.ndarray, directions: np.ndarray) -> np.ndarray:
     """(..., 3) of a surface in the light: diffuse, a highlight, darker towards the outline."""
-    view = -directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+    view = -directions / np.sqrt(dot(directions, directions))[..., None]
     diffuse = np.clip(normal @ LIGHT, 0, None)
     halfway = view + LIGHT
-    halfway /= np.linalg.norm(halfway, axis=-1, keepdims=True)
-    gloss = np.clip((normal * halfway).sum(-1), 0, None) ** 40
-    facing = np.clip((normal * view).sum(-1), 0, 1)
+    halfway /= np.sqrt(dot(halfway, halfway))[..., None]
+    gloss = np.clip(dot(normal, halfway), 0, None) ** 40
+    facing = np.clip(dot(normal, view), 0, 1)
     lit = (0.50 + 0.55 * diffuse) * (0.55 + 0.45 * np.sqrt(facing))
     return np.clip(colour[:3] * lit[..., None] + 0.22 * gloss[..., None], 0, 1)
-
-
-def window(solid: Solid, camera: Camera, rows: slice) -> tuple[slice, slice] | None:
-    """Rows (of the strip) and columns that the solid can cover; None where it is outside."""
-    radius = np.linalg.norm(solid.half)
-    corners = np.array(np.meshgrid(*[(-radius, radius)] * 3)).reshape(3, 8).T
-    pixels = camera.pixels(solid.pose[:3, 3] + corners)
-    left, top = np.maximum(np.floor(pixels.min(0)), (0, rows.start)).astype(int)
-    right, bottom = np.minimum(np.ceil(pixels.max(0)), (camera.width, rows.stop)).astype(int)
-    return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
 
 
 def floor_colours(camera: Camera, rows: slice, shadow: np.ndarray, reach: float) -> np.ndarray:
@@ -225,16 +85,19 @@ def floor_colours(camera: Camera, rows: slice, shadow: np.ndarray, reach: float)
 def ground_shadow(layers: dict[str, list[Solid]], reach: float, cells: int = 500) -> np.ndarray:
     """(cells, cells) in 0..1: how many of the arms stand between the ground and the light."""
     middle = (np.arange(cells) + 0.5) / cells * 2 * reach - reach
-    ground = np.stack([*np.meshgrid(middle, middle, indexing="ij"), np.zeros((cells, cells))], -1)
     shadow = np.zeros((cells, cells))
     for solids in layers.values():
         covered = np.zeros((cells, cells), dtype=bool)
         for solid in solids:
-            # Distance of the solid's middle from the ray that leaves the cell towards the light.
-            towards = solid.pose[:3, 3] - ground
-            offset = towards - (towards @ LIGHT)[..., None] * LIGHT
-            close = np.linalg.norm(offset, axis=-1) < np.linalg.norm(solid.half)
-            covered[close] |= np.isfinite(entry_distance(solid, ground[close], LIGHT))
+            place, radius = solid.pose[:3, 3], np.linalg.norm(solid.half) / LIGHT[2]
+            spot = place[:2] - place[2] / LIGHT[2] * LIGHT[:2]
+            x, y = (
+                slice(*np.searchsorted(middle, (centre - radius, centre + radius)))
+                for centre in spot
+            )
+            eyes = np.zeros((*covered[x, y].shape, 3))
+            eyes[..., 0], eyes[..., 1] = middle[x, None], middle[y]
+            covered[x, y] |= np.isfinite(entry_distance(solid, eyes, LIGHT))
         shadow += covered * solids[0].colour[3]
     return np.clip(shadow / max(shadow.max(), 1e-9), 0, 1)
 
@@ -245,12 +108,8 @@ def render(array: MarkerArray, camera: Camera, reach: float = 1.1) -> np.ndarray
     Each namespace is one translucent layer: of its own solids only the nearest is seen, so that an
     arm made of overlapping shapes looks like one body.
     """
-    fine = Camera(
-        camera.eye,
-        camera.centre,
-        camera.field_of_view,
-        camera.width * SUPERSAMPLING,
-        camera.height * SUPERSAMPLING,
+    fine = dataclasses.replace(
+        camera, width=camera.width * SUPERSAMPLING, height=camera.height * SUPERSAMPLING
     )
     layers: dict[str, list[Solid]] = {}
     for solid in solids_from_markers(array):
@@ -260,46 +119,80 @@ def render(array: MarkerArray, camera: Camera, reach: float = 1.1) -> np.ndarray
     for top in range(0, fine.height, ROWS_PER_STRIP):
         rows = slice(top, min(top + ROWS_PER_STRIP, fine.height))
         image = floor_colours(fine, rows, shadow, reach)
-        strips.append(blend(image, layers.values(), fine, rows))
+        lay_over(image, layers.values(), fine, rows)
+        strips.append(image)
     image = np.concatenate(strips)
     shape = (camera.height, SUPERSAMPLING, camera.width, SUPERSAMPLING, 3)
     return image.reshape(shape).mean((1, 3))
 
 
-def blend(
+def lay_over(
     image: np.ndarray, layers: Iterable[Sequence[Solid]], camera: Camera, rows: slice
-) -> np.ndarray:
-    """Lay the layers over a strip (R, W, 3) of the image, in each pixel the farthest first."""
+) -> None:
+    """Blend the layers into a strip (R, W, 3) of the image, in each pixel the farthest first."""
+    fragments = [
+        fragment
+        for solids in layers
+        if (fragment := nearest_surface(solids, camera, rows)) is not None
+    ]
+    if not fragments:
+        return
+    left = min(columns.start for columns, _, _ in fragments)
+    right = max(columns.stop for columns, _, _ in fragments)
+    depths = np.full((len(fragments), image.shape[0], right - left), np.inf, dtype=np.float32)
+    colours = np.zeros((*depths.shape, 4), dtype=np.float32)
+    for layer, (columns, depth, colour) in enumerate(fragments):
+        inner = slice(columns.start - left, columns.stop - left)
+        depths[layer, :, inner], colours[layer, :, inner] = depth, colour
+    order = np.argsort(-depths, axis=0)
+    below = image[:, left:right]
+    for colour in np.take_along_axis(colours, order[..., None], axis=0):
+        below += (colour[..., :3] - below) * colour[..., 3:]
+
+
+def nearest_surface(
+    solids: Sequence[Solid], camera: Camera, rows: slice
+) -> tuple[slice, np.ndarray, np.ndarray] | None:
+    """What is seen of one layer: columns, depth (R, C), red green blue alpha (R, C, 4)."""
+    areas = [window(solid, camera, rows) for solid in solids]
+    seen = [area for area in areas if area is not None]
+    if not seen:
+        return None
+    left = min(columns.start for _, columns in seen)
+    right = max(columns.stop for _, columns in seen)
     eye = np.array(camera.eye)
-    depths, colours = [], []
-    for solids in layers:
-        depth = np.full(image.shape[:2], np.inf)
-        colour = np.zeros((*image.shape[:2], 4))
-        for solid in solids:
-            area = window(solid, camera, rows)
-            if area is None:
-                continue
-            directions = camera.directions(*area)
-            distance = entry_distance(solid, eye, directions)
-            inner = (slice(area[0].start - rows.start, area[0].stop - rows.start), area[1])
-            nearer = distance < depth[inner]
-            hits = eye + distance[nearer][:, None] * directions[nearer]
-            depth[inner][nearer] = distance[nearer]
-            colour[inner][nearer, :3] = shade(
-                solid.colour, surface_normal(solid, hits), directions[nearer]
-            )
-            colour[inner][nearer, 3] = solid.colour[3]
-        if np.isfinite(depth).any():
-            depths.append(depth)
-            colours.append(colour)
-    if not depths:
-        return image
-    order = np.argsort(-np.stack(depths), axis=0)
-    stacked = np.take_along_axis(np.stack(colours), order[..., None], axis=0)
-    for colour in stacked:
-        alpha = colour[..., 3:]
-        image = image * (1 - alpha) + colour[..., :3] * alpha
-    return image
+    depth = np.full((rows.stop - rows.start, right - left), np.inf)
+    colour = np.zeros((*depth.shape, 4))
+    for solid, area in zip(solids, areas, strict=True):
+        if area is None:
+            continue
+        directions = camera.directions(*area)
+        distance = entry_distance(solid, eye, directions)
+        inner = (
+            slice(area[0].start - rows.start, area[0].stop - rows.start),
+            slice(area[1].start - left, area[1].stop - left),
+        )
+        nearer = distance < depth[inner]
+        rays = directions[nearer]
+        hits = eye + distance[nearer][:, None] * rays
+        depth[inner][nearer] = distance[nearer]
+        colour[inner][nearer, :3] = shade(solid.colour, surface_normal(solid, hits), rays)
+        colour[inner][nearer, 3] = solid.colour[3]
+    return slice(left, right), depth, colour
+
+
+def framing(array: MarkerArray) -> Camera:
+    """A camera whose picture the markers fill."""
+    solids = solids_from_markers(array)
+    if not solids:
+        return Camera()
+    sizes = np.array([np.linalg.norm(solid.half) for solid in solids])[:, None]
+    places = np.array([solid.pose[:3, 3] for solid in solids])
+    low, high = (places - sizes).min(0), (places + sizes).max(0)
+    centre = 0.5 * (low + high)
+    radius = 0.5 * float(np.linalg.norm(high - low))
+    eye = centre + VIEW * radius / np.sin(0.5 * Camera.field_of_view) * FILL
+    return Camera(eye=tuple(eye.tolist()), centre=tuple(centre.tolist()))
 
 
 def write_picture(
@@ -313,7 +206,7 @@ def write_picture(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    camera = camera or Camera()
+    camera = camera or framing(array)
     image = render(array, camera)
     figure = Figure(figsize=(camera.width / 100, camera.height / 100), dpi=100)
     FigureCanvasAgg(figure)
@@ -326,7 +219,7 @@ def write_picture(
         axes.annotate(
             text,
             (column, row),
-            xytext=(14, 10),
+            xytext=(22, -20),
             textcoords="offset points",
             fontsize=11,
             color="#22303c",

@@ -10,7 +10,8 @@ from visualization_msgs.msg import Marker
 
 import meanflow_ik_core as mik
 from meanflow_ik_ros.markers import RobotVisuals, markers_from_candidates, rank_colour, read_visuals
-from meanflow_ik_ros.render import Camera, axes_markers, render
+from meanflow_ik_ros.raytrace import Camera
+from meanflow_ik_ros.render import axes_markers, render
 
 STAMP = Time(sec=3, nanosec=4)
 SHAPES = {"Box": Marker.CUBE, "Cylinder": Marker.CYLINDER, "Sphere": Marker.SPHERE}

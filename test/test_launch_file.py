@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launch file and what it starts, read as text where no `launch` is installed."""
+
+import ast
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+LAUNCH_FILE = ROOT / "launch" / "solver.launch.py"
+ARGUMENTS = {"robot", "checkpoint", "params_file", "namespace", "rviz", "log_level"}
+
+
+class Recorder:
+    """Stands for a class of launch: keeps the arguments of its calls."""
+
+    def __init__(self, *args, **kwargs):
+        self.args, self.kwargs = args, kwargs
+
+
+class LaunchConfiguration(Recorder):
+    def perform(self, context: dict) -> str:
+        return context[self.args[0]]
+
+
+@pytest.fixture
+def launch_file(monkeypatch):
+    """The launch file as a module, with recorders in the place of launch and launch_ros."""
+    modules = {
+        "ament_index_python.packages": {"get_package_share_directory": lambda name: str(ROOT)},
+        "launch": {"LaunchContext": Recorder, "LaunchDescription": Recorder},
+        "launch.actions": {"DeclareLaunchArgument": Recorder, "OpaqueFunction": Recorder},
+        "launch.substitutions": {"LaunchConfiguration": LaunchConfiguration},
+        "launch_ros": {},
+        "launch_ros.actions": {"Node": Recorder},
+        "launch_ros.parameter_descriptions": {"ParameterValue": Recorder},
+    }
+    for name, content in modules.items():
+        module = types.ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    spec = importlib.util.spec_from_file_location("solver_launch", LAUNCH_FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def start(launch_file, **values: str) -> list[Recorder]:
+    """The nodes that are started with these arguments."""
+    description = launch_file.generate_launch_description().args[0]
+    defaults = {action.args[0]: action.kwargs["default_value"] for action in description[:-1]}
+    return description[-1].kwargs["function"]({**defaults, **values})
+
+
+def test_the_file_imports_only_what_ros_provides():
+    imported = {
+        node.module
+        for node in ast.walk(ast.parse(LAUNCH_FILE.read_text()))
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert imported == {
+        "pathlib",
+        "ament_index_python.packages",
+        "launch",
+        "launch.actions",
+        "launch.substitutions",
+        "launch_ros.actions",
+        "launch_ros.parameter_descriptions",
+    }
+
+
+def test_every_argument_is_declared_with_a_description(launch_file):
+    declared = launch_file.generate_launch_description().args[0][:-1]
+    assert {action.args[0] for action in declared} == ARGUMENTS
+    for action in declared:
+        assert isinstance(action.kwargs["default_value"], str)
+        assert len(action.kwargs["description"]) > 15
+
+
+def test_by_default_the_node_alone_is_started_from_the_installed_file(launch_file):
+    (node,) = start(launch_file)
+    assert node.kwargs["package"] == "meanflow_ik_ros"
+    assert (ROOT / "scripts" / node.kwargs["executable"]).is_file()
+    assert node.kwargs["name"] == "meanflow_ik"
+    assert node.kwargs["output"] == "screen" and node.kwargs["emulate_tty"] is True
+    assert node.kwargs["parameters"] == [str(ROOT / "config" / "solver.yaml")]
+    assert node.kwargs["arguments"][-1] == "meanflow_ik:=info"
+
+
+def test_arguments_reach_the_node(launch_file, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.touch()
+    (node,) = start(
+        launch_file,
+        robot="ur5",
+        checkpoint="a.safetensors",
+        params_file=str(file),
+        namespace="left",
+        log_level="debug",
+    )
+    assert node.kwargs["namespace"] == "left"
+    assert node.kwargs["arguments"][-1] == "meanflow_ik:=debug"
+    first, overrides = node.kwargs["parameters"]
+    assert first == str(file)
+    assert {name: value.args[0] for name, value in overrides.items()} == {
+        "robot": "ur5",
+        "checkpoint": "a.safetensors",
+    }
+    # A name such as 1e5 or on.yes must not be read as YAML.
+    assert all(value.kwargs["value_type"] is str for value in overrides.values())
+
+
+@pytest.mark.parametrize("word", ["true", "True", "1"])
+@pytest.mark.parametrize(("namespace", "prefix"), [("", ""), ("left", "/left"), ("/a/b", "/a/b")])
+def test_rviz_is_started_when_asked_on_the_topics_of_the_node(launch_file, word, namespace, prefix):
+    _, rviz = start(launch_file, rviz=word, namespace=namespace)
+    assert rviz.kwargs["package"] == rviz.kwargs["executable"] == "rviz2"
+    flag, config = rviz.kwargs["arguments"]
+    assert flag == "-d" and Path(config) == ROOT / "config" / "solver.rviz"
+    remapped = dict(rviz.kwargs["remappings"])
+    shown = [
+        topic
+        for display in displays()
+        if (topic := display.get("Topic", {}).get("Value", "")).startswith("/meanflow_ik/")
+    ]
+    assert sorted(remapped) == sorted(shown)
+    assert remapped["/meanflow_ik/markers"] == f"{prefix}/meanflow_ik/markers"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [({"rviz": "perhaps"}, "perhaps"), ({"params_file": "/no/such.yaml"}, "/no/such.yaml")],
+)
+def test_bad_arguments_are_refused(launch_file, values, words):
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        start(launch_file, **values)
+
+
+def displays() -> list[dict]:
+    config = yaml.safe_load((ROOT / "config" / "solver.rviz").read_text())
+    return config["Visualization Manager"]["Displays"]
+
+
+def test_rviz_shows_the_candidates_of_the_node():
+    config = yaml.safe_load((ROOT / "config" / "solver.rviz").read_text())
+    manager = config["Visualization Manager"]
+    assert manager["Global Options"]["Fixed Frame"] == "panda_link0"
+    by_class = {display["Class"].rsplit("/", 1)[-1]: display for display in displays()}
+    assert set(by_class) == {"Grid", "TF", "RobotModel", "MarkerArray", "Pose"}
+    topic = by_class["MarkerArray"]["Topic"]
+    assert topic["Value"] == "/meanflow_ik/markers"
+    assert topic["Durability Policy"] == "Transient Local"
+    assert by_class["Pose"]["Topic"]["Value"] == "/meanflow_ik/goal_pose"
