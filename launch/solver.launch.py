@@ -12,7 +12,8 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from launch import LaunchContext, LaunchDescription
+# A checker takes this folder for the package of that name.
+from launch import LaunchContext, LaunchDescription  # pyright: ignore[reportAttributeAccessIssue]
 
 CONFIG = Path(get_package_share_directory("meanflow_ik_ros")) / "config"
 

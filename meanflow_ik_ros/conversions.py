@@ -327,10 +327,9 @@ def response_from_result(
     robot: Robot,
     parameters: NodeParameters,
     total_time: float,
-    response: GetIKSolutions.Response | None = None,
+    response: GetIKSolutions.Response,
 ) -> GetIKSolutions.Response:
     """Fill the answer; `total_time` [s] counts from the arrival of the request."""
-    response = GetIKSolutions.Response() if response is None else response
     response.solutions = solutions_from_result(query, result, robot, parameters)
     response.sample_time = float(result.timing["sample"])
     response.refine_time = float(result.timing["refine"])
@@ -350,10 +349,9 @@ def response_from_result(
 
 
 def response_from_error(
-    error: Exception, response: GetIKSolutions.Response | None = None
+    error: Exception, response: GetIKSolutions.Response
 ) -> GetIKSolutions.Response:
-    """The answer to a request that failed."""
-    response = GetIKSolutions.Response() if response is None else response
+    """Fill the answer to a request that failed."""
     response.solutions = []
     response.error_code = error_code_of(error)
     response.message = str(error) or type(error).__name__

@@ -81,12 +81,10 @@ class Demo:
         self.candidates: list[IKSolutionArray] = []
         self.best: list[JointState] = []
         self.markers: list[MarkerArray] = []
-        for kind, topic, heard, quality in (
-            (IKSolutionArray, "candidates", self.candidates, queue),
-            (JointState, "best_candidate", self.best, queue),
-            (MarkerArray, "markers", self.markers, latched),
-        ):
-            self.node.create_subscription(kind, f"meanflow_ik/{topic}", heard.append, quality)
+        subscribe = self.node.create_subscription
+        subscribe(IKSolutionArray, "meanflow_ik/candidates", self.candidates.append, queue)
+        subscribe(JointState, "meanflow_ik/best_candidate", self.best.append, queue)
+        subscribe(MarkerArray, "meanflow_ik/markers", self.markers.append, latched)
 
     def wait(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
         """Spin until the condition holds; DemoError when time is up or the node has ended."""
@@ -194,12 +192,12 @@ def solutions_table(task: str, response: GetIKSolutions.Response, round_trip: fl
 
 def draw(demo: Demo, path: Path) -> int:
     """Write the picture of the published markers with the base and the goal; returns the arms."""
-    array = demo.markers[-1]
-    arms = len({marker.ns for marker in array.markers if marker.action == marker.ADD})
+    published = list(demo.markers[-1].markers)
+    arms = len({marker.ns for marker in published if marker.action == marker.ADD})
     goal = matrix_from_pose(demo.candidates[-1].targets[0])
-    array.markers += [*axes_markers(np.eye(4), 0.25, "base"), *axes_markers(goal, 0.12, "goal")]
+    axes = [*axes_markers(np.eye(4), 0.25, "base"), *axes_markers(goal, 0.12, "goal")]
     write_picture(
-        array,
+        MarkerArray(markers=published + axes),
         path,
         f"{arms} of many ways to {PICTURE_TASK}: the best one green, the last one rose",
         [("base", np.array([0.25, 0.0, 0.0])), ("target", goal[:3, 3])],

@@ -160,13 +160,12 @@ def markers_from_candidates(
 
     Each candidate has its own namespace, so that RViz can hide it.
     """
-    array = MarkerArray()
     clear = Marker(action=Marker.DELETEALL)
     clear.header.frame_id = visuals.base
     clear.header.stamp = stamp
-    array.markers.append(clear)
     if len(q) == 0:
-        return array
+        return MarkerArray(markers=[clear])
+    markers = [clear]
     poses = visuals.poses(q)
     positions = poses[..., :3, 3].tolist()
     quats_xyzw = quat_xyzw_from_matrix(torch.from_numpy(poses[..., :3, :3])).tolist()
@@ -176,7 +175,7 @@ def markers_from_candidates(
         for index, visual in enumerate(visuals.visuals):
             x, y, z = positions[rank][index]
             qx, qy, qz, qw = quats_xyzw[rank][index]
-            array.markers.append(
+            markers.append(
                 Marker(
                     header=clear.header,
                     ns=f"candidate_{rank:03d}",
@@ -192,4 +191,4 @@ def markers_from_candidates(
                     mesh_resource=visual.mesh,
                 )
             )
-    return array
+    return MarkerArray(markers=markers)

@@ -16,6 +16,7 @@ from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -132,7 +133,9 @@ class MeanFlowIKNode(Node):
             request, self.robot, self.parameters, self.T_base_frame, self.current_state
         )
         result = self.solve(query, self.parameters)
-        response_from_result(query, result, self.robot, self.parameters, 0.0)
+        response_from_result(
+            query, result, self.robot, self.parameters, 0.0, GetIKSolutions.Response()
+        )
 
     def solve(self, query: IKQuery, parameters: NodeParameters) -> mik.IKResult:
         """Call the solver, one caller at a time."""
@@ -301,7 +304,7 @@ def run(args: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         pass
     except Exception as error:
-        logger = rclpy.logging.get_logger("meanflow_ik")
+        logger = get_logger("meanflow_ik")
         if isinstance(error, mik.IKError):
             logger.fatal(str(error))
         elif type(error).__module__.startswith("rclpy"):

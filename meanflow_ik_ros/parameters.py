@@ -222,8 +222,9 @@ def declare_parameters(node: Node) -> NodeParameters:
     check_names(node._parameter_overrides)
     values = {}
     for field in FIELDS.values():
+        default: Any = field.default
         try:
-            declared = node.declare_parameter(field.name, field.default, descriptor(field))
+            declared = node.declare_parameter(field.name, default, descriptor(field))
         except ParameterException as error:
             raise ConfigError(f"parameter {field.name}: {error}") from error
         values[field.name] = declared.value

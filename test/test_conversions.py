@@ -298,8 +298,8 @@ def solve(solver, result_query, parameters=PARAMETERS):
         seed_state=result_query.seed_state,
         seed=0,
     )
-    robot = solver.robot
-    return conversions.response_from_result(result_query, result, robot, parameters, 0.25)
+    robot, empty = solver.robot, GetIKSolutions.Response()
+    return conversions.response_from_result(result_query, result, robot, parameters, 0.25, empty)
 
 
 @pytest.mark.parametrize("link", ["panda_link8", "panda_hand_tcp"])
@@ -360,7 +360,9 @@ def test_a_solution_outside_the_tolerance_at_the_link_asked_for_is_not_valid(pan
     q = result.joint_positions.copy()
     q[0, :, 6] += 1e-6
     moved = type(result)(**{**vars(result), "joint_positions": q})
-    response = conversions.response_from_result(result_query, moved, panda, strict, 0.0)
+    response = conversions.response_from_result(
+        result_query, moved, panda, strict, 0.0, GetIKSolutions.Response()
+    )
     assert response.error_code == Codes.NO_IK_SOLUTION
     for solution in response.solutions:
         assert solution.orientation_error[0] == pytest.approx(1e-6, rel=0.05)
@@ -379,7 +381,7 @@ def test_a_solution_outside_the_tolerance_at_the_link_asked_for_is_not_valid(pan
     ],
 )
 def test_errors_of_the_core_have_their_code(error, code):
-    response = conversions.response_from_error(error)
+    response = conversions.response_from_error(error, GetIKSolutions.Response())
     assert (response.error_code, response.message) == (code, str(error))
     assert not response.solutions
 
