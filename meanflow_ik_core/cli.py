@@ -7,6 +7,7 @@ Heavy imports stand inside the commands, so that ``--help`` answers at once.
 import json
 import logging
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -214,7 +215,7 @@ def evaluate(
     else:
         name = evaluation.checkpoint or "no checkpoint"
         title = f"{evaluation.robot}, {evaluation.sampler} ({name}): {poses} poses x {samples}"
-        _table(title, list(evaluation.COLUMNS), evaluation.rows())
+        _table(title, evaluation.COLUMNS, evaluation.rows())
 
 
 @app.command()
@@ -243,9 +244,8 @@ def bench(
     if as_json:
         _print_json(result.as_dict())
     else:
-        rows = [list(row) for row in result.rows()]
         options = ", ".join(f"{key}={value}" for key, value in result.options.items())
-        _table(f"{result.bench}: {options}", list(result.COLUMNS), rows)
+        _table(f"{result.bench}: {options}", result.COLUMNS, result.rows())
     if not result.reached:
         raise typer.Exit(1)
 
@@ -328,7 +328,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -100,7 +100,7 @@ class Robot:
         constants = self._constants(dtype, device or torch.device("cpu"))
         return constants["lower"], constants["upper"]
 
-    def within_limits(self, q: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
+    def within_limits(self, q: np.ndarray, tolerance: float = 0.0) -> Any:
         """(...) bool: every joint of q (..., J) lies in its limits; continuous joints always do."""
         inside = (q >= self.lower - tolerance) & (q <= self.upper + tolerance)
         return np.asarray(inside | self.continuous).all(-1)

@@ -134,7 +134,7 @@ class Search:
         if seeds is not None:
             self._refine(everyone, seeds[:, None], "seed")
         self._round(everyone, first, options.num_samples)
-        self._chosen = [self._choose(problem) for problem in everyone]
+        self._chosen = [self._choose(problem) for problem in range(len(everyone))]
         used = size = options.num_samples
         sampler = first
         while len(needy := self._needy(used)):

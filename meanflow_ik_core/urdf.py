@@ -196,7 +196,7 @@ def read_tree(
         if name not in elements:
             raise RobotError(f"held joint {name!r} is unknown; {listing(list(elements), name)}")
     if base is None:
-        base = next(frame.name for frame in model.frames if frame.type == pin.FrameType.BODY)
+        base = str(next(frame.name for frame in model.frames if frame.type == pin.FrameType.BODY))
     if not tips:
         raise LinkError("a robot needs at least one tip link")
     if len(set(tips)) != len(tips):
