@@ -142,7 +142,7 @@ class _Arrays:
 
     def work_buffer(self, dtype: type) -> np.ndarray:
         rows = work_rows.py_func(len(self.nodes), len(self.bounds), len(self.tips))[-1]
-        return np.empty((rows, LANES[float32 if dtype is np.float32 else float64]), dtype)
+        return np.empty((rows, LANES), dtype)
 
 
 _known_arrays: WeakKeyDictionary[Robot, _Arrays] = WeakKeyDictionary()

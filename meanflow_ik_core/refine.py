@@ -72,7 +72,7 @@ def refine_lm(
     """
     started = time.perf_counter()
     q0, targets = _checked(robot, q0, targets)
-    finite = np.isfinite(q0).all(-1)
+    finite = np.asarray(np.isfinite(q0).all(-1))
     q = _into_limits(robot, np.where(finite[..., None], q0, 0.0))
     settings = StepSettings(position_weight=position_weight, orientation_weight=orientation_weight)
     coarse, fine = _stage_tolerances(position_tolerance, orientation_tolerance)
@@ -97,9 +97,8 @@ def refine_lm(
             still = (outcome[batch] == OPEN) & (so_far[batch // q.shape[1]] < enough)
             batch = batch[still]
     q = np.where(finite[..., None], _into_limits(robot, q), q0)
-    return _judged(
-        robot, q, *pose_errors(robot, q, targets), position_tolerance, orientation_tolerance
-    )
+    errors = pose_errors(robot, q, targets)
+    return _judged(robot, q, *errors, position_tolerance, orientation_tolerance)
 
 
 def refine_lm_torch(
@@ -152,12 +151,14 @@ def refine_lm_torch(
     continuous = torch.as_tensor(robot.continuous, device=q.device)
     wrapped = torch.where(continuous, q - 2 * torch.pi * torch.round(q / (2 * torch.pi)), q)
     q = torch.where(finite[:, None], wrapped.clamp(lower, upper), q)
-    errors = [
+    position_error, orientation_error = (
         error.unflatten(0, q0.shape[:2]).cpu().numpy()
         for error in pose_errors_torch(robot.forward(q), goals[problem])
-    ]
+    )
     q = q.unflatten(0, q0.shape[:2]).cpu().numpy()
-    return _judged(robot, q, *errors, position_tolerance, orientation_tolerance)
+    return _judged(
+        robot, q, position_error, orientation_error, position_tolerance, orientation_tolerance
+    )
 
 
 def refine_adam(
@@ -207,20 +208,26 @@ def _adam(
     q0, targets = _checked(robot, q0, targets)
     goals = torch.from_numpy(targets)[:, None]
     q = refine_adam(robot, torch.from_numpy(q0), goals, **settings).numpy()
-    return _judged(
-        robot, q, *pose_errors(robot, q, targets), position_tolerance, orientation_tolerance
-    )
+    errors = pose_errors(robot, q, targets)
+    return _judged(robot, q, *errors, position_tolerance, orientation_tolerance)
 
 
 # Each (robot, q0, targets, position_tolerance, orientation_tolerance, ...) -> Refined.
 REFINEMENTS: dict[str, Callable[..., Refined]] = {"lm": refine_lm, "adam": _adam}
 
 
-def _stage_tolerances(position_tolerance, orientation_tolerance) -> tuple[list, list]:
+_Tolerances = tuple[np.ndarray, np.ndarray]
+
+
+def _stage_tolerances(position, orientation) -> tuple[_Tolerances, _Tolerances]:
     """Position and orientation tolerance of the float32 steps, and of the float64 steps."""
-    tolerances = (np.asarray(position_tolerance), np.asarray(orientation_tolerance))
-    coarse = [np.maximum(_COARSE_TOLERANCE, 0.1 * tolerance) for tolerance in tolerances]
-    return coarse, [np.minimum(_FINE_TOLERANCE, tolerance) for tolerance in tolerances]
+    position, orientation = np.asarray(position), np.asarray(orientation)
+    coarse = (
+        np.maximum(_COARSE_TOLERANCE, 0.1 * position),
+        np.maximum(_COARSE_TOLERANCE, 0.1 * orientation),
+    )
+    fine = np.minimum(_FINE_TOLERANCE, position), np.minimum(_FINE_TOLERANCE, orientation)
+    return coarse, fine
 
 
 def _judged(

@@ -15,8 +15,8 @@ from numba.core import cgutils, types
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-# One AVX-512 register; narrower machines hold a value in two or four registers.
-LANES = {types.float64: 8, types.float32: 16}
+# Samples per vector: one AVX-512 register in float32, two in float64, twice that with AVX2.
+LANES = 16
 
 # No nnan, ninf or reassoc: NaN must stay visible, and reducing a sine's argument needs its order.
 _FLAGS = ("contract", "nsz", "arcp")
@@ -28,15 +28,14 @@ class Lanes(types.Type):
     def __init__(self, dtype: types.Float, truth: bool = False) -> None:
         self.dtype = dtype
         self.truth = truth
-        self.width = LANES[dtype]
-        super().__init__(f"Lanes({dtype}, {self.width}, truth={truth})")
+        super().__init__(f"Lanes({dtype}, truth={truth})")
 
 
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager, lanes: Lanes) -> None:
         element = ir.IntType(1) if lanes.truth else manager.lookup(lanes.dtype).get_value_type()
-        super().__init__(manager, lanes, ir.VectorType(element, lanes.width))
+        super().__init__(manager, lanes, ir.VectorType(element, LANES))
 
 
 def _splat(context, builder, lanes: Lanes, value_type: types.Type, value):
@@ -47,7 +46,7 @@ def _splat(context, builder, lanes: Lanes, value_type: types.Type, value):
     first = builder.insert_element(
         ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0)
     )
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes.width), [0] * lanes.width)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
     return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
 
 
@@ -121,7 +120,7 @@ _define_logic(operator.or_, lambda b, x, y: b.or_(x, y))
 
 def _address(context, builder, array_type, array, slot):
     data = context.make_array(array_type)(context, builder, array).data
-    width = ir.Constant(slot.type, LANES[array_type.dtype])
+    width = ir.Constant(slot.type, LANES)
     pointer = builder.gep(data, [builder.mul(slot, width)])
     vector = context.get_value_type(Lanes(array_type.dtype))
     return builder.bitcast(pointer, vector.as_pointer()), array_type.dtype.bitwidth // 8
@@ -161,7 +160,7 @@ def _define_function(name: str):
             callee = cgutils.get_or_insert_function(
                 builder.module,
                 ir.FunctionType(vector, [vector]),
-                f"llvm.{name}.v{value.width}f{value.dtype.bitwidth}",
+                f"llvm.{name}.v{LANES}f{value.dtype.bitwidth}",
             )
             return builder.call(callee, args)
 
@@ -194,7 +193,7 @@ def any_lane(typing, condition):
     """Whether a condition holds in at least one lane."""
 
     def lower(context, builder, signature, args):
-        bits = builder.bitcast(args[0], ir.IntType(signature.args[0].width))
+        bits = builder.bitcast(args[0], ir.IntType(LANES))
         return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
 
     return types.boolean(condition), lower

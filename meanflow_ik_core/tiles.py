@@ -5,8 +5,8 @@ A tile is the samples that fill the lanes of one vector. All that is known about
 work buffer, a row per quantity and a column per sample (`simd.load` and `simd.store` move rows).
 The robot comes in arrays, so the kernels are compiled once for all robots.
 
-All compiled functions stand in this file: numba's cache is renewed when the file of the
-function that is called changes, and knows nothing of the files of the functions it calls.
+All compiled functions stand in this file: numba's cache is renewed when the file of the entry
+point changes, and knows nothing of the files of the functions that it calls.
 """
 
 import numpy as np
@@ -14,7 +14,8 @@ from numba import njit
 
 from .simd import any_lane, floor, load, select, square_root, store
 
-_jit = njit(cache=True, nogil=True, error_model="numpy")
+_jit = njit(nogil=True, error_model="numpy")
+_entry_jit = njit(cache=True, nogil=True, error_model="numpy")
 
 # Rows of a frame: x axis, y axis, z axis, origin.
 FRAME = 12
@@ -138,10 +139,10 @@ def _difference(work, frame, tip_numbers, t, target):
 def _residual(work, tips, tip_numbers, target_row, tip_row, e_row, ratio_row):
     """Tip positions, weighted errors (6 per tip), and the plain errors squared in tolerances."""
     for t in range(tips.shape[0]):
-        position, (d0, d1, d2), (r0, r1, r2), trace = _difference(
+        (p0, p1, p2), (d0, d1, d2), (r0, r1, r2), trace = _difference(
             work, tips[t] * FRAME, tip_numbers, t, target_row + t * FRAME
         )
-        _store3(work, tip_row + 3 * t, *position)
+        _store3(work, tip_row + 3 * t, p0, p1, p2)
         # 1 + trace is 4 cos^2(angle / 2), so this makes the turn 2 sin(angle / 2) axis.
         half = trace + 1.0
         scale = 1.0 / square_root(select(half > 1e-6, half, 1e-6))
@@ -385,7 +386,7 @@ def work_rows(num_nodes, num_joints, num_tips):
     return q, target, tip, e, y, ratio, jacobian, matrix, matrix + _block(blocks, 0) + num_joints
 
 
-@_jit
+@_entry_jit
 def refine(
     q, targets, todo, outcome, found, wanted, work,
     nodes, columns, tips, node_numbers, tip_numbers, bounds,
@@ -447,7 +448,7 @@ def refine(
         )  # fmt: skip
 
 
-@_jit
+@_entry_jit
 def evaluate(q, targets, errors, work, nodes, tips, node_numbers, tip_numbers):
     """Distance and angle to the targets, (B, N, T, 2)."""
     num_joints, num_tips, width = q.shape[2], tips.shape[0], work.shape[1]
