@@ -24,7 +24,7 @@ from meanflow_ik_core.torch_step import lm_step
 SMALL = {
     "kinematics": {"configurations": 50},
     "solve": {"poses": 5, "sampler": "uniform"},
-    "limits": {"poses": 3, "sampler": "uniform"},
+    "limits": {"poses": 3, "sampler": "uniform", "starts": 100},
     "unreachable": {"poses": 6, "sampler": "uniform"},
     "kernel": {"repetitions": 3},
     "tracik": {"poses": 1, "repetitions": 1, "solutions": 5, "num_samples": 64},
@@ -93,6 +93,14 @@ def test_the_ratio_to_tracik_is_that_of_the_times(results):
     assert result["times faster, median over poses"] == pytest.approx(ratio)
     assert result["TRAC-IK, runs short of solutions"] == 0
     assert result["ours, runs short of solutions"] == 0
+
+
+def test_some_starts_come_home_on_every_pose_near_the_limits(results):
+    result = results["limits"]
+    worst, median = (
+        result[f"share of starts that converge, {which} pose"] for which in ("worst", "median")
+    )
+    assert 0 < worst <= median < 1
 
 
 def test_kernel_and_torch_take_the_same_step(results):

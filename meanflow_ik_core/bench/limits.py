@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..near_limits import MARGIN, near_limit_poses
+from ..refine import refine_lm
 from ..robot import Robot
-from ..solver import load_solver
-from .result import BenchResult, at_least_one, environment
+from ..solver import IKSolver, load_solver
+from .result import BenchResult, Measure, at_least_one, environment
 from .solve import TOLERANCE, measure_solver
 
 
@@ -18,16 +21,31 @@ def run(
     poses: int = 200,
     num_samples: int = 128,
     max_solutions: int = 32,
+    starts: int = 1000,
     seed: int = 0,
 ) -> BenchResult:
-    """Share of solved poses; the poses are found through the closed form."""
-    at_least_one(poses=poses)
+    """Share of solved poses, and how many of ``starts`` samples per pose refinement brings home.
+
+    The poses are found through the closed form.
+    """
+    at_least_one(poses=poses, starts=starts)
     solver = load_solver(robot, checkpoint=checkpoint, sampler=sampler)
-    T_base_tip, _ = near_limit_poses(solver.robot, poses, seed)
-    measures = measure_solver(solver, T_base_tip[:, None], num_samples, max_solutions, seed, 0.98)
+    T_base_tip = near_limit_poses(solver.robot, poses, seed)[0][:, None]
+    measures = measure_solver(solver, T_base_tip, num_samples, max_solutions, seed, 0.98)
+    home = np.array([_share_home(solver, target, starts, seed) for target in T_base_tip])
     options = {
         "robot": solver.robot.name, "sampler": sampler, "checkpoint": checkpoint, "poses": poses,
-        "num_samples": num_samples, "max_solutions": max_solutions, "seed": seed,
-        "tolerance": TOLERANCE, "margin": MARGIN,
+        "num_samples": num_samples, "max_solutions": max_solutions, "starts": starts,
+        "seed": seed, "tolerance": TOLERANCE, "margin": MARGIN,
     }  # fmt: skip
-    return BenchResult("limits", measures, options, environment())
+    more = (
+        Measure("share of starts that converge, median pose", float(np.median(home))),
+        Measure("share of starts that converge, worst pose", float(home.min())),
+    )
+    return BenchResult("limits", measures + more, options, environment())
+
+
+def _share_home(solver: IKSolver, target: np.ndarray, starts: int, seed: int) -> float:
+    q = solver.sample(target[None], starts, seed=seed)
+    refined = refine_lm(solver.robot, q, target[None], TOLERANCE, TOLERANCE)
+    return float(refined.converged.mean())
