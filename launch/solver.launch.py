@@ -40,19 +40,20 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         for name in ("robot", "checkpoint")
         if value[name]
     }
+    namespace = value["namespace"].strip("/")
+    logger = ".".join([*filter(None, namespace.split("/")), "meanflow_ik"])
     solver = Node(
         package="meanflow_ik_ros",
         executable="solver_node",
         name="meanflow_ik",
         namespace=value["namespace"],
         parameters=[value["params_file"], *([overrides] if overrides else [])],
-        arguments=["--ros-args", "--log-level", f"meanflow_ik:={value['log_level']}"],
+        arguments=["--ros-args", "--log-level", f"{logger}:={value['log_level']}"],
         output="screen",
         emulate_tty=True,
     )
     if value["rviz"].lower() in FALSE:
         return [solver]
-    namespace = value["namespace"].strip("/")
     prefix = f"/{namespace}" if namespace else ""
     topics = ("/meanflow_ik/markers", "/meanflow_ik/goal_pose")
     rviz = Node(

@@ -18,6 +18,7 @@ def run_demo(folder, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_demo_prints_ranked_solutions_and_draws_them(tmp_path):
     from matplotlib import image
 

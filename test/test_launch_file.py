@@ -103,7 +103,7 @@ def test_arguments_reach_the_node(launch_file, tmp_path):
         log_level="debug",
     )
     assert node.kwargs["namespace"] == "left"
-    assert node.kwargs["arguments"][-1] == "meanflow_ik:=debug"
+    assert node.kwargs["arguments"][-1] == "left.meanflow_ik:=debug"
     first, overrides = node.kwargs["parameters"]
     assert first == str(file)
     assert {name: value.args[0] for name, value in overrides.items()} == {
