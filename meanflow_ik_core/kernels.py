@@ -187,4 +187,4 @@ def _arrays_from_robot(robot: Robot) -> _Arrays:
 def _target_rows(targets: np.ndarray) -> np.ndarray:
     """(B, T, 4, 4) poses as (B, 12 T): axes, then origin, tip by tip."""
     columns = np.swapaxes(targets[..., :3, :], -1, -2)
-    return np.ascontiguousarray(columns, np.float64).reshape(len(targets), -1)
+    return np.ascontiguousarray(columns, np.float64).reshape(len(targets), 12 * targets.shape[1])
