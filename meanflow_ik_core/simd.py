@@ -132,7 +132,7 @@ def load(typing, array, slot):
 
     def lower(context, builder, signature, args):
         pointer, align = _address(context, builder, signature.args[0], *args)
-        return builder.load(pointer, align=align, typ=context.get_value_type(signature.return_type))
+        return builder.load(pointer, align=align)
 
     return Lanes(array.dtype)(array, types.intp), lower
 
