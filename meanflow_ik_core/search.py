@@ -135,15 +135,18 @@ class Search:
             self._refine(everyone, seeds[:, None], "seed")
         self._round(everyone, first, options.num_samples)
         self._chosen = [self._choose(problem) for problem in range(len(everyone))]
-        used = size = options.num_samples
-        sampler = first
+        used = options.num_samples
+        solved = self._num_valid() > 0
         while len(needy := self._needy(used)):
-            self._round(needy, sampler, size)
+            # Once more where the own sampler found something; elsewhere, and in all later and
+            # larger rounds, the last resort.
+            again = solved[needy] & (used == options.num_samples)
+            for sampler, problems in ((first, needy[again]), (last_resort, needy[~again])):
+                if len(problems):
+                    self._round(problems, sampler, used)
             for problem in needy:
                 self._chosen[problem] = self._choose(problem)
-            used += size
-            # one more round of the own sampler, then larger and larger ones of the last resort
-            sampler, size = last_resort, used
+            used *= 2
 
     def result(self) -> IKResult:
         options, robot = self._options, self._parts.robot
@@ -174,10 +177,14 @@ class Search:
             timing=dict(self._spent),
         )
 
+    def _num_valid(self) -> np.ndarray:
+        """(B,) how many solutions each problem has so far."""
+        return np.array([chosen.valid.sum() for chosen in self._chosen], dtype=np.int64)
+
     def _needy(self, used: int) -> np.ndarray:
         """Problems that have too few solutions and budget left."""
         options = self._options
-        solved = np.array([int(chosen.valid.sum()) for chosen in self._chosen])
+        solved = self._num_valid()
         if options.timeout is not None:
             in_time = time.perf_counter() - self._began < options.timeout
             return np.flatnonzero(in_time & (solved < options.max_solutions))
