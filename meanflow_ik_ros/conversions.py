@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from geometry_msgs.msg import Point, PoseStamped, Quaternion
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Header
 
 from meanflow_ik_core.errors import IKError, LinkError, SeedError, TargetError
 from meanflow_ik_core.geometry import matrix_from_quat_xyzw, quat_xyzw_from_matrix
@@ -267,10 +268,8 @@ def pose_message(T_frame_link: np.ndarray, frame_id: str) -> PoseStamped:
 
 def joint_state_message(q: np.ndarray, robot: Robot, stamp: Any) -> JointState:
     """q (J,) as a message in the robot's base frame."""
-    message = JointState(name=list(robot.joint_names), position=doubles(q))
-    message.header.stamp = stamp
-    message.header.frame_id = robot.base
-    return message
+    header = Header(stamp=stamp, frame_id=robot.base)
+    return JointState(header=header, name=list(robot.joint_names), position=doubles(q))
 
 
 def errors_at_frames(q: np.ndarray, query: IKQuery, robot: Robot) -> tuple[np.ndarray, np.ndarray]:
@@ -300,17 +299,20 @@ def solutions_from_result(
     """The valid solutions, best first; where there are none, the nearest misses, `valid` False."""
     valid = result.valid[0]
     q = result.joint_positions[0]
-    # The solver measures at the tip; a lever arm to the link asked for can add to the error.
-    position_error, orientation_error = errors_at_frames(q, query, robot)
+    position_error, orientation_error = result.position_error[0], result.orientation_error[0]
+    if not np.array_equal(query.T_tip_frame, np.broadcast_to(np.eye(4), query.T_tip_frame.shape)):
+        # The solver measures at the tip; a lever arm to the link asked for can add to the error.
+        position_error, orientation_error = errors_at_frames(q, query, robot)
     valid = (
         valid
         & (position_error <= parameters.position_tolerance).all(-1)
         & (orientation_error <= parameters.orientation_tolerance).all(-1)
     )
     rows = np.flatnonzero(valid if valid.any() else np.isfinite(q).all(-1))
+    header, names = Header(stamp=query.stamp, frame_id=robot.base), list(robot.joint_names)
     return [
         IKSolution(
-            joint_state=joint_state_message(q[row], robot, query.stamp),
+            joint_state=JointState(header=header, name=names, position=doubles(q[row])),
             position_error=doubles(position_error[row]),
             orientation_error=doubles(orientation_error[row]),
             distance=float(result.distance[0, row]),

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -277,7 +278,7 @@ class MeanFlowIKNode(Node):
 def robot_from_parameters(parameters: NodeParameters) -> mik.Robot:
     """The robot; for one from a URDF, `tip_link` and `base_frame` choose the chain."""
     tips = None
-    if parameters.tip_link and parameters.robot not in mik.available_robots():
+    if parameters.tip_link and Path(parameters.robot).suffix in (".urdf", ".xml"):
         tips = [parameters.tip_link]
     return mik.load_robot(parameters.robot, base=parameters.base_frame or None, tips=tips)
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import rclpy
+import yaml
+from judge import TORSO, TORSO_TIPS, Judge
 from meanflow_ik_ros.srv import GetIKSolutions
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -53,6 +55,35 @@ def test_bad_parameters_stop_the_start_with_a_named_error(ros, tmp_path):
         overrides = [Parameter(name, value=value) for name, value in values.items()]
         with pytest.raises(kind, match=words):
             MeanFlowIKNode(parameter_overrides=overrides)
+
+
+@pytest.mark.parametrize("tips", [TORSO_TIPS[:1], TORSO_TIPS], ids=["one arm", "two arms"])
+def test_other_robots_and_several_tips_are_solved(ros, tmp_path, tips):
+    """One arm: a URDF and tip_link. Two arms: a YAML file that names both tips."""
+    values = {"robot": str(TORSO), "tip_link": tips[0]}
+    if len(tips) == 2:
+        file = tmp_path / "torso.yaml"
+        file.write_text(yaml.safe_dump({"urdf": str(TORSO), "tips": tips}))
+        values = {"robot": str(file)}
+    values["sampler"] = "uniform"
+    overrides = [Parameter(name, value=value) for name, value in values.items()]
+    node = MeanFlowIKNode(parameter_overrides=overrides)
+    try:
+        robot = mik.load_robot(TORSO, tips=tips)
+        q = np.random.default_rng(0).uniform(robot.lower, robot.upper)
+        targets = robot.forward(q)
+        request = GetIKSolutions.Request(
+            targets=[pose_message(pose, robot.base) for pose in targets[::-1]],
+            tip_links=tips[::-1],
+        )
+        response = node.answer_request(request, GetIKSolutions.Response())
+        assert response.error_code == Codes.SUCCESS, response.message
+        for solution in response.solutions:
+            assert list(solution.joint_state.name) == list(robot.joint_names)
+            assert len(solution.position_error) == len(tips)
+            assert Judge(robot).accepts(np.array(solution.joint_state.position), targets)
+    finally:
+        node.destroy_node()
 
 
 def start_node(*ros_arguments: str) -> subprocess.Popen:
