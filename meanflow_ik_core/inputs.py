@@ -72,7 +72,7 @@ def check_seed_state(robot: Robot, seed_state: Any, batch: int) -> np.ndarray | 
         )
     if not np.isfinite(seeds).all():
         raise SeedError(f"seed_state has values that are not finite: {seeds.tolist()}")
-    seeds = np.broadcast_to(seeds, (batch, joints))
+    seeds = np.array(np.broadcast_to(seeds, (batch, joints)))
     outside = ~robot.continuous & (
         (seeds < robot.lower - _SEED_TOLERANCE) | (seeds > robot.upper + _SEED_TOLERANCE)
     )

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from .errors import OptionError
 from .ranking import SELECTIONS, joint_distance, rank, ranking_cost, select_best, select_diverse
-from .refine import Refined
+from .refine import REFINEMENTS, Refined
 from .robot import Robot
 
 # Starts per target without a timeout. Of uniform starts for poses whose every solution touches a
@@ -50,6 +52,7 @@ class SolveOptions:
     num_samples: int
     max_solutions: int
     select: str
+    refinement: str
     timeout: float | None
     position_tolerance: float
     orientation_tolerance: float
@@ -66,6 +69,10 @@ class SolveOptions:
         if self.select not in SELECTIONS:
             raise OptionError(
                 f"unknown select {self.select!r}; it is one of {', '.join(SELECTIONS)}"
+            )
+        if self.refinement not in REFINEMENTS:
+            raise OptionError(
+                f"unknown refinement {self.refinement!r}; it is one of {', '.join(REFINEMENTS)}"
             )
         if self.timeout is not None and not self.timeout > 0:
             raise OptionError(f"timeout is {self.timeout!r}; it must be positive seconds, or None")
@@ -93,8 +100,8 @@ class SearchParts:
 
     robot: Robot
     samplers: tuple[str, str]  # of the first starts, and of the last resort
-    draw: Callable[[str, np.ndarray, int], np.ndarray]  # sampler, T_base_tip, N -> (B, N, J)
-    refine: Callable[[np.ndarray, np.ndarray], Refined]  # (B, N, J), T_base_tip -> Refined
+    draw: Callable[[str, np.ndarray, int], Tensor]  # sampler, T_base_tip, N -> (B, N, J)
+    refine: Callable[[Tensor, np.ndarray], Refined]  # (B, N, J), T_base_tip -> Refined
     in_collision: Callable[[np.ndarray], np.ndarray] | None  # (N, J) -> (N,); None: not asked
 
 
@@ -132,7 +139,7 @@ class Search:
         everyone = np.arange(len(self._T_base_tip))
         first, last_resort = self._parts.samplers
         if seeds is not None:
-            self._refine(everyone, seeds[:, None], "seed")
+            self._refine(everyone, torch.from_numpy(seeds)[:, None], "seed")
         self._round(everyone, first, options.num_samples)
         self._chosen = [self._choose(problem) for problem in range(len(everyone))]
         used = options.num_samples
@@ -141,12 +148,13 @@ class Search:
             # Once more where the own sampler found something; elsewhere, and in all later and
             # larger rounds, the last resort.
             again = solved[needy] & (used == options.num_samples)
+            size = min(used, max(options.num_samples, _MAX_STARTS))
             for sampler, problems in ((first, needy[again]), (last_resort, needy[~again])):
                 if len(problems):
-                    self._round(problems, sampler, used)
+                    self._round(problems, sampler, size)
             for problem in needy:
                 self._chosen[problem] = self._choose(problem)
-            used *= 2
+            used += size
 
     def result(self) -> IKResult:
         options, robot = self._options, self._parts.robot
@@ -197,7 +205,7 @@ class Search:
         self._spent["sample"] += time.perf_counter() - began
         self._refine(problems, starts, sampler)
 
-    def _refine(self, problems: np.ndarray, starts: np.ndarray, origin: str) -> None:
+    def _refine(self, problems: np.ndarray, starts: Tensor, origin: str) -> None:
         began = time.perf_counter()
         refined = self._parts.refine(starts, self._T_base_tip[problems])
         self._starts[origin] += starts.shape[0] * starts.shape[1]

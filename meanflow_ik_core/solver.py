@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From target poses to ranked solutions: sample, refine, select."""
 
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from .collision import SelfCollision
 from .errors import OptionError
 from .inputs import check_seed_state, check_targets
 from .ranking import SELECTIONS
-from .refine import refine_lm
+from .refine import REFINEMENTS, Refined, refine_lm_torch
 from .robot import Robot, load_robot
 from .samplers import Sampler, build_sampler
 from .search import IKResult, Search, SearchParts, SolveOptions
@@ -67,6 +67,7 @@ class IKSolver:
         distance_weight: float = 1.0,
         min_separation: float = 0.01,
         avoid_self_collision: bool = False,
+        refinement: str = "lm",
     ) -> IKResult:
         """Find up to ``max_solutions`` different exact solutions for every target.
 
@@ -88,6 +89,7 @@ class IKSolver:
             distance_weight: of the distance to the seed state in the ranking, per rad.
             min_separation: rad; solutions whose largest joint difference is smaller are the same.
             avoid_self_collision: only solutions free of self-collision are valid.
+            refinement: "lm", damped least squares, or "adam", gradient descent on the pose error.
 
         Raises:
             TargetError: a target has the wrong shape, is not finite, or is not rigid.
@@ -95,8 +97,9 @@ class IKSolver:
             OptionError: an option is out of its range.
         """
         options = SolveOptions(
-            num_samples, max_solutions, select, timeout, position_tolerance, orientation_tolerance,
-            error_weight, distance_weight, min_separation, avoid_self_collision,
+            num_samples, max_solutions, select, refinement, timeout, position_tolerance,
+            orientation_tolerance, error_weight, distance_weight, min_separation,
+            avoid_self_collision,
         )  # fmt: skip
         robot = self.robot
         T_base_tip = check_targets(robot, targets)
@@ -107,13 +110,8 @@ class IKSolver:
         parts = SearchParts(
             robot=robot,
             samplers=(self.sampler, "uniform"),
-            draw=lambda name, poses, count: self._draw(name, poses, count, generator).cpu().numpy(),
-            refine=partial(
-                refine_lm,
-                robot,
-                position_tolerance=position_tolerance,
-                orientation_tolerance=orientation_tolerance,
-            ),
+            draw=lambda name, poses, count: self._draw(name, poses, count, generator),
+            refine=lambda starts, poses: self._refine(starts, poses, options),
             in_collision=self.self_collision.in_collision if avoid_self_collision else None,
         )
         search = Search(parts, T_base_tip, reference, options)
@@ -142,6 +140,14 @@ class IKSolver:
     ) -> Tensor:
         poses = torch.from_numpy(T_base_tip).to(self.device)
         return self._samplers[sampler].sample(poses, count, generator)
+
+    def _refine(self, starts: Tensor, T_base_tip: np.ndarray, options: SolveOptions) -> Refined:
+        tolerances = options.position_tolerance, options.orientation_tolerance
+        if options.refinement == "lm" and self.device.type != "cpu":
+            starts = starts.to(self.device)
+            return refine_lm_torch(self.robot, starts, T_base_tip, *tolerances)
+        refine = REFINEMENTS[options.refinement]
+        return refine(self.robot, starts.cpu().numpy(), T_base_tip, *tolerances)
 
     def _generator(self, seed: int | None) -> torch.Generator:
         generator = torch.Generator(self.device)

@@ -176,6 +176,17 @@ def test_a_batch_gives_as_many_solutions_as_single_calls(panda):
         assert panda.solve(target[None], num_samples=64, max_solutions=4, seed=0).valid.all()
 
 
+def test_adam_brings_learned_starts_nearer_and_claims_no_more_than_it_reached():
+    solver = mik.load_solver("panda", sampler="meanflow")
+    judge, targets = Judge(solver.robot), reachable(solver.robot, 10, 13)
+    options = {"num_samples": 32, "max_solutions": 16, "seed": 0, "position_tolerance": 0.02}
+    result = solver.solve(targets, refinement="adam", orientation_tolerance=0.2, **options)
+    assert result.valid.any()
+    for problem, row in np.argwhere(result.valid):
+        position, angle = judge.errors(result.joint_positions[problem, row], targets[problem])
+        assert position[0] <= 0.02 + 1e-9 and angle[0] <= 0.2 + 1e-9
+
+
 def test_no_targets_give_an_empty_result(panda):
     result = panda.solve(np.zeros((0, 4, 4)))
     assert result.joint_positions.shape == (0, 32, 7)
@@ -222,6 +233,7 @@ def test_seed_states_that_are_no_configurations_are_refused(panda, seed_state, m
     "option",
     [
         {"num_samples": 0}, {"num_samples": 2.5}, {"max_solutions": 0}, {"select": "all"},
+        {"refinement": "newton"},
         {"timeout": -1.0}, {"timeout": float("nan")}, {"position_tolerance": 0.0},
         {"orientation_tolerance": -1.0}, {"error_weight": -1.0}, {"distance_weight": np.nan},
         {"min_separation": -0.1},
