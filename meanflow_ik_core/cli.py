@@ -107,6 +107,7 @@ def solve(
     current = None
     if seed_state is not None:
         current = _read_numbers("--seed-state", seed_state)
+    solver.warm_up()  # so that the times printed are those of a later call
     result = solver.solve(
         T_base_tip, num_samples, max_solutions, current, seed, select, timeout,
         avoid_self_collision=avoid_self_collision,
@@ -226,9 +227,20 @@ def bench(
         typer.Option("--set", metavar="KEY=VALUE", help="An option of the suite; repeatable."),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Only print a folder of such files as Markdown.")
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option(help="The same, the most telling numbers alone.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the product; exit code 1 when a number misses its bar."""
+    if table is not None or summary is not None:
+        from .bench.report import full_table, summary_table
+
+        print(full_table(table) if table is not None else summary_table(summary or Path()))
+        return
     from .bench import BENCHES
     from .errors import OptionError
 

@@ -143,6 +143,16 @@ def test_bench_prints_what_it_measured_and_writes_it_where_told(run, tmp_path):
     assert written["bench"] == "kinematics" and all(m["reached"] for m in written["measures"])
 
 
+def test_bench_prints_its_records_as_markdown(run, tmp_path):
+    run("bench", "kinematics", "--set", "configurations=50", "--output", tmp_path / "k.json")
+    full, summary = run("bench", "--table", tmp_path), run("bench", "--summary", tmp_path)
+    assert "| kinematics | largest difference of poses | " in full.stdout
+    assert "| FK against Pinocchio, largest difference | ≤ 1e-12 | " in summary.stdout
+    (tmp_path / "k.json").write_text("{}")
+    refused = run("bench", "--table", tmp_path)
+    assert refused.returncode == 2 and "k.json is not a record" in refused.stderr
+
+
 def test_bench_without_a_name_lists_the_suites(run):
     done = run("bench")
     assert done.returncode == 0 and "kinematics" in done.stdout

@@ -15,6 +15,7 @@ import rclpy
 import yaml
 from judge import Judge
 
+from meanflow_ik_core.bench.report import full_table, summary_table
 from meanflow_ik_core.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +92,12 @@ def run_here(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SystemExit) as exit_info:
         main()
     return int(exit_info.value.code or 0)
+
+
+def test_numbers_are_those_of_the_records():
+    records = ROOT / "docs" / "benchmarks"
+    assert summary_table(records) in TEXTS["README.md"]
+    assert full_table(records) in (ROOT / "docs" / "benchmarks.md").read_text()
 
 
 @pytest.mark.parametrize("words", commands("make"), ids=" ".join)
