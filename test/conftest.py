@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings that must stand before rclpy is imported for the first time."""
+"""Settings that must stand before rclpy and torch are imported for the first time."""
 
 import importlib.util
 import os
@@ -7,6 +7,8 @@ import os
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
+# The tensors of the tests are small: several threads, in several processes, only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_configure(config):
