@@ -7,7 +7,7 @@ import os
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
-# The tensors of the tests are small: several threads, in several processes, only wait for each other.
+# The tensors of the tests are small: several threads in several processes only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
