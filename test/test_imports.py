@@ -9,6 +9,7 @@ import pytest
 CORE = Path(__file__).parents[1] / "meanflow_ik_core"
 ORDER = (
     "errors", "geometry", "urdf", "robot", "collision", "simd", "tiles", "kernels", "model",
+    "one_step",
     "losses", "checkpoint", "samplers", "objectives", "torch_step", "refine", "ranking", "inputs",
     "search", "solver", "validation", "train_config", "train_objective", "train_processes",
     "train_report", "training", "closed_form", "near_limits", "evaluation", "bench", "cli",

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..checkpoint import load_checkpoint
 from ..errors import OptionError
 from ..model import MeanFlowNetwork, condition_from_poses, denormalise_joints
+from ..one_step import OneStep, dtype_from_precision
 from ..robot import Robot
 from . import Sampler
 
@@ -16,7 +17,20 @@ from . import Sampler
 class MeanFlowSampler(Sampler):
     """x0_hat = x1 - u(x1, r=0, t=1, condition), clamped to the limits (Geng et al. 2025, eq. 12).
 
-    With ``num_calls`` = n > 1 the interval [0, 1] is walked in n equal steps.
+    The weights of the network are taken as they are when the sampler is made.
+
+    Args:
+        robot: whose joints are drawn.
+        network: trained for this robot.
+        device: where samples are drawn.
+        num_calls: n > 1 walks the interval [0, 1] in n equal steps.
+        latent_scale: standard deviation of the noise x1.
+        precision: of one call on the CPU, "float32", "bfloat16", or "auto", the latter where the
+            CPU has it; all else is float32.
+
+    Raises:
+        OptionError: a value does not exist or is out of its range, or precision is "bfloat16"
+            where there is none.
     """
 
     def __init__(
@@ -26,11 +40,20 @@ class MeanFlowSampler(Sampler):
         device: torch.device,
         num_calls: int = 1,
         latent_scale: float = 1.0,
+        precision: str = "auto",
     ):
         if num_calls < 1:
             raise OptionError(f"num_calls is {num_calls}; it must be at least 1")
+        dtype = dtype_from_precision(precision)
+        one_cpu_call = num_calls == 1 and device.type == "cpu"
+        if precision == "bfloat16" and not one_cpu_call:
+            raise OptionError(
+                "precision 'bfloat16' is for one call on the CPU, "
+                f"not for {num_calls} on {str(device)!r}"
+            )
         self._robot = robot
         self._network = network.to(device).eval()
+        self._one_step = OneStep(network, robot.workspace_scale, dtype) if one_cpu_call else None
         self._num_calls = num_calls
         self._latent_scale = latent_scale
 
@@ -42,15 +65,19 @@ class MeanFlowSampler(Sampler):
     @torch.inference_mode()
     def sample(self, T_base_tip: Tensor, count: int, generator: torch.Generator) -> Tensor:
         batch, joints = T_base_tip.shape[0], self._robot.num_joints
-        condition = condition_from_poses(T_base_tip, self._robot.workspace_scale).float()
         z = torch.randn(batch, count, joints, generator=generator, device=generator.device)
-        z = z * self._latent_scale
-        if self._num_calls == 1:
-            x0_hat = self._network.one_step(z, condition)
-        else:
-            x0_hat = self._walk(z, condition)
+        z *= self._latent_scale
+        x0_hat = self._from_noise(z, T_base_tip)
         lower, upper = self._robot.limits(x0_hat.dtype, x0_hat.device)
         return denormalise_joints(x0_hat.clamp(-1, 1), lower, upper)
+
+    def _from_noise(self, z: Tensor, T_base_tip: Tensor) -> Tensor:
+        if self._one_step is not None:
+            return self._one_step(z, T_base_tip)
+        condition = condition_from_poses(T_base_tip, self._robot.workspace_scale).float()
+        if self._num_calls == 1:
+            return self._network.one_step(z, condition)
+        return self._walk(z, condition)
 
     def _walk(self, z: Tensor, condition: Tensor) -> Tensor:
         shape = z.shape
