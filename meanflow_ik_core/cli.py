@@ -202,21 +202,44 @@ def evaluate(
     samples: Annotated[int, typer.Option(help="Samples per pose.")] = 100,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the poses and samples.")] = 0,
     device: DeviceOption = "cpu",
+    detail_poses: Annotated[
+        int, typer.Option(help="Poses of the costlier parts: network calls, solver, exact answer.")
+    ] = 100,
+    exact: Annotated[
+        bool | None,
+        typer.Option(
+            "--exact/--no-exact",
+            help="Compare with the exact answer; default: where it is known (7 joints, EAIK).",
+        ),
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder to draw plots into.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a sampler on fresh poses: raw error, recall, success after refinement, time."""
+    """Judge a sampler on fresh poses: errors, success after refinement, the exact answer, time."""
     from .evaluation import evaluate as judge
 
     evaluation = judge(
         _load_robot(robot, base, tip), sampler, checkpoint=checkpoint, num_calls=num_calls,
-        poses=poses, samples=samples, seed=seed, device=device,
+        poses=poses, samples=samples, seed=seed, device=device, detail_poses=detail_poses,
+        exact=exact,
     )  # fmt: skip
+    if output is not None:
+        output.write_text(json.dumps(_plain(evaluation.as_dict()), indent=1) + "\n")
+    if plots is not None:
+        from .plots import plot_evaluation
+
+        for path in plot_evaluation(evaluation, plots):
+            print(path, file=sys.stderr)
     if as_json:
         _print_json(evaluation.as_dict())
     else:
         name = evaluation.checkpoint or "no checkpoint"
-        title = f"{evaluation.robot}, {evaluation.sampler} ({name}): {poses} poses x {samples}"
-        _table(title, evaluation.COLUMNS, evaluation.rows())
+        print(f"{evaluation.robot}, {evaluation.sampler} ({name}): {poses} poses x {samples}")
+        for table in evaluation.tables():
+            _table(*table)
+        if evaluation.without_exact and exact is None:
+            print(f"without the exact answer: {evaluation.without_exact}")
 
 
 @app.command()

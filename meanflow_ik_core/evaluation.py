@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,21 @@ import numpy as np
 import torch
 
 from .checkpoint import load_checkpoint
-from .errors import OptionError
+from .closed_form import ClosedForm
+from .draws import draw_refined, draw_solved, draw_timed, raw_errors
+from .errors import OptionError, RobotError
+from .exactness import (
+    MATCH_ROWS,
+    STEPS,
+    Exactness,
+    coverage_by_samples,
+    match,
+    success_after_steps,
+)
+from .posterior import trace_solutions
 from .robot import Robot, load_robot
 from .samplers import Sampler, build_sampler
+from .solver import IKSolver
 from .validation import measure_samples
 
 _DEGREES = 180 / np.pi
@@ -32,8 +43,18 @@ _ROWS = (
     ("refined_success", "valid after refinement", "%", 1e2),
     ("sample_time", "time of sampling, per pose", "ms", 1e3),
 )
-# Values of joints at a time; bounds the memory of the network.
-_SAMPLES_PER_CALL = 20_000
+_CALLS = (1, 2, 4, 8)
+_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # of samples, up to those asked for
+Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class Series:
+    """What plots show besides the numbers."""
+
+    position_error: np.ndarray  # (S,) m
+    orientation_error: np.ndarray  # (S,) rad
+    draws: dict[str, np.ndarray]  # kind of draw -> (N, J) of the first pose
 
 
 @dataclass(frozen=True)
@@ -50,6 +71,15 @@ class Evaluation:
     position_tolerance: float  # m
     orientation_tolerance: float  # rad
     metrics: dict[str, float]
+    success_after_steps: dict[int, float]
+    detail_poses: int
+    # number of network calls -> errors and time, and MMD^2 where the exact answer is known
+    calls: dict[int, dict[str, float]]
+    # selection -> seconds per pose for sample, refine, select; solutions per pose
+    stages: dict[str, dict[str, float]]
+    exact: Exactness | None
+    without_exact: str | None  # why there is no exact answer
+    series: Series = field(repr=False, compare=False)
 
     COLUMNS = ("metric", "value", "unit")
 
@@ -60,9 +90,57 @@ class Evaluation:
             for metric, label, unit, factor in _ROWS
         ]
 
+    def tables(self) -> list[Table]:
+        """Everything, as tables of title, columns and rows."""
+        steps = [
+            (f"valid after {number} steps", f"{1e2 * share:.4g}", "%")
+            for number, share in self.success_after_steps.items()
+        ]
+        tables: list[Table] = [("samples", self.COLUMNS, self.rows() + steps)]
+        for title, first, content in (
+            (f"network calls, {self.detail_poses} poses", "calls", self.calls),
+            (f"solve, {self.detail_poses} poses", "select", self.stages),
+        ):
+            if content:
+                names = list(next(iter(content.values())))
+                labels = [_label_and_factor(name) for name in names]
+                rows = [
+                    (
+                        str(key),
+                        *(f"{value[n] * f:.4g}" for n, (_, f) in zip(names, labels, strict=True)),
+                    )
+                    for key, value in content.items()
+                ]
+                tables.append((title, (first, *(label for label, _ in labels)), rows))
+        if self.exact is not None:
+            draws = self.exact.draws
+            rows = [
+                (label, *(f"{draw[name]:.4g}" for draw in draws.values()))
+                for name, label in MATCH_ROWS
+            ]
+            title = f"against the exact answer, {self.exact.poses} poses"
+            tables.append((title, ("metric", *draws), rows))
+        return tables
+
     def as_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON; m, rad, seconds and shares."""
-        return asdict(self)
+        """The numbers, ready for JSON; m, rad, seconds and shares."""
+        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "series"}
+        if self.exact is not None:
+            content["exact"] = {
+                "poses": self.exact.poses,
+                "draws": self.exact.draws,
+                "coverage_by_samples": self.exact.coverage_by_samples,
+            }
+        return content
+
+
+def _label_and_factor(name: str) -> tuple[str, float]:
+    """Of a column, from metres, radians and seconds per pose."""
+    units = {"position_error": ("mm", 1e3), "orientation_error": ("deg", _DEGREES)}
+    if name in ("sample_time", "sample", "refine", "select"):
+        return f"{name.replace('_', ' ')} [ms]", 1e3
+    unit, factor = units.get(name, ("", 1.0))
+    return name.replace("_", " ") + (f" [{unit}]" if unit else ""), factor
 
 
 def evaluate(
@@ -77,6 +155,8 @@ def evaluate(
     device: str = "cpu",
     position_tolerance: float = 1e-5,
     orientation_tolerance: float = 1e-5,
+    detail_poses: int = 0,
+    exact: bool | None = None,
 ) -> Evaluation:
     """Judge a sampler on poses of configurations that are uniform within the limits.
 
@@ -91,18 +171,27 @@ def evaluate(
         device: "cpu" or "cuda", for a sampler given by name.
         position_tolerance: m, of a valid solution after refinement.
         orientation_tolerance: rad, of a valid solution after refinement.
+        detail_poses: of the first poses, so many take part in what costs more: several network
+            calls, the solver, and the exact answer. 0: none of it.
+        exact: compare with the exact answer (see `ClosedForm`); None: where there is one.
 
     Returns:
-        The metrics of `measure_samples`, and sample_time, seconds per pose.
+        The metrics of `measure_samples`, and sample_time, seconds per pose; and the details.
 
     Raises:
-        OptionError: unknown sampler or device, or a number below one.
+        OptionError: unknown sampler or device, or a number below one; ``exact`` without EAIK.
+        RobotError: ``exact`` for a robot without a closed form.
         CheckpointError: the checkpoint is missing, damaged, or of another robot.
     """
     for name, number in (("num_calls", num_calls), ("poses", poses), ("samples", samples)):
         if number < 1:
             raise OptionError(f"{name} is {number!r}; it must be at least 1")
+    if detail_poses < 0:
+        raise OptionError(f"detail_poses is {detail_poses}; it must not be negative")
+    if exact and detail_poses < 1:
+        raise OptionError("the exact answer needs detail_poses of at least 1")
     arm = robot if isinstance(robot, Robot) else load_robot(robot)
+    closed_form, without_exact = _closed_form(arm, exact) if detail_poses else (None, None)
     judged, name = sampler, type(sampler).__name__
     if isinstance(judged, str):
         judged, name = _sampler_from_name(judged, arm, checkpoint, num_calls, device), judged
@@ -110,15 +199,71 @@ def evaluate(
     # The poses do not depend on the device.
     q_true = arm.random_configurations(poses, torch.Generator().manual_seed(seed)).numpy()
     T_base_tip = arm.forward(q_true)
-    started = time.perf_counter()
-    q = _draw(judged, torch.from_numpy(T_base_tip).to(device), samples, generator)
-    sample_time = (time.perf_counter() - started) / poses
-    metrics = measure_samples(arm, q, q_true, T_base_tip, position_tolerance, orientation_tolerance)
+    q, sample_time = draw_timed(judged, T_base_tip, samples, generator)
+    tolerances = position_tolerance, orientation_tolerance
+    metrics = measure_samples(arm, q, q_true, T_base_tip, *tolerances)
+    first = T_base_tip[: min(detail_poses, poses)]
+    random = np.random.default_rng(seed)
+    draws: dict[str, list[np.ndarray]] = {"raw": list(q[: max(1, len(first))])}
+    stages, calls, exactness = {}, {}, None
+    if len(first):
+        solver = IKSolver(arm, judged, name, torch.device(device))
+        solver.warm_up()
+        draws["refined"] = draw_refined(arm, judged, q[: len(first)], first, tolerances, generator)
+        solved, stages = draw_solved(solver, first, samples, seed, tolerances)
+        draws |= solved
+    curves, reference = [], []
+    if closed_form is not None:
+        curves = [trace_solutions(closed_form, pose[0]) for pose in first]
+        # One sample is too few for MMD^2, but no reason to have as few exact ones.
+        count = max(samples, 2)
+        reference = [curve.sample(count, random)[0] for curve in curves]
+        draws = {"exact": [curve.sample(count, random)[0] for curve in curves], **draws}
+        counts = [count for count in _COUNTS if count < samples] + [samples]
+        exactness = Exactness(
+            len(first),
+            {kind: match(curves, reference, drawn) for kind, drawn in draws.items()},
+            {
+                # A part of the diverse ones is not as diverse as so few could be.
+                kind: coverage_by_samples(curves, drawn, counts, random)
+                for kind, drawn in draws.items()
+                if kind != "diverse"
+            },
+            curves[0],
+        )
+    for number in _CALLS if sampler == "meanflow" and len(first) else ():
+        several = _sampler_from_name(name, arm, checkpoint, number, device)
+        drawn, spent = draw_timed(several, first, samples, generator)
+        errors = raw_errors(arm, drawn, first)
+        calls[number] = {
+            "position_error": float(errors[0].mean()),
+            "orientation_error": float(errors[1].mean()),
+            "sample_time": spent,
+        }
+        if curves:
+            calls[number]["mmd_squared"] = match(curves, reference, list(drawn))["mmd_squared"]
+    series = Series(
+        *raw_errors(arm, q, T_base_tip), {kind: drawn[0] for kind, drawn in draws.items()}
+    )
     used = arm.name if checkpoint is None and name == "meanflow" else checkpoint
     return Evaluation(
         arm.name, name, None if used is None else str(used), num_calls, poses, samples, seed,
         position_tolerance, orientation_tolerance, {**metrics, "sample_time": sample_time},
+        success_after_steps(arm, q, T_base_tip, *tolerances, STEPS), len(first), calls,
+        stages, exactness, without_exact, series,
     )  # fmt: skip
+
+
+def _closed_form(robot: Robot, exact: bool | None) -> tuple[ClosedForm | None, str | None]:
+    """The closed form, or why there is none."""
+    if exact is False:
+        return None, "not asked for"
+    try:
+        return ClosedForm(robot), None
+    except (OptionError, RobotError) as error:
+        if exact:
+            raise
+        return None, str(error)
 
 
 def _sampler_from_name(
@@ -137,12 +282,3 @@ def _sampler_from_name(
 
     network, _ = load_checkpoint(robot.name if checkpoint is None else checkpoint, robot)
     return MeanFlowSampler(robot, network, where, num_calls)
-
-
-def _draw(
-    sampler: Sampler, T_base_tip: torch.Tensor, samples: int, generator: torch.Generator
-) -> np.ndarray:
-    """(B, N, J) float64, some poses at a time."""
-    chunk = max(1, _SAMPLES_PER_CALL // samples)
-    drawn = [sampler.sample(poses, samples, generator).cpu() for poses in T_base_tip.split(chunk)]
-    return torch.cat(drawn).double().numpy()

@@ -115,6 +115,7 @@ def test_an_unreachable_pose_ends_with_exit_code_1_and_honest_errors(run):
         (("train", "--config", "nothing.yaml"), "nothing.yaml"),
         (("evaluate", "--checkpoint", "nothing.safetensors"), "nothing.safetensors"),
         (("evaluate", "--poses", 0), "poses is 0"),
+        (("evaluate", "--detail-poses", -1), "detail_poses is -1"),
         (("bench", "speed"), "'speed'"),
         (("bench", "kinematics", "--set", "poses=1"), "'poses'"),
     ],
@@ -132,6 +133,29 @@ def test_evaluate_measures_a_sampler(run):
     # two random poses of the Panda are most of a metre and more than a right angle apart
     assert 0.3 < metrics["position_error_mean"] < 1.5
     assert 1.5 < metrics["orientation_error_mean"] < np.pi
+
+
+def test_evaluate_compares_with_the_exact_answer_and_draws_plots(run, tmp_path):
+    options = ("--sampler", "uniform", "--poses", 3, "--samples", 10, "--detail-poses", 2)
+    plots, path = tmp_path / "plots", tmp_path / "evaluation.json"
+    done = run("evaluate", *options, "--exact", "--plots", plots, "--output", path)
+    assert done.returncode == 0, done.stderr
+    assert "MMD^2 to the exact posterior" in done.stdout
+    assert "valid after 3 steps" in done.stdout
+    assert json.loads(path.read_text())["exact"]["poses"] == 2
+    assert {file.name for file in plots.iterdir()} == {"errors.png", "coverage.png", "curve.png"}
+    without = run("evaluate", *options, "--no-exact")
+    assert "MMD" not in without.stdout
+
+
+def test_evaluate_says_why_there_is_no_exact_answer(run):
+    arm = ("--robot", TORSO, "--base", "world", "--tip", "left_tool", "--sampler", "uniform")
+    small = ("--poses", 3, "--samples", 5, "--detail-poses", 2)
+    done = run("evaluate", *arm, *small)
+    assert done.returncode == 0, done.stderr
+    assert "without the exact answer" in done.stdout
+    refused = run("evaluate", *arm, *small, "--exact")
+    assert refused.returncode == 2 and "closed form" in refused.stderr
 
 
 def test_bench_prints_what_it_measured_and_writes_it_where_told(run, tmp_path):

@@ -12,7 +12,8 @@ ORDER = (
     "one_step",
     "losses", "checkpoint", "samplers", "objectives", "torch_step", "refine", "ranking", "inputs",
     "search", "solver", "validation", "train_config", "train_objective", "train_processes",
-    "train_report", "training", "closed_form", "near_limits", "evaluation", "bench", "cli",
+    "train_report", "training", "closed_form", "near_limits", "distribution", "posterior",
+    "exactness", "draws", "evaluation", "plots", "bench", "cli",
 )  # fmt: skip
 FILES = sorted(path for path in CORE.rglob("*.py") if path != CORE / "__init__.py")
 
