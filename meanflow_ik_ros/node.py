@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
+import torch
 from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -73,6 +74,8 @@ class MeanFlowIKNode(Node):
         self.robot = robot_from_parameters(self.parameters)
         if self.parameters.tip_link:
             self.robot.tip_offset(self.parameters.tip_link)
+        if self.parameters.num_threads:
+            torch.set_num_threads(self.parameters.num_threads)
         self.frames = Frames(self.robot, self)
         self.visuals = RobotVisuals(self.robot)
         self.solver = mik.load_solver(

@@ -60,6 +60,14 @@ class NodeParameters:
     device: str = parameter(
         "cpu", "Torch device of the network: cpu, cuda, cuda:0, ...", read_only=True
     )
+    num_threads: int = parameter(
+        1,
+        "Threads of the network on the CPU. More are faster only where that many cores are idle. "
+        "0: what torch chooses.",
+        low=0,
+        high=1024,
+        read_only=True,
+    )
     sampler: str = parameter(
         "meanflow",
         "What proposes the starting points of the refinement: meanflow (the network) or uniform.",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import rclpy
+import torch
 import yaml
 from judge import TORSO, TORSO_TIPS, Judge
 from meanflow_ik_ros.srv import GetIKSolutions
@@ -84,6 +85,18 @@ def test_other_robots_and_several_tips_are_solved(ros, tmp_path, tips):
             assert Judge(robot).accepts(np.array(solution.joint_state.position), targets)
     finally:
         node.destroy_node()
+
+
+def test_the_network_gets_the_threads_of_the_parameter(ros):
+    before = torch.get_num_threads()
+    try:
+        for given, used in ((3, 3), (0, 3), (1, 1)):  # 0 leaves the number as it is
+            values = {"num_threads": given, "sampler": "uniform"}
+            overrides = [Parameter(name, value=value) for name, value in values.items()]
+            MeanFlowIKNode(parameter_overrides=overrides).destroy_node()
+            assert torch.get_num_threads() == used
+    finally:
+        torch.set_num_threads(before)
 
 
 def start_node(*ros_arguments: str) -> subprocess.Popen:
