@@ -214,7 +214,10 @@ def evaluate(
         draws |= solved
     curves, reference = [], []
     if closed_form is not None:
-        curves = [trace_solutions(closed_form, pose[0]) for pose in first]
+        curves = [
+            trace_solutions(closed_form, pose[0], known[6])
+            for pose, known in zip(first, q_true, strict=False)
+        ]
         # One sample is too few for MMD^2, but no reason to have as few exact ones.
         count = max(samples, 2)
         reference = [curve.sample(count, random)[0] for curve in curves]

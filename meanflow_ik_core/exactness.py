@@ -14,13 +14,14 @@ from .posterior import SolutionCurve
 from .robot import Robot
 
 COVERAGE_RADIUS = 0.2  # rad
+LIKELY = 0.01  # probability of a branch; even exact samples, a hundred of them, miss rarer ones
 STEPS = (0, 1, 2, 3, 5)
 # What a table shows of `match`: metric, label.
 MATCH_ROWS = (
     ("mmd_squared", "MMD^2 to the exact posterior"),
     ("mmd_squared_error", "standard error of it"),
     ("coverage", f"solution curve within {COVERAGE_RADIUS} rad of a sample"),
-    ("branches_hit", "branches hit"),
+    ("branches_hit", f"branches hit, of those of {1e2 * LIKELY:g} % and more"),
     ("branch_total_variation", "total variation of branch masses"),
     ("samples", "samples per pose"),
 )
@@ -52,9 +53,10 @@ def match(
     Returns:
         mmd_squared, mean over poses of the unbiased estimate, and mmd_squared_error, its standard
         error; coverage, share of the curve's length within `COVERAGE_RADIUS` of a sample;
-        branches_hit, share of a pose's branches that are the nearest of a sample within that
-        radius; branch_total_variation between the branches' masses and the shares of samples
-        that are nearest to them (1 without samples); samples, mean number per pose.
+        branches_hit, share of a pose's branches of at least `LIKELY` probability that are the
+        nearest of a sample within that radius; branch_total_variation between the branches'
+        masses and the shares of samples that are nearest to them (1 without samples); samples,
+        mean number per pose.
     """
     rows, mmd = [], []
     for curve, exact, q in zip(curves, reference, draws, strict=True):
@@ -68,7 +70,7 @@ def match(
             shares = np.bincount(branch, minlength=len(masses)) / len(q)
             distance_apart = total_variation(shares, masses)
         covered = coverage(curve.middle, curve.length, q, COVERAGE_RADIUS)
-        rows.append((covered, hit.mean(), distance_apart, len(q)))
+        rows.append((covered, hit[masses >= min(LIKELY, masses[0])].mean(), distance_apart, len(q)))
     names = ("coverage", "branches_hit", "branch_total_variation", "samples")
     return {
         "mmd_squared": float(np.mean(mmd)) if mmd else np.nan,

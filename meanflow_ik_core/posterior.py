@@ -84,17 +84,24 @@ def density_per_length(robot: Robot, q: np.ndarray) -> np.ndarray:
     return 1 / np.sqrt(np.linalg.det(jacobian @ jacobian.swapaxes(-1, -2)))
 
 
-def trace_solutions(closed_form: ClosedForm, T_base_tip: np.ndarray) -> SolutionCurve:
+def trace_solutions(
+    closed_form: ClosedForm, T_base_tip: np.ndarray, q_last: float | None = None
+) -> SolutionCurve:
     """Find all solutions of a pose (4, 4), linked to branches.
 
     Sweeps the last joint, links mutual nearest neighbours of neighbouring values, and refines
     the steps where links are long or solutions appear or vanish.
 
+    Args:
+        closed_form: of the arm.
+        T_base_tip: (4, 4).
+        q_last: rad, of a known solution, whose branch may be too short for the sweep.
+
     Raises:
         TargetError: the pose has no solution within the limits.
     """
     robot = closed_form.robot
-    q, links = _sweep(closed_form, T_base_tip)
+    q, links = _sweep(closed_form, T_base_tip, () if q_last is None else (q_last,))
     if len(q) == 0:
         raise TargetError("the pose has no solution")
     goes_on = ~np.isin(q[:, 6], (robot.lower[6], robot.upper[6]))
@@ -103,10 +110,11 @@ def trace_solutions(closed_form: ClosedForm, T_base_tip: np.ndarray) -> Solution
     start, end, links = _cut_at_limits(robot, q, links)
     length = np.linalg.norm(end - start, axis=-1)
     branch = _components(len(q), links)[links[:, 0]]
-    keep = np.bincount(branch, length)[branch] > _SHORTEST_BRANCH
-    start, end, length, branch = start[keep], end[keep], length[keep], branch[keep]
-    if len(length) == 0:
+    if len(branch) == 0:
         raise TargetError("the pose has no solution within the limits")
+    total = np.bincount(branch, length)
+    keep = total[branch] >= min(_SHORTEST_BRANCH, total.max())
+    start, end, length, branch = start[keep], end[keep], length[keep], branch[keep]
     density = density_per_length(robot, start) + density_per_length(robot, end)
     mass = length * density / (length * density).sum()
     _, branch = np.unique(branch, return_inverse=True)
@@ -114,11 +122,13 @@ def trace_solutions(closed_form: ClosedForm, T_base_tip: np.ndarray) -> Solution
     return SolutionCurve(robot, T_base_tip, start, end, length, mass, rank[branch])
 
 
-def _sweep(closed_form: ClosedForm, T_base_tip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sweep(
+    closed_form: ClosedForm, T_base_tip: np.ndarray, known: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """Solutions q (P, 7), within limits and not, and links (L, 2) between neighbouring q7."""
     x = np.empty(0)
     rows, q = np.empty(0, dtype=np.int64), np.empty((0, 7))
-    more = closed_form.last_joint_sweep(_SWEEP)
+    more = np.union1d(closed_form.last_joint_sweep(_SWEEP), known)
     for _ in range(_REFINEMENTS + 1):
         more_rows, more_q = closed_form.solve_without_limits(T_base_tip, more)
         rows = np.concatenate((rows, len(x) + more_rows))

@@ -10,6 +10,7 @@ from judge import Judge
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.closed_form import ClosedForm
+from meanflow_ik_core.near_limits import near_limit_poses
 from meanflow_ik_core.posterior import SolutionCurve, density_per_length, trace_solutions
 from meanflow_ik_core.refine import refine_lm
 
@@ -151,6 +152,14 @@ def test_links_are_short_and_masses_are_probabilities(curves):
         assert curve.mass.sum() == pytest.approx(1)
         assert (np.diff(curve.branch_mass) <= 1e-12).all()
         np.testing.assert_allclose(np.linalg.norm(curve.end - curve.start, axis=-1), curve.length)
+
+
+def test_a_reachable_pose_has_solutions_however_short_their_branches(panda, closed_form):
+    # Every solution has a joint within 0.002 rad of its limit, so that the branches are short.
+    judge, random = Judge(panda), np.random.default_rng(0)
+    for pose, q in zip(*near_limit_poses(panda, 4, seed=1, margin=2e-3), strict=True):
+        curve = trace_solutions(closed_form, pose, q[6])
+        assert all(judge.accepts(row, pose[None], 1e-7) for row in curve.sample(10, random)[0])
 
 
 def test_a_pose_beyond_the_reach_has_no_posterior(closed_form):
