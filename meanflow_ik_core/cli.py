@@ -7,11 +7,12 @@ Heavy imports stand inside the commands, so that ``--help`` answers at once.
 import json
 import logging
 import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from .printing import plain, print_json, print_pairs, print_settings, print_solutions, print_table
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -113,7 +114,7 @@ def solve(
         avoid_self_collision=avoid_self_collision,
     )  # fmt: skip
     if as_json:
-        _print_json(
+        print_json(
             {
                 "joint_names": solver.robot.joint_names,
                 "joint_positions": result.joint_positions,
@@ -128,7 +129,7 @@ def solve(
             }
         )
     else:
-        _print_solutions(solver.robot.joint_names, result)
+        print_solutions(solver.robot.joint_names, result)
     if not result.valid.any(-1).all():
         raise typer.Exit(1)
 
@@ -162,7 +163,7 @@ def train(
     from .train_config import TrainConfig, load_train_config, train_config_from_mapping
 
     if list_settings:
-        _print_settings(TrainConfig)
+        print_settings(TrainConfig)
         return
     from .training import train as run_training
 
@@ -185,9 +186,9 @@ def train(
         **result.metrics,
     }
     if as_json:
-        _print_json(summary)
+        print_json(summary)
     else:
-        _print_pairs("training", summary)
+        print_pairs("training", summary)
 
 
 @app.command()
@@ -225,19 +226,19 @@ def evaluate(
         exact=exact,
     )  # fmt: skip
     if output is not None:
-        output.write_text(json.dumps(_plain(evaluation.as_dict()), indent=1) + "\n")
+        output.write_text(json.dumps(plain(evaluation.as_dict()), indent=1) + "\n")
     if plots is not None:
         from .plots import plot_evaluation
 
         for path in plot_evaluation(evaluation, plots):
             print(path, file=sys.stderr)
     if as_json:
-        _print_json(evaluation.as_dict())
+        print_json(evaluation.as_dict())
     else:
         name = evaluation.checkpoint or "no checkpoint"
         print(f"{evaluation.robot}, {evaluation.sampler} ({name}): {poses} poses x {samples}")
         for table in evaluation.tables():
-            _table(*table)
+            print_table(*table)
         if evaluation.without_exact and exact is None:
             print(f"without the exact answer: {evaluation.without_exact}")
 
@@ -269,18 +270,18 @@ def bench(
 
     if name is None:
         rows = [[suite.name, suite.measures] for suite in BENCHES.values()]
-        _table("suites", ["suite", "measures"], rows)
+        print_table("suites", ["suite", "measures"], rows)
         return
     if name not in BENCHES:
         raise OptionError(f"unknown suite {name!r}; suites are {', '.join(BENCHES)}")
     result = BENCHES[name](**_read_settings(option or []))
     if output is not None:
-        output.write_text(json.dumps(_plain(result.as_dict()), indent=1) + "\n")
+        output.write_text(json.dumps(plain(result.as_dict()), indent=1) + "\n")
     if as_json:
-        _print_json(result.as_dict())
+        print_json(result.as_dict())
     else:
         options = ", ".join(f"{key}={value}" for key, value in result.options.items())
-        _table(f"{result.bench}: {options}", result.COLUMNS, result.rows())
+        print_table(f"{result.bench}: {options}", result.COLUMNS, result.rows())
     if not result.reached:
         raise typer.Exit(1)
 
@@ -344,81 +345,6 @@ def _read_settings(pairs: list[str]) -> dict[str, Any]:
             raise ConfigError(f"--set takes KEY=VALUE, not {pair!r}")
         settings[key.strip()] = yaml.safe_load(value)
     return settings
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    """One JSON object; arrays become lists, what is not finite becomes null."""
-    print(json.dumps(_plain(content), allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value
-
-
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    width = None if sys.stdout.isatty() else 200
-    Console(width=width).print(table)
-
-
-def _print_pairs(title: str, content: dict[str, Any]) -> None:
-    rows = [
-        [key, f"{value:.6g}" if isinstance(value, float) else str(value)]
-        for key, value in content.items()
-    ]
-    _table(title, ["", "value"], rows)
-
-
-def _print_settings(config: Any) -> None:
-    import dataclasses
-
-    rows = []
-    for field in dataclasses.fields(config):
-        about = field.metadata
-        allowed = " | ".join(about.get("choices", ()))
-        if "low" in about:
-            allowed = f"{about['low']} .. {about['high']}"
-        rows.append([field.name, str(field.default), allowed, about["help"]])
-    _table("settings of training", ["setting", "default", "allowed", "meaning"], rows)
-
-
-def _print_solutions(joint_names: tuple[str, ...], result: Any) -> None:
-    for problem in range(len(result.valid)):
-        rows = []
-        for row in range(result.valid.shape[1]):
-            if not result.origin[problem, row]:
-                continue
-            rows.append(
-                [
-                    str(row + 1),
-                    "yes" if result.valid[problem, row] else "no",
-                    *(f"{value:.4f}" for value in result.joint_positions[problem, row]),
-                    f"{result.position_error[problem, row].max():.1e}",
-                    f"{result.orientation_error[problem, row].max():.1e}",
-                    f"{result.distance[problem, row]:.3f}",
-                    result.origin[problem, row],
-                ]
-            )
-        columns = ["rank", "valid", *joint_names, "error [m]", "error [rad]", "distance", "origin"]
-        _table(f"pose {problem + 1}: {int(result.valid[problem].sum())} solutions", columns, rows)
-    spent = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in result.timing.items())
-    starts = ", ".join(f"{count} {name}" for name, count in result.starts.items())
-    print(f"time: {spent}; starts: {starts}")
 
 
 if __name__ == "__main__":

@@ -73,6 +73,9 @@ def test_shell_commands_run(words, tmp_path, monkeypatch, capsys):
     arguments = [MY_ROBOT.get(word, word) for word in words[1:]]
     if arguments[0] == "train":
         arguments = [str(ROOT / word) if word.startswith("config/") else word for word in arguments]
+    elif arguments[0] == "evaluate" and "--detail-poses" in arguments:
+        for option, few in (("--poses", "3"), ("--detail-poses", "1")):
+            arguments[arguments.index(option) + 1] = few
     elif arguments[0] == "evaluate" and "--checkpoint" in arguments:
         run_here(["train", "--out", "runs/my_robot", *arguments[1:7]], tmp_path, monkeypatch)
         trained = next((tmp_path / "runs/my_robot").glob("*.safetensors"))
