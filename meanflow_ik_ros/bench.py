@@ -47,7 +47,7 @@ def run(
     sampler: str = "meanflow",
     checkpoint: str | None = None,
     solutions: int = 64,
-    num_samples: int = 256,
+    num_samples: int = 0,
     requests: int = 300,
     burst: int = 200,
     seed: int = 0,
@@ -211,7 +211,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sampler", default="meanflow", help="meanflow or uniform")
     parser.add_argument("--checkpoint", help="name or path, for the sampler meanflow")
     parser.add_argument("--solutions", type=int, default=64, help="asked for in a request")
-    parser.add_argument("--num-samples", type=int, default=256, help="starts in a request")
+    parser.add_argument(
+        "--num-samples",
+        type=int,
+        default=0,
+        help="starts in a request; 0: as many as the node takes",
+    )
     parser.add_argument("--requests", type=int, default=300, help="one after the other")
     parser.add_argument("--burst", type=int, default=200, help="requests at once")
     parser.add_argument("--seed", type=int, default=0, help="of the poses")
