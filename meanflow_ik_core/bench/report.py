@@ -53,7 +53,7 @@ def full_table(folder: Path) -> str:
         for measure in measures.values():
             rows.append(f"| {label} | {measure['what']} | {_value(measure)} | {_bar(measure)} |")
             label = ""
-    return "\n".join(row.replace("|  |", "| |") for row in rows)
+    return "\n".join(row.replace("  |", " |") for row in rows)
 
 
 def summary_table(folder: Path) -> str:
@@ -69,7 +69,7 @@ def summary_table(folder: Path) -> str:
         if any(cells):
             bar = _bar(next(cell for cell in cells if cell))
             rows.append(f"| {text} | {bar} | {' | '.join(_value(cell) for cell in cells)} |")
-    return "\n".join(row.replace("|  |", "| |") for row in rows)
+    return "\n".join(row.replace("  |", " |") for row in rows)
 
 
 def _value(measure: dict[str, Any] | None) -> str:
