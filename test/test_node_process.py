@@ -186,9 +186,15 @@ def test_a_burst_of_200_is_answered_and_sigint_refuses_what_is_queued(process, o
     assert refused
 
 
-def test_sigterm_ends_an_idle_node_with_exit_code_0(process, other):
+def test_sigterm_ends_an_idle_node_with_exit_code_0(process):
+    # the service is there before the last line of the start: wait for the line, not for the service
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if "ready:" in line:
+            break
+    assert "ready: robot panda with 7 joints" in "".join(lines)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, errors
-    assert "ready: robot panda with 7 joints" in errors
     assert "Traceback" not in errors
