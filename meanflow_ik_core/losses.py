@@ -183,13 +183,21 @@ def rotation_vector(rotation: Tensor) -> Tensor:
     return vee * torch.where(sine > 1e-6, torch.atan2(sine, cosine) / sine.clamp_min(1e-6), 1.0)
 
 
-def refinement_loss(robot: Robot, x0_hat: Tensor, targets: Tensor, steps: int = 1) -> Tensor:
+def refinement_loss(
+    robot: Robot,
+    x0_hat: Tensor,
+    targets: Tensor,
+    steps: int = 1,
+    power: float = 0.0,
+    epsilon: float = 1e-5,
+) -> Tensor:
     """Mean of |x0_hat - stop_grad(refined x0_hat)|^2: Gauss-Newton form of the pose error.
 
     Args:
         x0_hat: (B, J) normalised one-step estimates.
         targets: (B, T, 4, 4).
         steps: damped steps that make the refined estimate.
+        power, epsilon: see `weighted_squared_error`.
 
     Returns:
         scalar.
@@ -200,4 +208,29 @@ def refinement_loss(robot: Robot, x0_hat: Tensor, targets: Tensor, steps: int = 
         for _ in range(steps):
             q = damped_step(robot, q, targets)
         refined = normalise_joints(q, lower, upper)
-    return (x0_hat - refined).square().mean()
+    return weighted_squared_error(x0_hat, refined, power, epsilon).mean()
+
+
+def energy_score(x0_hat: Tensor, x0: Tensor) -> Tensor:
+    """Mean over poses of E|X - x0| - E|X - X'| / 2, estimated without bias from N samples each.
+
+    A strictly proper scoring rule (Gneiting & Raftery 2007): over poses and the one known solution
+    of each, its mean is smallest for the generator whose samples are the posterior, although no
+    pose ever shows more than one of its solutions. The second term keeps the samples apart.
+
+    Args:
+        x0_hat: (B, N, J) one-step estimates, N >= 2.
+        x0: (B, J) the joints that the poses come from.
+
+    Returns:
+        scalar.
+    """
+    count = x0_hat.shape[1]
+    to_data = _distance(x0_hat, x0[:, None]).mean()
+    apart = _distance(x0_hat[:, :, None], x0_hat[:, None]).sum((1, 2)).mean()
+    return to_data - apart / (2 * count * (count - 1))
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    # the gradient of a plain norm is not finite at 0
+    return ((a - b).square().sum(-1) + 1e-12).sqrt()

@@ -83,12 +83,22 @@ class TrainConfig:
     dispersive_normalise: bool = _flag(
         True, "divide squared feature distances by the feature dimension"
     )
-    lambda_refine: float = _number(
-        0.0, "weight of the distance from the one-step estimate to its refined self", 0
+    estimate_start: float = _number(
+        0.75, "share of the run after which the terms on one-step estimates act", 0, 1
     )
-    refine_start: float = _number(0.75, "share of the run after which that weight acts", 0, 1)
-    refine_share: float = _number(0.25, "share of the batch that it is computed on", 0, 1)
+    estimate_poses: int = _number(256, "poses per step with one-step estimates", 1)
+    estimate_samples: int = _number(4, "one-step estimates for each of those poses", 2)
+    lambda_energy: float = _number(0.0, "weight of their energy score", 0)
+    lambda_refine: float = _number(
+        0.0, "weight of the distance from them to their refined selves", 0
+    )
+    refine_power: float = _number(
+        0.5, "p of that term: 0 for its square, 0.5 for the distance itself", 0, 1
+    )
     refine_steps: int = _number(1, "damped least-squares steps of the refined self", 1, 20)
+    velocity_end: float = _number(
+        1.0, "share of the run after which the terms on velocities are left out", 0, 1
+    )
 
     precision: str = _choice(
         "float32", "arithmetic of the network; weights stay float32", ("float32", "bfloat16")

@@ -12,6 +12,7 @@ from .errors import ConfigError
 from .losses import (
     average_velocity_target,
     dispersive_loss,
+    energy_score,
     interpolate,
     refinement_loss,
     sample_times,
@@ -27,23 +28,30 @@ _COMPILERS = ("g++", "c++", "clang++")
 
 @dataclass(frozen=True)
 class Batch:
-    """Fresh samples of one step."""
+    """Fresh samples for the terms on velocities."""
 
     x0: Tensor  # (B, J) normalised joints
-    targets: Tensor  # (B, T, 4, 4) their poses
-    condition: Tensor  # (B, 7 T)
+    condition: Tensor  # (B, 7 T) of their poses
     x1: Tensor  # (B, J) noise
     r: Tensor  # (B,)
     t: Tensor  # (B,)
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Fresh poses and noise for the terms on one-step estimates."""
+
+    x0: Tensor  # (P, J) normalised joints
+    targets: Tensor  # (P, T, 4, 4) their poses
+    condition: Tensor  # (P, 7 T)
+    x1: Tensor  # (P, N, J) noise
 
 
 def draw_batch(
     robot: Robot, config: TrainConfig, count: int, progress: float, generator: torch.Generator
 ) -> Batch:
     """Joints uniform within the limits, their poses, noise and times."""
-    lower, upper = robot.limits(torch.float32, generator.device)
-    q = robot.random_configurations(count, generator, torch.float32)
-    targets = robot.forward(q)
+    x0, _, condition = _draw_poses(robot, count, generator)
     if config.mode == "baseline" or config.reference_time == "zero":
         t = torch.rand(count, generator=generator, device=generator.device)
         r = torch.zeros_like(t)
@@ -52,14 +60,29 @@ def draw_batch(
         if progress >= config.one_step_start:
             rows = round(config.one_step_share * _gap_rows(config, count))
             r[:rows], t[:rows] = 0.0, 1.0
-    return Batch(
-        x0=normalise_joints(q, lower, upper),
-        targets=targets,
-        condition=condition_from_poses(targets, robot.workspace_scale),
-        x1=torch.randn(q.shape, generator=generator, device=generator.device),
-        r=r,
-        t=t,
-    )
+    x1 = torch.randn(x0.shape, generator=generator, device=generator.device)
+    return Batch(x0, condition, x1, r, t)
+
+
+def draw_estimates(
+    robot: Robot, config: TrainConfig, count: int, generator: torch.Generator
+) -> Estimates:
+    """Joints uniform within the limits, their poses, and several noises for each."""
+    x0, targets, condition = _draw_poses(robot, count, generator)
+    shape = (count, config.estimate_samples, x0.shape[-1])
+    x1 = torch.randn(shape, generator=generator, device=generator.device)
+    return Estimates(x0, targets, condition, x1)
+
+
+def _draw_poses(
+    robot: Robot, count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalised joints (B, J), their poses (B, T, 4, 4) and conditions (B, 7 T)."""
+    lower, upper = robot.limits(torch.float32, generator.device)
+    q = robot.random_configurations(count, generator, torch.float32)
+    targets = robot.forward(q)
+    condition = condition_from_poses(targets, robot.workspace_scale)
+    return normalise_joints(q, lower, upper), targets, condition
 
 
 class Objective:
@@ -77,6 +100,7 @@ class Objective:
     def __init__(self, network: MeanFlowNetwork, robot: Robot, config: TrainConfig):
         self._network, self._robot, self._config = network, robot, config
         self._forward, self._target = network, self._target_of
+        self._one_step = network.one_step
         if config.compile:
             if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), *_COMPILERS)):
                 raise ConfigError(
@@ -85,46 +109,80 @@ class Objective:
             # forward-mode derivatives cannot be traced with symbolic sizes
             self._forward = torch.compile(network, dynamic=False)
             self._target = torch.compile(self._target_of, dynamic=False)
+            self._one_step = torch.compile(network.one_step, dynamic=False)
 
-    def __call__(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total loss, and its unweighted terms without gradient, by name."""
+    def uses_velocities(self, progress: float) -> bool:
+        """Whether the terms on velocities act at this share of the run."""
+        return progress < self._config.velocity_end or not self.uses_estimates(progress)
+
+    def uses_estimates(self, progress: float) -> bool:
+        """Whether the terms on one-step estimates act at this share of the run."""
+        config = self._config
+        return progress >= config.estimate_start and config.lambda_energy + config.lambda_refine > 0
+
+    def __call__(
+        self, batch: Batch | None, estimates: Estimates | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total loss of what is given, and its unweighted terms without gradient, by name."""
+        config = self._config
+        terms: dict[str, Tensor] = {}
+        loss = torch.zeros(())
+        if batch is not None:
+            velocity_terms = self._velocity_terms(batch)
+            loss = velocity_terms["flow"] + config.alpha_meanflow * velocity_terms["meanflow"]
+            if config.lambda_disp > 0:
+                loss = loss + config.lambda_disp * velocity_terms["dispersive"]
+            terms.update(velocity_terms)
+        if estimates is not None:
+            estimate_terms = self._estimate_terms(estimates)
+            for name, weight in (
+                ("energy", config.lambda_energy),
+                ("refine", config.lambda_refine),
+            ):
+                if weight > 0:
+                    loss = loss + weight * estimate_terms[name]
+            terms.update(estimate_terms)
+        return loss, {name: term.detach() for name, term in terms.items()}
+
+    def _autocast(self, like: Tensor) -> torch.autocast:
+        bfloat16 = self._config.precision == "bfloat16"
+        return torch.autocast(like.device.type, torch.bfloat16, enabled=bfloat16)
+
+    def _velocity_terms(self, batch: Batch) -> dict[str, Tensor]:
         config = self._config
         z, v = interpolate(batch.x0, batch.x1, batch.t), batch.x1 - batch.x0
-        count = len(z)
-        refined_rows = 0
-        if config.lambda_refine > 0 and progress >= config.refine_start:
-            refined_rows = max(1, round(config.refine_share * count))
-        with torch.autocast(z.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            target_rows = self._target_rows(count)
+        with self._autocast(z):
+            target_rows = self._target_rows(len(z))
             target = v
             if target_rows > 0:
                 rows = slice(target_rows)
                 target = self._target(
                     z[rows], batch.r[rows], batch.t[rows], v[rows], batch.condition[rows]
                 )
-            # the one-step estimates ride in the same call: u at r = 0, t = 1 of the first noises
-            extra = slice(refined_rows)
-            u, features = self._forward(
-                torch.cat((z, batch.x1[extra])),
-                torch.cat((batch.r, torch.zeros_like(batch.r[extra]))),
-                torch.cat((batch.t, torch.ones_like(batch.t[extra]))),
-                torch.cat((batch.condition, batch.condition[extra])),
-            )
-        u = u.float()
-        terms = self._velocity_terms(u[:count], v, target)
-        loss = terms["flow"] + config.alpha_meanflow * terms["meanflow"]
+            u, features = self._forward(z, batch.r, batch.t, batch.condition)
+        terms = self._velocity_errors(u.float(), v, target)
         if config.lambda_disp > 0:
-            terms["dispersive"] = dispersive_loss(
-                features[:count], config.tau, config.dispersive_normalise
-            )
-            loss = loss + config.lambda_disp * terms["dispersive"]
-        if refined_rows:
-            x0_hat = batch.x1[extra] - u[count:]
+            terms["dispersive"] = dispersive_loss(features, config.tau, config.dispersive_normalise)
+        return terms
+
+    def _estimate_terms(self, estimates: Estimates) -> dict[str, Tensor]:
+        config = self._config
+        with self._autocast(estimates.x1):
+            x0_hat = self._one_step(estimates.x1, estimates.condition)
+        x0_hat = x0_hat.float()
+        terms = {}
+        if config.lambda_energy > 0:
+            terms["energy"] = energy_score(x0_hat, estimates.x0)
+        if config.lambda_refine > 0:
+            targets = estimates.targets.repeat_interleave(config.estimate_samples, 0)
             terms["refine"] = refinement_loss(
-                self._robot, x0_hat, batch.targets[extra], config.refine_steps
+                self._robot,
+                x0_hat.flatten(0, 1),
+                targets,
+                config.refine_steps,
+                config.refine_power,
             )
-            loss = loss + config.lambda_refine * terms["refine"]
-        return loss, {name: term.detach() for name, term in terms.items()}
+        return terms
 
     def _target_rows(self, count: int) -> int:
         """Rows whose target is the average velocity; the others, or all, have the flow term."""
@@ -134,7 +192,7 @@ class Objective:
             return count
         return _gap_rows(self._config, count)
 
-    def _velocity_terms(self, u: Tensor, v: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def _velocity_errors(self, u: Tensor, v: Tensor, target: Tensor) -> dict[str, Tensor]:
         config = self._config
         count, rows = len(u), self._target_rows(len(u))
 

@@ -22,7 +22,7 @@ from .errors import CheckpointError, ConfigError
 from .model import MeanFlowNetwork, network_for
 from .robot import Robot
 from .train_config import TrainConfig
-from .train_objective import Objective, draw_batch
+from .train_objective import Objective, draw_batch, draw_estimates
 from .train_processes import agree, average_gradients, processes, stop_signals
 from .train_report import event_writer, machine_name, progress_bar, write_scalars
 from .validation import validate
@@ -65,15 +65,17 @@ def train(
         device: of the network and the data.
 
     Raises:
-        ConfigError: batch_size is not a multiple of the number of processes, or the state in
-            out_dir belongs to another robot or another network.
+        ConfigError: batch_size or estimate_poses is not a multiple of the number of processes, or
+            the state in out_dir belongs to another robot or another network.
         CheckpointError: the state cannot be read, or the weights have diverged.
     """
     with processes() as (rank, world), stop_signals() as stop:
-        if config.batch_size % world:
-            raise ConfigError(
-                f"batch_size is {config.batch_size}; it must be a multiple of the {world} processes"
-            )
+        for name in ("batch_size", "estimate_poses"):
+            if getattr(config, name) % world:
+                raise ConfigError(
+                    f"{name} is {getattr(config, name)}; "
+                    f"it must be a multiple of the {world} processes"
+                )
         run = _Run(robot, config, Path(out_dir), rank, world, torch.device(device))
         if resume and run.state_path.exists():
             run.load()
@@ -157,10 +159,16 @@ class _Run:
 
     def _train_step(self, progress: float) -> dict[str, Tensor]:
         config = self.config
-        batch = draw_batch(
-            self.robot, config, config.batch_size // self.world, progress, self.generator
-        )
-        loss, terms = self.objective(batch, progress)
+        batch = estimates = None
+        if self.objective.uses_velocities(progress):
+            count = config.batch_size // self.world
+            batch = draw_batch(self.robot, config, count, progress, self.generator)
+            self.samples += config.batch_size
+        if self.objective.uses_estimates(progress):
+            count = config.estimate_poses // self.world
+            estimates = draw_estimates(self.robot, config, count, self.generator)
+            self.samples += config.estimate_poses * config.estimate_samples
+        loss, terms = self.objective(batch, estimates)
         self.optimizer.zero_grad()
         loss.backward()
         parameters = list(self.network.parameters())
@@ -174,7 +182,6 @@ class _Run:
         self.optimizer.step()
         self.average.update_parameters(self.network)
         self.step += 1
-        self.samples += config.batch_size
         return {"loss": loss.detach(), "learning_rate": torch.tensor(rate), **terms}
 
     def _validate(self, writer: Any) -> None:

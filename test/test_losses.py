@@ -12,6 +12,7 @@ from meanflow_ik_core.losses import (
     average_velocity_target,
     damped_step,
     dispersive_loss,
+    energy_score,
     interpolate,
     refinement_loss,
     rotation_vector,
@@ -252,6 +253,54 @@ def test_the_refinement_loss_vanishes_at_solutions_and_pulls_towards_the_refined
         upper,
     )
     torch.testing.assert_close(x0_hat.grad, 2 * (x0_hat.detach() - refined) / x0_hat.numel())
+
+
+def test_the_refinement_loss_with_power_one_half_pulls_equally_hard_from_near_and_far():
+    robot = load_robot("panda")
+    generator = torch.Generator().manual_seed(0)
+    q = robot.random_configurations(50, generator)
+    x0 = normalise_joints(q, *robot.limits(torch.float64))
+    for size in (0.02, 0.1):
+        offset = size * torch.randn(x0.shape, generator=generator, dtype=torch.float64)
+        x0_hat = (x0 + offset).requires_grad_()
+        refinement_loss(robot, x0_hat, robot.forward(q), power=0.5).backward()
+        pull = x0_hat.grad.norm(dim=-1) * x0_hat.numel() / 2
+        assert 0.9 < pull.median() <= 1
+
+
+def test_the_energy_score_is_that_of_its_definition():
+    generator = torch.Generator().manual_seed(0)
+    x0_hat = torch.randn(5, 3, 2, generator=generator, dtype=torch.float64)
+    x0 = torch.randn(5, 2, generator=generator, dtype=torch.float64)
+    scores = []
+    for samples, truth in zip(x0_hat.numpy(), x0.numpy(), strict=True):
+        to_data = np.mean([np.linalg.norm(sample - truth) for sample in samples])
+        pairs = [np.linalg.norm(samples[i] - samples[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+        scores.append(to_data - np.mean(pairs) / 2)
+    assert energy_score(x0_hat, x0).item() == pytest.approx(np.mean(scores), abs=1e-5)
+
+
+def test_the_energy_score_has_finite_gradients_when_samples_coincide():
+    x0_hat = torch.ones(4, 3, 2, requires_grad=True)
+    energy_score(x0_hat, torch.ones(4, 2)).backward()
+    assert x0_hat.grad.isfinite().all()
+
+
+def test_the_energy_score_prefers_the_distribution_to_its_mean_and_to_a_part_of_it():
+    """Truth: one point of -1 and 1, equally likely, of which each row shows one."""
+    generator = torch.Generator().manual_seed(0)
+    x0 = torch.randint(0, 2, (20_000, 1), generator=generator) * 2.0 - 1
+    both = torch.randint(0, 2, (20_000, 4, 1), generator=generator) * 2.0 - 1
+    scores = {
+        name: energy_score(x0_hat, x0).item()
+        for name, x0_hat in {
+            "both": both, "mean": 0 * both, "one": torch.ones_like(both), "narrow": 0.7 * both
+        }.items()
+    }  # fmt: skip
+    assert scores["both"] == pytest.approx(0.5, abs=0.02)
+    assert scores["mean"] == pytest.approx(1.0, abs=0.02)
+    assert scores["one"] == pytest.approx(1.0, abs=0.02)
+    assert scores["both"] < scores["narrow"] - 0.1
 
 
 def learn_two_points(jvp_tangent, r_is_zero):

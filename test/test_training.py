@@ -19,19 +19,24 @@ from torch.func import functional_call, jvp
 from meanflow_ik_core import load_robot, training
 from meanflow_ik_core.checkpoint import load_checkpoint
 from meanflow_ik_core.errors import CheckpointError, ConfigError
-from meanflow_ik_core.model import network_for
+from meanflow_ik_core.model import condition_from_poses, network_for
 from meanflow_ik_core.train_config import TrainConfig, load_train_config
-from meanflow_ik_core.train_objective import Objective, draw_batch
+from meanflow_ik_core.train_objective import Objective, draw_batch, draw_estimates
 from meanflow_ik_core.training import learning_rate_factor, train
 from meanflow_ik_core.validation import validate
 
 ROOT = Path(__file__).parents[1]
 SMALL = TrainConfig(
     hidden_dim=16, depth=2, context_dim=8, batch_size=32, iterations=20, warmup_steps=3,
-    lambda_disp=0.1, lambda_refine=0.2, refine_start=0.4, one_step_share=0.5, one_step_start=0.3,
-    precision="bfloat16", log_every=1, save_every=7, validate_every=8,
+    lambda_disp=0.1, one_step_share=0.5, one_step_start=0.3,
+    estimate_start=0.4, estimate_poses=8, estimate_samples=4, lambda_energy=0.5, lambda_refine=0.2,
+    velocity_end=0.7, precision="bfloat16", log_every=1, save_every=7, validate_every=8,
     validation_poses=3, validation_samples=4,
 )  # fmt: skip
+
+
+# 14 steps with rows for the velocities, 12 with estimates
+SAMPLES = 14 * 32 + 12 * 8 * 4
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +103,7 @@ def test_an_interrupted_and_resumed_run_ends_bitwise_like_an_uninterrupted_one(
     whole = train(robot, SMALL, tmp_path / "whole", progress=False)
     assert resumed.finished and whole.finished
     assert resumed.step == whole.step == 20
-    assert resumed.samples == whole.samples == 20 * 32
+    assert resumed.samples == whole.samples == SAMPLES
     states = [read_state(tmp_path / name) for name in ("cut", "whole")]
     for state in states:
         del state["seconds"]
@@ -119,7 +124,8 @@ def test_a_batch_holds_poses_of_its_joints_and_late_one_step_rows(robot):
     batch = draw_batch(robot, config, 32, 0.9, torch.Generator().manual_seed(0))
     lower, upper = robot.limits(torch.float64)
     q = lower + 0.5 * (batch.x0.double() + 1) * (upper - lower)
-    torch.testing.assert_close(robot.forward(q).float(), batch.targets, rtol=0, atol=1e-5)
+    expected = condition_from_poses(robot.forward(q), robot.workspace_scale).float()
+    torch.testing.assert_close(batch.condition, expected, rtol=0, atol=1e-4)
     one_step = (batch.r == 0) & (batch.t == 1)
     assert one_step.sum() == 12  # half of the 24 rows with r < t
     assert (batch.r == batch.t).sum() == 8
@@ -157,7 +163,7 @@ def test_the_seed_configuration_computes_the_literal_objective(robot):
     kernel = torch.exp(-(torch.cdist(features, features) ** 2) / 0.5) * (1 - torch.eye(16))
     dispersive = torch.log((kernel.sum(1) / 15).mean() + 1e-8)
 
-    loss, terms = Objective(network, robot, config)(batch, 0.5)
+    loss, terms = Objective(network, robot, config)(batch)
     torch.testing.assert_close(terms["flow"], flow)
     torch.testing.assert_close(terms["meanflow"], consistency)
     torch.testing.assert_close(terms["dispersive"], dispersive, rtol=0, atol=1e-3)
@@ -166,43 +172,62 @@ def test_the_seed_configuration_computes_the_literal_objective(robot):
 
 def test_the_baseline_is_flow_matching_alone(robot):
     config = replace(SMALL, mode="baseline", adaptive_power=0.0, precision="float32")
-    config = replace(config, lambda_disp=0.0, lambda_refine=0.0)
+    config = replace(config, lambda_disp=0.0)
     network = network_for(robot, hidden_dim=16, depth=2, context_dim=8)
     batch = draw_batch(robot, config, 64, 0.5, torch.Generator().manual_seed(0))
-    loss, terms = Objective(network, robot, config)(batch, 0.5)
+    loss, terms = Objective(network, robot, config)(batch)
     # a fresh network predicts zero
     torch.testing.assert_close(loss, (batch.x1 - batch.x0).square().mean())
     assert terms["meanflow"] == 0
 
 
-@pytest.mark.parametrize("term", ["lambda_disp", "lambda_refine"])
+@pytest.mark.parametrize("term", ["lambda_disp", "lambda_refine", "lambda_energy"])
 def test_each_extra_term_changes_the_gradient(robot, term):
+    off = {"lambda_disp": 0.0, "lambda_refine": 0.0, "lambda_energy": 0.0}
     gradients = []
     for weight in (0.0, 0.5):
-        config = replace(SMALL, lambda_disp=0.0, lambda_refine=0.0, precision="float32")
+        config = replace(SMALL, **{**off, term: weight}, precision="float32")
         torch.manual_seed(0)
         network = network_for(robot, hidden_dim=16, depth=2, context_dim=8)
         torch.nn.init.normal_(network.out.weight, std=0.1)
-        batch = draw_batch(robot, config, 64, 0.9, torch.Generator().manual_seed(0))
-        loss, _ = Objective(network, robot, replace(config, **{term: weight}))(batch, 0.9)
+        generator = torch.Generator().manual_seed(0)
+        batch = draw_batch(robot, config, 64, 0.9, generator)
+        estimates = draw_estimates(robot, config, 16, generator)
+        loss, _ = Objective(network, robot, config)(batch, estimates)
         loss.backward()
         gradients.append(network.blocks[0].first.weight.grad)
     assert (gradients[1] - gradients[0]).norm() > 1e-3 * gradients[0].norm()
 
 
-def test_the_refinement_term_waits_for_its_start(robot):
+def test_estimates_have_the_joints_of_their_poses(robot):
+    estimates = draw_estimates(robot, SMALL, 8, torch.Generator().manual_seed(0))
+    lower, upper = robot.limits(torch.float64)
+    q = lower + 0.5 * (estimates.x0.double() + 1) * (upper - lower)
+    torch.testing.assert_close(robot.forward(q).float(), estimates.targets, rtol=0, atol=1e-5)
+    assert estimates.x1.shape == (8, 4, 7)
+    assert len(estimates.x1.unique()) == estimates.x1.numel()
+
+
+def test_each_kind_of_term_acts_in_its_part_of_the_run(robot):
     network = network_for(robot, hidden_dim=16, depth=2, context_dim=8)
-    batch = draw_batch(robot, SMALL, 32, 0.0, torch.Generator().manual_seed(0))
-    objective = Objective(network, robot, SMALL)
-    assert "refine" not in objective(batch, SMALL.refine_start - 0.01)[1]
-    assert "refine" in objective(batch, SMALL.refine_start)[1]
+
+    def kinds(progress, **changes):
+        objective = Objective(network, robot, replace(SMALL, **changes))
+        return objective.uses_velocities(progress), objective.uses_estimates(progress)
+
+    assert [kinds(p) for p in (0.0, 0.39)] == [(True, False)] * 2
+    assert [kinds(p) for p in (0.4, 0.69)] == [(True, True)] * 2
+    assert [kinds(p) for p in (0.7, 0.99)] == [(False, True)] * 2
+    # without estimates there would be nothing left to train on
+    assert kinds(0.99, lambda_energy=0.0, lambda_refine=0.0) == (True, False)
 
 
 @pytest.mark.parametrize("mode", ["baseline", "meanflow"])
 def test_training_lowers_the_flow_error(robot, tmp_path, mode):
     config = replace(
         SMALL, mode=mode, hidden_dim=32, batch_size=128, iterations=150, lr=3e-3, lambda_disp=0.0,
-        lambda_refine=0.0, one_step_share=0.0, validate_every=1000, save_every=1000,
+        lambda_refine=0.0, lambda_energy=0.0, one_step_share=0.0, validate_every=1000,
+        save_every=1000,
     )  # fmt: skip
     train(robot, config, tmp_path, progress=False)
     # not the total: its target is the network's own derivative, and moves
@@ -220,6 +245,8 @@ def test_scalars_of_losses_and_validations_are_written(robot, tmp_path):
     result = train(robot, SMALL, tmp_path, progress=True)
     assert [event.step for event in scalars(tmp_path, "train/loss")] == list(range(1, 21))
     assert [event.step for event in scalars(tmp_path, "train/refine")] == list(range(9, 21))
+    assert [event.step for event in scalars(tmp_path, "train/energy")] == list(range(9, 21))
+    assert [event.step for event in scalars(tmp_path, "train/flow")] == list(range(1, 15))
     for name, value in result.metrics.items():
         events = scalars(tmp_path, f"validation/{name}")
         assert [event.step for event in events] == [8, 16, 20]
@@ -237,7 +264,7 @@ def test_the_exported_checkpoint_holds_the_averaged_weights_and_the_record(robot
         for name, tensor in network.state_dict().items()
     )
     assert record["training"]["steps"] == 20
-    assert record["training"]["samples"] == 640
+    assert record["training"]["samples"] == SAMPLES
     assert record["training"]["config"]["lambda_refine"] == 0.2
     assert record["training"]["validation"] == result.metrics
 
@@ -281,14 +308,15 @@ def test_a_run_starts_anew_when_it_is_not_resumed(robot, tmp_path):
     again = train(robot, SMALL, tmp_path, resume=False, progress=False)
     assert again.step == first.step
     assert again.seconds < first.seconds + 60
-    assert read_state(tmp_path)["samples"] == 640
+    assert read_state(tmp_path)["samples"] == SAMPLES
 
 
 def test_a_longer_run_goes_on_from_the_end_of_a_shorter_one(robot, tmp_path):
     train(robot, SMALL, tmp_path, progress=False)
-    longer = train(robot, replace(SMALL, iterations=30), tmp_path, progress=False)
-    assert longer.step == 30
-    assert longer.samples == 30 * 32
+    longer = train(robot, replace(SMALL, iterations=40), tmp_path, progress=False)
+    assert longer.step == 40
+    # step 20 of 40 is at half of the run: velocities to step 28, estimates from there on
+    assert longer.samples == SAMPLES + 8 * 32 + 20 * 8 * 4
 
 
 @pytest.mark.parametrize("change", ["truncated", "foreign", "pickle"])
@@ -347,35 +375,44 @@ GRADIENT_SCRIPT = """
 import torch
 from torch import distributed as dist
 from meanflow_ik_core import load_robot
-from meanflow_ik_core.model import network_for
+from meanflow_ik_core.model import condition_from_poses, network_for
 from meanflow_ik_core.train_config import TrainConfig
-from meanflow_ik_core.train_objective import Batch, Objective, draw_batch
+from meanflow_ik_core.train_objective import (
+    Batch, Estimates, Objective, draw_batch, draw_estimates,
+)
 from meanflow_ik_core.train_processes import average_gradients, processes
 
 robot = load_robot("panda")
-config = TrainConfig(hidden_dim=16, depth=2, context_dim=8, batch_size=32)
+config = TrainConfig(
+    hidden_dim=16, depth=2, context_dim=8, batch_size=32, lambda_energy=1.0, lambda_refine=1.0
+)
 
 def gradient(batch):
     torch.manual_seed(0)
     network = network_for(robot, hidden_dim=16, depth=2, context_dim=8)
     torch.nn.init.normal_(network.out.weight, std=0.1)
-    loss, _ = Objective(network, robot, config)(batch, 0.0)
+    loss, _ = Objective(network, robot, config)(*batch)
     loss.backward()
     return list(network.parameters())
 
 def shard(rank):
-    return draw_batch(robot, config, 16, 0.0, torch.Generator().manual_seed(rank))
+    generator = torch.Generator().manual_seed(rank)
+    batch = draw_batch(robot, config, 16, 0.0, generator)
+    return batch, draw_estimates(robot, config, 8, generator)
+
+def values(pair):
+    return zip(vars(pair[0]).values(), vars(pair[1]).values())
 
 with processes() as (rank, world):
     assert world == 2
     parameters = gradient(shard(rank))
     average_gradients(parameters, world)
-    first, second = shard(0), shard(1)
+    pairs = zip(shard(0), shard(1))
     # the whole batch in one process: rows with r < t of both shards first
-    whole = Batch(*(
-        torch.cat((a[:8], b[:8], a[8:], b[8:]))
-        for a, b in zip(vars(first).values(), vars(second).values())
-    ))
+    whole = (
+        Batch(*(torch.cat((a[:8], b[:8], a[8:], b[8:])) for a, b in values(next(pairs)))),
+        Estimates(*map(torch.cat, values(next(pairs)))),
+    )
     for given, expected in zip(parameters, gradient(whole)):
         torch.testing.assert_close(given.grad, expected.grad, rtol=1e-4, atol=1e-6)
 """
@@ -448,7 +485,8 @@ def test_the_compiled_objective_agrees_with_the_plain_one(robot):
         network = network_for(robot, hidden_dim=16, depth=1, context_dim=8)
         torch.nn.init.normal_(network.out.weight, std=0.1)
         batch = draw_batch(robot, config, 32, 0.0, torch.Generator().manual_seed(0))
-        loss, _ = Objective(network, robot, config)(batch, 0.0)
+        estimates = draw_estimates(robot, config, 8, torch.Generator().manual_seed(1))
+        loss, _ = Objective(network, robot, config)(batch, estimates)
         loss.backward()
         results.append((loss.detach(), network.z_in.weight.grad))
     torch.testing.assert_close(results[1], results[0], rtol=1e-3, atol=1e-5)
