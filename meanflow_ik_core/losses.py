@@ -211,26 +211,43 @@ def refinement_loss(
     return weighted_squared_error(x0_hat, refined, power, epsilon).mean()
 
 
-def energy_score(x0_hat: Tensor, x0: Tensor) -> Tensor:
-    """Mean over poses of E|X - x0| - E|X - X'| / 2, estimated without bias from N samples each.
+def energy_score(x0_hat: Tensor, x0: Tensor, power: float = 1.0) -> Tensor:
+    """Mean over poses of E|X - x0|^p - E|X - X'|^p / 2, without bias from N samples each.
 
-    A strictly proper scoring rule (Gneiting & Raftery 2007): over poses and the one known solution
-    of each, its mean is smallest for the generator whose samples are the posterior, although no
-    pose ever shows more than one of its solutions. The second term keeps the samples apart.
+    A strictly proper scoring rule for 0 < p < 2 (Gneiting & Raftery 2007): over poses and the one
+    known solution of each, its mean is smallest for the generator whose samples are the posterior,
+    although no pose ever shows more than one of its solutions. The second term keeps samples apart.
 
     Args:
         x0_hat: (B, N, J) one-step estimates, N >= 2.
         x0: (B, J) the joints that the poses come from.
+        power: p.
 
     Returns:
         scalar.
     """
+    return _score(x0_hat, x0, lambda square: (square + 1e-6) ** (0.5 * power))
+
+
+def kernel_score(
+    x0_hat: Tensor, x0: Tensor, widths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
+) -> Tensor:
+    """Mean over poses of E k(X, X') / 2 - E k(X, x0), k a mean of Gaussians of these widths.
+
+    The same rule with distances that saturate; its minimum is that of the squared maximum mean
+    discrepancy with this kernel. Arguments as of `energy_score`, widths in the units of x0.
+    """
+
+    def dissimilarity(square: Tensor) -> Tensor:
+        return -torch.stack([(square / (-2 * width**2)).exp() for width in widths]).mean(0)
+
+    return _score(x0_hat, x0, dissimilarity)
+
+
+def _score(x0_hat: Tensor, x0: Tensor, of_square: Callable[[Tensor], Tensor]) -> Tensor:
+    """E d(X, x0) - E d(X, X') / 2 of a dissimilarity d that is given the squared distance."""
     count = x0_hat.shape[1]
-    to_data = _distance(x0_hat, x0[:, None]).mean()
-    apart = _distance(x0_hat[:, :, None], x0_hat[:, None]).sum((1, 2)).mean()
-    return to_data - apart / (2 * count * (count - 1))
-
-
-def _distance(a: Tensor, b: Tensor) -> Tensor:
-    # the gradient of a plain norm is not finite at 0
-    return ((a - b).square().sum(-1) + 1e-12).sqrt()
+    to_data = of_square((x0_hat - x0[:, None]).square().sum(-1)).mean()
+    pairs = of_square((x0_hat[:, :, None] - x0_hat[:, None]).square().sum(-1))
+    apart = pairs.sum((1, 2)) - pairs.diagonal(dim1=1, dim2=2).sum(1)
+    return to_data - apart.mean() / (2 * count * (count - 1))

@@ -53,6 +53,7 @@ class MeanFlowNetwork(nn.Module):
         hidden_dim: width of the residual stream.
         depth: number of residual blocks; `features` are the output of block depth // 2.
         context_dim: width of the embedding of pose and times.
+        context_depth: residual blocks of that embedding; they run once per pose, not per sample.
 
     Raises:
         OptionError: a size is not a positive integer.
@@ -67,6 +68,7 @@ class MeanFlowNetwork(nn.Module):
         hidden_dim: int = 512,
         depth: int = 8,
         context_dim: int = 128,
+        context_depth: int = 0,
     ):
         super().__init__()
         self.config = {
@@ -75,10 +77,12 @@ class MeanFlowNetwork(nn.Module):
             "hidden_dim": hidden_dim,
             "depth": depth,
             "context_dim": context_dim,
+            "context_depth": context_depth,
         }
         for name, value in self.config.items():
-            if not isinstance(value, int) or value < 1:
-                raise OptionError(f"{name} is {value!r}; it must be an integer of at least 1")
+            least = 0 if name == "context_depth" else 1
+            if not isinstance(value, int) or value < least:
+                raise OptionError(f"{name} is {value!r}; it must be an integer of at least {least}")
         self.num_joints, self.num_tips = num_joints, num_tips
         self.feature_block = depth // 2
         # slow waves only: with 8 periods in [0, 1] the derivative in t, which the target of the
@@ -91,6 +95,9 @@ class MeanFlowNetwork(nn.Module):
         self.time_in = nn.Linear(2 * 64, context_dim)
         self.pose_in = nn.Linear(_POSE_FEATURES * num_tips, context_dim)
         self.context_mlp = nn.Linear(context_dim, context_dim)
+        self.context_blocks = nn.ModuleList(
+            _ContextBlock(context_dim) for _ in range(context_depth)
+        )
         self.z_in = nn.Linear(num_joints, hidden_dim)
         self.context_in = nn.Linear(context_dim, hidden_dim, bias=False)
         self.blocks = nn.ModuleList(_Block(hidden_dim, context_dim) for _ in range(depth))
@@ -135,7 +142,10 @@ class MeanFlowNetwork(nn.Module):
         phase = torch.stack((t, t - r), -1)[..., None] * self.frequencies
         times = self.time_mlp(torch.cat((phase.sin(), phase.cos()), -1)).flatten(-2)
         hidden = F.silu(self.pose_in(pose_features) + self.time_in(times))
-        return F.silu(self.context_mlp(hidden))
+        context = F.silu(self.context_mlp(hidden))
+        for block in self.context_blocks:
+            context = block(context)
+        return context
 
     def _trunk(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.z_in(z) + self.context_in(context)
@@ -145,6 +155,19 @@ class MeanFlowNetwork(nn.Module):
             if index == self.feature_block:
                 features = hidden
         return self.out(F.silu(hidden)), features
+
+
+class _ContextBlock(nn.Module):
+    """c + W2 silu(W1 layer_norm(c))."""
+
+    def __init__(self, context_dim: int):
+        super().__init__()
+        self.first = nn.Linear(context_dim, context_dim)
+        self.second = nn.Linear(context_dim, context_dim)
+
+    def forward(self, context: Tensor) -> Tensor:
+        normed = F.layer_norm(context, context.shape[-1:])
+        return context + self.second(F.silu(self.first(normed)))
 
 
 class _Block(nn.Module):

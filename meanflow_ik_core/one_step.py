@@ -59,6 +59,9 @@ class OneStep:
         self._dtype = dtype
         self._pose = _pose_layer(network, workspace_scale)
         self._context = _copied(network.context_mlp)
+        self._context_blocks = [
+            (_copied(block.first), _copied(block.second)) for block in network.context_blocks
+        ]
         blocks: list[Any] = [*network.blocks]
         # the input's share of the context, then (1 + scale, shift) of every block
         modulations = [block.modulation for block in blocks]
@@ -88,7 +91,11 @@ class OneStep:
         if not noise.numel():
             return torch.empty_like(noise)
         context = F.silu(F.linear(T_base_tip[..., :3, :].flatten(1).float(), *self._pose))
-        modulation = F.linear(F.silu(F.linear(context, *self._context)), *self._modulation)
+        context = F.silu(F.linear(context, *self._context))
+        for first, second in self._context_blocks:
+            normed = F.layer_norm(context, context.shape[-1:])
+            context = context + F.linear(F.silu(F.linear(normed, *first)), *second)
+        modulation = F.linear(context, *self._modulation)
         start, *pairs = modulation[:, None].split(len(self._z_weight), -1)
         hidden = F.linear(noise, self._z_weight).add_(start)
         for (first, second), scale, shift in zip(

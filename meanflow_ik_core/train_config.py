@@ -41,18 +41,25 @@ class TrainConfig:
     hidden_dim: int = _number(256, "width of the residual stream", 1)
     depth: int = _number(6, "number of residual blocks", 1)
     context_dim: int = _number(64, "width of the embedding of pose and times", 1)
+    context_depth: int = _number(0, "residual blocks of that embedding, run once per pose", 0)
 
     batch_size: int = _number(1024, "samples per step, over all processes together", 2)
     iterations: int = _number(50_000, "steps of the whole run", 1)
     max_seconds: float = _number(
         0.0, "wall time of the whole run, resumed parts included; 0: no limit", 0
     )
+    optimizer: str = _choice(
+        "adamw",
+        "muon makes the updates of the blocks' matrices orthogonal (torch 2.9 and later)",
+        ("adamw", "muon"),
+    )
+    muon_iterations: int = _number(5, "Newton-Schulz iterations of each of those", 1, 20)
     lr: float = _number(1e-3, "peak learning rate", 0, low_open=True)
     warmup_steps: int = _number(1000, "steps over which the learning rate rises linearly", 0)
     decay_start: float = _number(
         0.5, "share of the run after which the learning rate falls to 0 as a cosine", 0, 1
     )
-    weight_decay: float = _number(0.0, "AdamW's decoupled weight decay", 0)
+    weight_decay: float = _number(0.0, "decoupled weight decay", 0)
     grad_clip: float = _number(1.0, "largest norm of the gradient; 0: no clipping", 0)
     ema_decay: float = _number(0.999, "decay of the averaged weights, which are exported", 0, 1)
 
@@ -89,6 +96,10 @@ class TrainConfig:
     estimate_poses: int = _number(256, "poses per step with one-step estimates", 1)
     estimate_samples: int = _number(4, "one-step estimates for each of those poses", 2)
     lambda_energy: float = _number(0.0, "weight of their energy score", 0)
+    energy_power: float = _number(
+        1.0, "power of the distances in it: below 1, near ones count more", 0, 2, low_open=True
+    )
+    lambda_kernel: float = _number(0.0, "weight of their kernel score", 0)
     lambda_refine: float = _number(
         0.0, "weight of the distance from them to their refined selves", 0
     )

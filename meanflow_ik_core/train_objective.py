@@ -14,6 +14,7 @@ from .losses import (
     dispersive_loss,
     energy_score,
     interpolate,
+    kernel_score,
     refinement_loss,
     sample_times,
     velocity_of,
@@ -118,7 +119,8 @@ class Objective:
     def uses_estimates(self, progress: float) -> bool:
         """Whether the terms on one-step estimates act at this share of the run."""
         config = self._config
-        return progress >= config.estimate_start and config.lambda_energy + config.lambda_refine > 0
+        weights = config.lambda_energy + config.lambda_kernel + config.lambda_refine
+        return progress >= config.estimate_start and weights > 0
 
     def __call__(
         self, batch: Batch | None, estimates: Estimates | None = None
@@ -135,12 +137,12 @@ class Objective:
             terms.update(velocity_terms)
         if estimates is not None:
             estimate_terms = self._estimate_terms(estimates)
-            for name, weight in (
-                ("energy", config.lambda_energy),
-                ("refine", config.lambda_refine),
-            ):
-                if weight > 0:
-                    loss = loss + weight * estimate_terms[name]
+            weights = {
+                "energy": config.lambda_energy,
+                "kernel": config.lambda_kernel,
+                "refine": config.lambda_refine,
+            }
+            loss = loss + sum(weights[name] * term for name, term in estimate_terms.items())
             terms.update(estimate_terms)
         return loss, {name: term.detach() for name, term in terms.items()}
 
@@ -172,7 +174,11 @@ class Objective:
         x0_hat = x0_hat.float()
         terms = {}
         if config.lambda_energy > 0:
-            terms["energy"] = energy_score(x0_hat, estimates.x0)
+            terms["energy"] = energy_score(x0_hat, estimates.x0, config.energy_power)
+        if config.lambda_kernel > 0:
+            lower, upper = self._robot.limits(x0_hat.dtype, x0_hat.device)
+            in_radians = 0.5 * (upper - lower)
+            terms["kernel"] = kernel_score(x0_hat * in_radians, estimates.x0 * in_radians)
         if config.lambda_refine > 0:
             targets = estimates.targets.repeat_interleave(config.estimate_samples, 0)
             terms["refine"] = refinement_loss(

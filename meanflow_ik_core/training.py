@@ -105,14 +105,13 @@ class _Run:
                 hidden_dim=config.hidden_dim,
                 depth=config.depth,
                 context_dim=config.context_dim,
+                context_depth=config.context_depth,
             )
         self.network: MeanFlowNetwork = network.to(device)
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)
         )
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
-        )
+        self.optimizers = _optimizers(self.network, config)
         self.generator = torch.Generator(device).manual_seed(_stream_seed(config.seed, rank, 0))
         self.objective = Objective(self.network, robot, config)
         self.step = self.samples = 0
@@ -169,7 +168,7 @@ class _Run:
             estimates = draw_estimates(self.robot, config, count, self.generator)
             self.samples += config.estimate_poses * config.estimate_samples
         loss, terms = self.objective(batch, estimates)
-        self.optimizer.zero_grad()
+        self.network.zero_grad()
         loss.backward()
         parameters = list(self.network.parameters())
         if self.world > 1:
@@ -177,9 +176,10 @@ class _Run:
         if config.grad_clip > 0:
             terms["gradient_norm"] = torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
         rate = config.lr * learning_rate_factor(config, self.step, progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
         self.average.update_parameters(self.network)
         self.step += 1
         return {"loss": loss.detach(), "learning_rate": torch.tensor(rate), **terms}
@@ -222,7 +222,7 @@ class _Run:
                 "seconds": self.seconds,
                 "network": self.network.state_dict(),
                 "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "streams": streams,
             },
             partial,
@@ -246,7 +246,7 @@ class _Run:
         """Go on from the state in the folder."""
         try:
             state = torch.load(self.state_path, map_location="cpu", weights_only=True)
-            robot, sizes = state["robot"], state["sizes"]
+            robot, sizes, optimizers = state["robot"], state["sizes"], state["optimizers"]
         except (
             OSError,
             RuntimeError,
@@ -274,7 +274,9 @@ class _Run:
             logger.warning("settings changed since the run began (old, new): %s", changed)
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if state["config"]["optimizer"] == self.config.optimizer:
+            for optimizer, saved in zip(self.optimizers, optimizers, strict=True):
+                optimizer.load_state_dict(saved)
         self.step, self.samples = state["step"], state["samples"]
         self.seconds = state["seconds"]
         if len(state["streams"]) == self.world:
@@ -296,6 +298,38 @@ def learning_rate_factor(config: TrainConfig, step: int, progress: float) -> flo
         return warmup
     share = (progress - config.decay_start) / (1 - config.decay_start)
     return warmup * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+
+def _optimizers(network: MeanFlowNetwork, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW of all parameters, or Muon of the blocks' matrices and AdamW of the others.
+
+    Raises:
+        ConfigError: this torch has no Muon.
+    """
+    rest = dict(network.named_parameters())
+    optimizers: list[torch.optim.Optimizer] = []
+    if config.optimizer == "muon":
+        if not hasattr(torch.optim, "Muon"):
+            raise ConfigError(
+                f"optimizer is 'muon', which torch {torch.__version__} has not; 2.9 and later do"
+            )
+        blocks = ("blocks.", "context_")
+        matrices = {k: v for k, v in rest.items() if k.startswith(blocks) and v.ndim == 2}
+        rest = {k: v for k, v in rest.items() if k not in matrices}
+        optimizers.append(
+            torch.optim.Muon(
+                matrices.values(),
+                lr=config.lr,
+                weight_decay=config.weight_decay,
+                ns_steps=config.muon_iterations,
+                # an update as large as AdamW's, so that one learning rate serves both
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    optimizers.append(
+        torch.optim.AdamW(rest.values(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    )
+    return optimizers
 
 
 def _stream_seed(seed: int, rank: int, step: int) -> int:

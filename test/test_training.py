@@ -30,6 +30,7 @@ SMALL = TrainConfig(
     hidden_dim=16, depth=2, context_dim=8, batch_size=32, iterations=20, warmup_steps=3,
     lambda_disp=0.1, one_step_share=0.5, one_step_start=0.3,
     estimate_start=0.4, estimate_poses=8, estimate_samples=4, lambda_energy=0.5, lambda_refine=0.2,
+    lambda_kernel=0.3, optimizer="muon",
     velocity_end=0.7, precision="bfloat16", log_every=1, save_every=7, validate_every=8,
     validation_poses=3, validation_samples=4,
 )  # fmt: skip
@@ -181,9 +182,9 @@ def test_the_baseline_is_flow_matching_alone(robot):
     assert terms["meanflow"] == 0
 
 
-@pytest.mark.parametrize("term", ["lambda_disp", "lambda_refine", "lambda_energy"])
+@pytest.mark.parametrize("term", ["lambda_disp", "lambda_refine", "lambda_energy", "lambda_kernel"])
 def test_each_extra_term_changes_the_gradient(robot, term):
-    off = {"lambda_disp": 0.0, "lambda_refine": 0.0, "lambda_energy": 0.0}
+    off = dict.fromkeys(("lambda_disp", "lambda_refine", "lambda_energy", "lambda_kernel"), 0.0)
     gradients = []
     for weight in (0.0, 0.5):
         config = replace(SMALL, **{**off, term: weight}, precision="float32")
@@ -219,15 +220,15 @@ def test_each_kind_of_term_acts_in_its_part_of_the_run(robot):
     assert [kinds(p) for p in (0.4, 0.69)] == [(True, True)] * 2
     assert [kinds(p) for p in (0.7, 0.99)] == [(False, True)] * 2
     # without estimates there would be nothing left to train on
-    assert kinds(0.99, lambda_energy=0.0, lambda_refine=0.0) == (True, False)
+    assert kinds(0.99, lambda_energy=0.0, lambda_kernel=0.0, lambda_refine=0.0) == (True, False)
 
 
 @pytest.mark.parametrize("mode", ["baseline", "meanflow"])
 def test_training_lowers_the_flow_error(robot, tmp_path, mode):
     config = replace(
         SMALL, mode=mode, hidden_dim=32, batch_size=128, iterations=150, lr=3e-3, lambda_disp=0.0,
-        lambda_refine=0.0, lambda_energy=0.0, one_step_share=0.0, validate_every=1000,
-        save_every=1000,
+        lambda_refine=0.0, lambda_energy=0.0, lambda_kernel=0.0, one_step_share=0.0,
+        validate_every=1000, save_every=1000,
     )  # fmt: skip
     train(robot, config, tmp_path, progress=False)
     # not the total: its target is the network's own derivative, and moves
