@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: ``meanflow-ik solve | train | evaluate | bench``.
+"""The command line: ``meanflow-ik solve | train | study | evaluate | bench``.
 
 Heavy imports stand inside the commands, so that ``--help`` answers at once.
 """
@@ -189,6 +189,34 @@ def train(
         print_json(summary)
     else:
         print_pairs("training", summary)
+
+
+@app.command()
+def study(
+    folder: Annotated[Path, typer.Argument(help="Folder of settings files, one per recipe.")],
+    robot: RobotOption = "panda",
+    base: BaseOption = None,
+    tip: TipOption = None,
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/study"),
+    poses: Annotated[int, typer.Option(help="Number of fresh reachable poses.")] = 300,
+    detail_poses: Annotated[int, typer.Option(help="Of those, for the costlier parts.")] = 100,
+    progress: Annotated[bool, typer.Option(help="Show the progress bars.")] = True,
+    device: DeviceOption = "cpu",
+    output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train with every settings file of a folder and judge the networks side by side."""
+    from .study import COLUMNS, table
+    from .study import study as run_study
+
+    loaded = _load_robot(robot, base, tip)
+    records = run_study(loaded, folder, out, poses, detail_poses, progress, device)
+    if output is not None:
+        output.write_text(json.dumps(plain(records), allow_nan=False, indent=1) + "\n")
+    if as_json:
+        print_json({"recipes": records})
+    else:
+        print_table(f"recipes for {loaded.name}, {poses} poses", COLUMNS, table(records))
 
 
 @app.command()

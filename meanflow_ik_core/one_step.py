@@ -59,8 +59,9 @@ class OneStep:
         self._dtype = dtype
         self._pose = _pose_layer(network, workspace_scale)
         self._context = _copied(network.context_mlp)
+        context_blocks: list[Any] = [*network.context_blocks]
         self._context_blocks = [
-            (_copied(block.first), _copied(block.second)) for block in network.context_blocks
+            (_copied(block.first), _copied(block.second)) for block in context_blocks
         ]
         blocks: list[Any] = [*network.blocks]
         # the input's share of the context, then (1 + scale, shift) of every block

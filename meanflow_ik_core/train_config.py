@@ -14,6 +14,8 @@ import yaml
 from .errors import ConfigError
 from .losses import JVP_TANGENTS, TANGENT_VELOCITIES
 
+_LONGEST_CHAIN = 5
+
 
 def _number(
     default: Any, help: str, low: float, high: float = math.inf, low_open: bool = False
@@ -76,6 +78,9 @@ class TrainConfig:
         ("uniform", "zero"),
     )
     flow_share: float = _number(0.5, "share of the rows with r = t, plain flow matching", 0, 1)
+    gap_start: float = _number(
+        0.0, "share of the run before which every row has r = t: flow matching as a warm-up", 0, 1
+    )
     one_step_share: float = _number(
         0.0, "share of the rows with r < t that late in the run get r = 0, t = 1", 0, 1
     )
@@ -145,11 +150,20 @@ def train_config_from_mapping(settings: Mapping[str, Any], source: str = "") -> 
 def load_train_config(path: str | Path, **overrides: Any) -> TrainConfig:
     """Configuration from a YAML file; keyword arguments override the file.
 
+    A key `base` names another such file, relative to this one, whose settings this one changes.
+
     Raises:
         ConfigError: the file is missing or not a YAML mapping, or a setting is wrong.
     """
+    return train_config_from_mapping({**_read_mapping(Path(path)), **overrides}, str(path))
+
+
+def _read_mapping(path: Path, depth: int = 0) -> dict[str, Any]:
+    """Settings of a file and of those it builds on."""
+    if depth > _LONGEST_CHAIN:
+        raise ConfigError(f"{path}: more than {_LONGEST_CHAIN} files build on one another")
     try:
-        settings = yaml.safe_load(Path(path).read_text())
+        settings = yaml.safe_load(path.read_text())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -158,7 +172,12 @@ def load_train_config(path: str | Path, **overrides: Any) -> TrainConfig:
         settings = {}
     if not isinstance(settings, dict):
         raise ConfigError(f"{path} holds a {type(settings).__name__}; it must be a mapping")
-    return train_config_from_mapping({**settings, **overrides}, str(path))
+    base = settings.pop("base", None)
+    if base is None:
+        return settings
+    if not isinstance(base, str):
+        raise ConfigError(f"base in {path} is {base!r}; it must be the name of a file")
+    return {**_read_mapping(path.parent / base, depth + 1), **settings}
 
 
 def _checked(field: dataclasses.Field, value: Any) -> Any:

@@ -58,7 +58,9 @@ def draw_batch(
         r = torch.zeros_like(t)
     else:
         r, t = sample_times(count, config.flow_share, generator)
-        if progress >= config.one_step_start:
+        if progress < config.gap_start:
+            r = t.clone()
+        elif progress >= config.one_step_start:
             rows = round(config.one_step_share * _gap_rows(config, count))
             r[:rows], t[:rows] = 0.0, 1.0
     x1 = torch.randn(x0.shape, generator=generator, device=generator.device)

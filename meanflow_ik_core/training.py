@@ -8,6 +8,7 @@ import os
 import pickle
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,13 +77,13 @@ def train(
                     f"{name} is {getattr(config, name)}; "
                     f"it must be a multiple of the {world} processes"
                 )
-        run = _Run(robot, config, Path(out_dir), rank, world, torch.device(device))
+        run = Run(robot, config, Path(out_dir), rank, world, torch.device(device))
         if resume and run.state_path.exists():
             run.load()
         return run.go(stop, progress and rank == 0)
 
 
-class _Run:
+class Run:
     """All that changes during training, and how it is saved."""
 
     def __init__(
@@ -108,9 +109,7 @@ class _Run:
                 context_depth=config.context_depth,
             )
         self.network: MeanFlowNetwork = network.to(device)
-        self.average = AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)
-        )
+        self.average = AveragedModel(self.network, multi_avg_fn=_averaging(config.ema_decay))
         self.optimizers = _optimizers(self.network, config)
         self.generator = torch.Generator(device).manual_seed(_stream_seed(config.seed, rank, 0))
         self.objective = Objective(self.network, robot, config)
@@ -129,7 +128,7 @@ class _Run:
                 progress, stopped = agree(self._progress(), stop.is_set(), self.world)
                 if progress >= 1 or stopped:
                     break
-                terms = self._train_step(progress)
+                terms = self.train_step(progress)
                 if self.step % config.log_every == 0:
                     scalars = {name: value.item() for name, value in terms.items()}
                     rate = self.samples / max(time.perf_counter() - started, 1e-9)
@@ -156,7 +155,8 @@ class _Run:
             share = max(share, self.seconds / self.config.max_seconds)
         return share
 
-    def _train_step(self, progress: float) -> dict[str, Tensor]:
+    def train_step(self, progress: float) -> dict[str, Tensor]:
+        """One update on fresh data; the loss, its terms and what else is logged."""
         config = self.config
         batch = estimates = None
         if self.objective.uses_velocities(progress):
@@ -298,6 +298,19 @@ def learning_rate_factor(config: TrainConfig, step: int, progress: float) -> flo
         return warmup
     share = (progress - config.decay_start) / (1 - config.decay_start)
     return warmup * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+
+def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential averaging whose window grows with the run, so that the start is soon forgotten.
+
+    After n steps the decay is min(decay, (1 + n) / (10 + n)).
+    """
+
+    def average(averaged: Any, current: Any, count: Any) -> None:
+        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        get_ema_multi_avg_fn(now)(averaged, current, count)
+
+    return average
 
 
 def _optimizers(network: MeanFlowNetwork, config: TrainConfig) -> list[torch.optim.Optimizer]:

@@ -29,6 +29,7 @@ SMALL = {
     "kernel": {"repetitions": 3},
     "tracik": {"poses": 1, "repetitions": 1, "solutions": 5, "num_samples": 64},
     "raw": {"repetitions": 3, "sampler": "uniform"},
+    "training": {"rounds": 1, "steps": 1},
 }
 
 
@@ -47,7 +48,13 @@ def solver() -> mik.IKSolver:
 
 
 @pytest.fixture(scope="module")
-def results() -> dict[str, BenchResult]:
+def results(tmp_path_factory) -> dict[str, BenchResult]:
+    tiny = tmp_path_factory.mktemp("bench") / "tiny.yaml"
+    tiny.write_text(
+        "{hidden_dim: 16, depth: 1, context_dim: 8, batch_size: 16, estimate_start: 0.0,"
+        " estimate_poses: 4, lambda_energy: 1.0, lambda_refine: 1.0}"
+    )
+    SMALL["training"]["config"] = str(tiny)
     return {name: bench(**SMALL[name]) for name, bench in BENCHES.items()}
 
 
@@ -108,6 +115,12 @@ def test_kernel_and_torch_take_the_same_step(results):
     assert result["largest difference of the results"] < 1e-8
     ratio = result["eager torch, per sample and step"] / result["kernel, per sample and step"]
     assert result["times faster than eager torch"] == pytest.approx(ratio)
+
+
+def test_the_ratios_of_training_are_those_of_the_rates(results):
+    result = results["training"]
+    ratio = result["bfloat16, compiled"] / result["plain: float32"]
+    assert result["times faster than plain"] == pytest.approx(ratio)
 
 
 def test_another_step_is_found_out(monkeypatch):

@@ -13,7 +13,7 @@ ORDER = (
     "losses", "checkpoint", "samplers", "objectives", "torch_step", "refine", "ranking", "inputs",
     "search", "solver", "validation", "train_config", "train_objective", "train_processes",
     "train_report", "training", "closed_form", "near_limits", "distribution", "posterior",
-    "exactness", "draws", "evaluation", "plots", "bench", "printing", "cli",
+    "exactness", "draws", "evaluation", "study", "plots", "bench", "printing", "cli",
 )  # fmt: skip
 FILES = sorted(path for path in CORE.rglob("*.py") if path != CORE / "__init__.py")
 

@@ -270,16 +270,21 @@ def test_the_exported_checkpoint_holds_the_averaged_weights_and_the_record(robot
     assert record["training"]["validation"] == result.metrics
 
 
-def test_the_average_follows_the_weights_with_its_decay(robot, tmp_path):
-    averages = []
-    for decay in (0.0, 0.9, 1.0):
-        config = replace(SMALL, ema_decay=decay)
-        train(robot, config, tmp_path / str(decay), progress=False)
-        state = read_state(tmp_path / str(decay))
-        averages.append((state["average"]["module.out.bias"], state["network"]["out.bias"]))
-    assert torch.equal(*averages[0])
-    moved = averages[1][0] - averages[2][0]
-    assert 0 < moved.norm() < (averages[1][1] - averages[2][0]).norm()
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.999])
+def test_the_average_follows_the_weights_with_a_decay_that_rises(robot, tmp_path, decay):
+    weights, averages = [], []
+    for step in (1, 2, 3, 4):
+        config = replace(SMALL, ema_decay=decay, iterations=step, decay_start=1.0)
+        train(robot, config, tmp_path, progress=False)
+        state = read_state(tmp_path)
+        weights.append(state["network"]["time_in.bias"])
+        averages.append(state["average"]["module.time_in.bias"])
+    assert not torch.equal(weights[0], weights[3])
+    expected = weights[0]  # the first average is a copy
+    for count, (weight, average) in enumerate(zip(weights, averages, strict=True)):
+        keep = min(decay, (1 + count) / (10 + count)) if count else 0.0
+        expected = keep * expected + (1 - keep) * weight
+        torch.testing.assert_close(average, expected)
 
 
 def test_a_time_budget_ends_a_run_and_its_schedule(robot, tmp_path):

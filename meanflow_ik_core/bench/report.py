@@ -7,7 +7,17 @@ from typing import Any
 
 from ..errors import ConfigError
 
-_ORDER = ("kinematics", "solve", "limits", "unreachable", "kernel", "tracik", "raw", "ros")
+_ORDER = (
+    "kinematics",
+    "solve",
+    "limits",
+    "unreachable",
+    "kernel",
+    "tracik",
+    "raw",
+    "training",
+    "ros",
+)
 # What a reader wants to know first: suite, measure, how it reads.
 _SUMMARY = (
     ("kinematics", "largest difference of poses", "FK against Pinocchio, largest difference"),
