@@ -15,7 +15,7 @@ from judge import TORSO, Judge
 import meanflow_ik_core as mik
 from meanflow_ik_core.cli import main
 
-COMMANDS = ("solve", "train", "evaluate", "bench")
+COMMANDS = ("solve", "train", "study", "evaluate", "bench")
 POSE = ("--xyz", 0.4, 0, 0.5, "--rpy", 3, 0, 0)
 
 
@@ -205,3 +205,17 @@ def test_train_makes_a_checkpoint_that_solves_and_goes_on_from_it(run, tmp_path)
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["starts"]["meanflow"] == 128
+
+
+def test_study_prints_its_recipes_and_writes_them_where_told(run, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(
+        "{hidden_dim: 8, depth: 1, batch_size: 16, iterations: 2, validation_poses: 2}"
+    )
+    output = tmp_path / "study.json"
+    done = run(
+        "study", tmp_path, "--out", tmp_path / "runs", "--poses", 4, "--detail-poses", 0,
+        "--no-progress", "--output", output,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "tiny" in done.stdout and "recall" in done.stdout
+    assert json.loads(output.read_text())[0]["samples"] == 32

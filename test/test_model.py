@@ -22,7 +22,7 @@ SIZES = [(1, 1), (7, 1), (6, 2), (14, 2), (23, 4)]  # (J, T)
 def randomised(num_joints, num_tips, seed=0, dtype=torch.float64, **sizes):
     """A network whose output layer is not zero."""
     torch.manual_seed(seed)
-    sizes = {"hidden_dim": 32, "depth": 4, "context_dim": 16, **sizes}
+    sizes = {"hidden_dim": 32, "depth": 4, "context_dim": 16, "context_depth": 1, **sizes}
     network = MeanFlowNetwork(num_joints, num_tips, **sizes).to(dtype)
     torch.nn.init.normal_(network.out.weight)
     torch.nn.init.normal_(network.out.bias)

@@ -10,7 +10,7 @@ from meanflow_ik_core import one_step
 from meanflow_ik_core.checkpoint import load_checkpoint
 from meanflow_ik_core.evaluation import evaluate
 from meanflow_ik_core.geometry import matrix_from_quat_xyzw
-from meanflow_ik_core.model import condition_from_poses, network_for
+from meanflow_ik_core.model import MeanFlowNetwork, condition_from_poses, network_for
 from meanflow_ik_core.one_step import OneStep, bfloat16_supported, dtype_from_precision
 from meanflow_ik_core.samplers.meanflow import MeanFlowSampler
 
@@ -32,7 +32,8 @@ def trained(panda):
 def random_network(robot, seed=0):
     """A network whose output is not zero."""
     torch.manual_seed(seed)
-    network = network_for(robot, hidden_dim=64, depth=3, context_dim=16).eval()
+    sizes = {"hidden_dim": 64, "depth": 3, "context_dim": 16, "context_depth": 2}
+    network = network_for(robot, **sizes).eval()
     torch.nn.init.normal_(network.out.weight, std=0.1)
     return network
 
@@ -49,9 +50,7 @@ def noise(robot, batch, count, seed=1):
 
 def expected(network, robot, z, T_base_tip):
     """x0_hat by the network as it is trained, in float64."""
-    exact = network_for(
-        robot, **{k: network.config[k] for k in ("hidden_dim", "depth", "context_dim")}
-    )
+    exact = MeanFlowNetwork(**network.config)
     exact.load_state_dict(network.state_dict())
     condition = condition_from_poses(T_base_tip, robot.workspace_scale)
     with torch.no_grad():

@@ -115,6 +115,31 @@ def test_a_missing_file_is_refused_and_an_empty_one_holds_the_defaults(tmp_path)
     assert load_train_config(path) == TrainConfig()
 
 
+def test_a_file_changes_the_settings_of_the_file_that_it_builds_on(tmp_path):
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "first.yaml").write_text("{depth: 3, hidden_dim: 20, lr: 1e-4}")
+    (tmp_path / "second.yaml").write_text("{base: deeper/first.yaml, depth: 4}")
+    (tmp_path / "third.yaml").write_text("{base: second.yaml, lr: 2e-4}")
+    expected = TrainConfig(depth=4, hidden_dim=20, lr=2e-4)
+    assert load_train_config(tmp_path / "third.yaml") == expected
+    assert load_train_config(tmp_path / "third.yaml", depth=5).depth == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("base: none.yaml", "cannot read .*none.yaml"),
+        ("base: own.yaml", "build on one another"),
+        ("base: [a]", r"base in .*own.yaml is \['a'\]"),
+    ],
+)
+def test_a_wrong_base_is_refused_with_its_reason(tmp_path, text, reason):
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=reason):
+        load_train_config(path)
+
+
 def test_the_seed_file_holds_the_published_defaults_and_the_literal_formula():
     config = load_train_config(FOLDER / "seed.yaml")
     published = {
@@ -139,6 +164,6 @@ def test_the_seed_file_holds_the_published_defaults_and_the_literal_formula():
         assert getattr(config, name) == value, name
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_file_loads(path):
     assert load_train_config(path) != TrainConfig()

@@ -22,7 +22,7 @@ from meanflow_ik_core.errors import CheckpointError, ConfigError
 from meanflow_ik_core.model import condition_from_poses, network_for
 from meanflow_ik_core.train_config import TrainConfig, load_train_config
 from meanflow_ik_core.train_objective import Objective, draw_batch, draw_estimates
-from meanflow_ik_core.training import learning_rate_factor, train
+from meanflow_ik_core.training import Run, learning_rate_factor, train
 from meanflow_ik_core.validation import validate
 
 ROOT = Path(__file__).parents[1]
@@ -132,6 +132,30 @@ def test_a_batch_holds_poses_of_its_joints_and_late_one_step_rows(robot):
     assert (batch.r == batch.t).sum() == 8
     early = draw_batch(robot, config, 32, 0.1, torch.Generator().manual_seed(0))
     assert not ((early.r == 0) & (early.t == 1)).any()
+
+
+def test_a_warm_up_has_no_gaps(robot):
+    config = replace(SMALL, gap_start=0.2)
+    for progress, gaps in ((0.19, 0), (0.2, 16)):
+        batch = draw_batch(robot, config, 32, progress, torch.Generator().manual_seed(0))
+        assert (batch.r < batch.t).sum() == gaps
+
+
+def test_muon_has_the_matrices_of_the_blocks_and_adamw_all_else(robot, tmp_path):
+    run = Run(robot, SMALL, tmp_path, 0, 1, torch.device("cpu"))
+    muon, adamw = ([p for g in o.param_groups for p in g["params"]] for o in run.optimizers)
+    assert isinstance(run.optimizers[0], torch.optim.Muon)
+    names = {id(p): name for name, p in run.network.named_parameters()}
+    assert all(p.ndim == 2 and names[id(p)].startswith(("blocks.", "context_")) for p in muon)
+    assert {"blocks.1.modulation.weight", "context_mlp.weight"} <= {names[id(p)] for p in muon}
+    assert {"z_in.weight", "out.weight", "blocks.0.first.bias"} <= {names[id(p)] for p in adamw}
+    assert len(muon) + len(adamw) == len(names)
+
+
+def test_muon_without_a_torch_that_has_it_is_refused(robot, tmp_path, monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(ConfigError, match=r"muon.*2\.9"):
+        train(robot, SMALL, tmp_path, progress=False)
 
 
 def test_the_seed_configuration_computes_the_literal_objective(robot):
