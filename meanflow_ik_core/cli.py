@@ -193,7 +193,9 @@ def train(
 
 @app.command()
 def study(
-    folder: Annotated[Path, typer.Argument(help="Folder of settings files, one per recipe.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of settings files, one per recipe.")
+    ] = None,
     robot: RobotOption = "panda",
     base: BaseOption = None,
     tip: TipOption = None,
@@ -204,11 +206,20 @@ def study(
     device: DeviceOption = "cpu",
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
     as_json: JsonOption = False,
+    records_file: Annotated[
+        Path | None, typer.Option("--table", help="Only print such a file as Markdown.")
+    ] = None,
 ) -> None:
     """Train with every settings file of a folder and judge the networks side by side."""
-    from .study import COLUMNS, table
+    from .errors import OptionError
+    from .study import COLUMNS, markdown, read_records, table
     from .study import study as run_study
 
+    if records_file is not None:
+        print(markdown(read_records(records_file)))
+        return
+    if folder is None:
+        raise OptionError("study needs a folder of settings files, or --table FILE")
     loaded = _load_robot(robot, base, tip)
     records = run_study(loaded, folder, out, poses, detail_poses, progress, device)
     if output is not None:

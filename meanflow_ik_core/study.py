@@ -108,3 +108,27 @@ def table(records: list[dict[str, Any]]) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Records that `meanflow-ik study --output` wrote.
+
+    Raises:
+        ConfigError: the file is missing or holds something else.
+    """
+    try:
+        records = json.loads(path.read_text())
+        table(records)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is not a record of `meanflow-ik study`: {error}") from error
+    return records
+
+
+def markdown(records: list[dict[str, Any]]) -> str:
+    """The table as Markdown."""
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *table(records)]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines[1] = lines[1].replace(" ", "")
+    return "\n".join(lines)

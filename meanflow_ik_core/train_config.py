@@ -109,8 +109,12 @@ class TrainConfig:
         0.0, "weight of the distance from them to their refined selves", 0
     )
     refine_power: float = _number(
-        0.5, "p of that term: 0 for its square, 0.5 for the distance itself", 0, 1
+        0.5,
+        "p of that term: 0: its square, 0.5: the distance itself, 1: far ones hardly pull",
+        0,
+        1,
     )
+    refine_epsilon: float = _number(1e-5, "epsilon of that", 0, low_open=True)
     refine_steps: int = _number(1, "damped least-squares steps of the refined self", 1, 20)
     velocity_end: float = _number(
         1.0, "share of the run after which the terms on velocities are left out", 0, 1

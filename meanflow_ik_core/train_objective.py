@@ -189,6 +189,7 @@ class Objective:
                 targets,
                 config.refine_steps,
                 config.refine_power,
+                config.refine_epsilon,
             )
         return terms
 
