@@ -125,6 +125,32 @@ def targets_from_poses(
     Raises:
         RequestError: number of poses, link, frame or pose is wrong.
     """
+    order, offsets, links = tips_from_links(tip_links, robot, tip_link)
+    if len(poses) != len(links):
+        raise RequestError(
+            Codes.INVALID_GOAL_CONSTRAINTS,
+            f"{len(poses)} targets for {len(links)} tip links ({', '.join(links)}), expected one "
+            f"for each tip of robot {robot.name}: {', '.join(robot.tips)}",
+        )
+    targets = np.empty((robot.num_tips, 4, 4))
+    for tip, pose in zip(order, poses, strict=True):
+        T_frame_link = matrix_from_pose(pose)
+        T_base_frame = frame_from_lookup(frame_lookup, pose.header)
+        targets[tip] = T_base_frame @ T_frame_link @ np.linalg.inv(offsets[tip])
+    return targets, offsets
+
+
+def tips_from_links(
+    tip_links: list[str], robot: Robot, tip_link: str
+) -> tuple[list[int], np.ndarray, list[str]]:
+    """Tips (T) in the order of the links, T_tip_frame (T, 4, 4) in the robot's order, the links.
+
+    Args:
+        tip_links: one link per tip; empty: `tip_link`, or where that is empty, the robot's tips.
+
+    Raises:
+        RequestError: a link is unknown, or the links are not one for each tip.
+    """
     links = list(tip_links) or ([tip_link] if tip_link else list(robot.tips))
     offsets: dict[int, np.ndarray] = {}
     order = []
@@ -140,21 +166,21 @@ def targets_from_poses(
             )
         offsets[tip] = np.asarray(offset, dtype=np.float64)
         order.append(tip)
-    if len(poses) != len(links) or len(offsets) != robot.num_tips:
+    if len(offsets) != robot.num_tips:
         raise RequestError(
             Codes.INVALID_GOAL_CONSTRAINTS,
-            f"{len(poses)} targets for {len(links)} tip links ({', '.join(links)}), expected one "
+            f"{len(links)} tip links ({', '.join(links)}), expected one "
             f"for each tip of robot {robot.name}: {', '.join(robot.tips)}",
         )
-    targets = np.empty((robot.num_tips, 4, 4))
-    for tip, pose in zip(order, poses, strict=True):
-        T_frame_link = matrix_from_pose(pose)
-        try:
-            T_base_frame = frame_lookup(pose.header.frame_id, pose.header.stamp)
-        except FrameError as error:
-            raise RequestError(Codes.FRAME_TRANSFORM_FAILURE, str(error)) from error
-        targets[tip] = T_base_frame @ T_frame_link @ np.linalg.inv(offsets[tip])
-    return targets, np.stack([offsets[tip] for tip in range(robot.num_tips)])
+    return order, np.stack([offsets[tip] for tip in range(robot.num_tips)]), links
+
+
+def frame_from_lookup(frame_lookup: FrameLookup, header: Header) -> np.ndarray:
+    """T_base_frame (4, 4) of a header; RequestError where it is not known."""
+    try:
+        return frame_lookup(header.frame_id, header.stamp)
+    except FrameError as error:
+        raise RequestError(Codes.FRAME_TRANSFORM_FAILURE, str(error)) from error
 
 
 def matrix_from_pose(stamped: PoseStamped) -> np.ndarray:
@@ -272,10 +298,32 @@ def joint_state_message(q: np.ndarray, robot: Robot, stamp: Any) -> JointState:
     return JointState(header=header, name=list(robot.joint_names), position=doubles(q))
 
 
-def errors_at_frames(q: np.ndarray, query: IKQuery, robot: Robot) -> tuple[np.ndarray, np.ndarray]:
-    """Distance [m] and angle [rad], each (M, T), between the links asked for and their targets."""
-    reached = np.asarray(robot.forward(q)) @ query.T_tip_frame
-    wanted = query.targets[0] @ query.T_tip_frame
+def judge_at_frames(
+    result: IKResult,
+    targets: np.ndarray,
+    T_tip_frame: np.ndarray,
+    robot: Robot,
+    parameters: NodeParameters,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which rows are valid (B, M), and their errors [m], [rad] (B, M, T) at the links asked for."""
+    errors = result.position_error, result.orientation_error
+    if not np.array_equal(T_tip_frame, np.broadcast_to(np.eye(4), T_tip_frame.shape)):
+        # The solver measures at the tip; a lever arm to the link asked for can add to the error.
+        errors = errors_at_frames(result.joint_positions, targets, T_tip_frame, robot)
+    valid = result.valid & (errors[0] <= parameters.position_tolerance).all(-1)
+    return valid & (errors[1] <= parameters.orientation_tolerance).all(-1), *errors
+
+
+def errors_at_frames(
+    q: np.ndarray, targets: np.ndarray, T_tip_frame: np.ndarray, robot: Robot
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distance [m] and angle [rad], each (B, M, T), between the links asked for and their targets.
+
+    Args:
+        q: (B, M, J), targets: (B, T, 4, 4), T_tip_frame: (T, 4, 4).
+    """
+    reached = np.asarray(robot.forward(q)) @ T_tip_frame
+    wanted = (targets @ T_tip_frame)[:, None]
     position = np.linalg.norm(reached[..., :3, 3] - wanted[..., :3, 3], axis=-1)
     relative = np.swapaxes(reached[..., :3, :3], -1, -2) @ wanted[..., :3, :3]
     sine = 0.5 * np.linalg.norm(
@@ -297,16 +345,10 @@ def solutions_from_result(
     query: IKQuery, result: IKResult, robot: Robot, parameters: NodeParameters
 ) -> list[IKSolution]:
     """The valid solutions, best first; where there are none, the nearest misses, `valid` False."""
-    valid = result.valid[0]
     q = result.joint_positions[0]
-    position_error, orientation_error = result.position_error[0], result.orientation_error[0]
-    if not np.array_equal(query.T_tip_frame, np.broadcast_to(np.eye(4), query.T_tip_frame.shape)):
-        # The solver measures at the tip; a lever arm to the link asked for can add to the error.
-        position_error, orientation_error = errors_at_frames(q, query, robot)
-    valid = (
-        valid
-        & (position_error <= parameters.position_tolerance).all(-1)
-        & (orientation_error <= parameters.orientation_tolerance).all(-1)
+    valid, position_error, orientation_error = (
+        part[0]
+        for part in judge_at_frames(result, query.targets, query.T_tip_frame, robot, parameters)
     )
     rows = np.flatnonzero(valid if valid.any() else np.isfinite(q).all(-1))
     header, names = Header(stamp=query.stamp, frame_id=robot.base), list(robot.joint_names)
@@ -350,14 +392,11 @@ def response_from_result(
     return response
 
 
-def response_from_error(
-    error: Exception, response: GetIKSolutions.Response
-) -> GetIKSolutions.Response:
-    """Fill the answer to a request that failed."""
-    response.solutions = []
-    response.error_code = error_code_of(error)
-    response.message = str(error) or type(error).__name__
-    return response
+def response_from_error(error: Exception, response: Any) -> Any:
+    """A response of the same service to a request that failed, with nothing else in it."""
+    return type(response)(
+        error_code=error_code_of(error), message=str(error) or type(error).__name__
+    )
 
 
 def error_code_of(error: Exception) -> int:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from sensor_msgs.msg import JointState
 from visualization_msgs.msg import MarkerArray
 
 import meanflow_ik_core as mik
+from meanflow_ik_ros.batch import BatchQuery, batch_from_request, batch_response_from_result
 from meanflow_ik_ros.conversions import (
     Codes,
     IKQuery,
@@ -45,7 +47,7 @@ from meanflow_ik_ros.frames import Frames
 from meanflow_ik_ros.markers import RobotVisuals, markers_from_candidates
 from meanflow_ik_ros.msg import IKSolutionArray
 from meanflow_ik_ros.parameters import NodeParameters, declare_parameters, values_of
-from meanflow_ik_ros.srv import GetIKSolutions
+from meanflow_ik_ros.srv import GetIKSolutions, GetIKSolutionsBatch
 
 WARN_EVERY_S = 5.0
 # While shutting down: how long without a request until the queue counts as empty, and at most.
@@ -112,13 +114,17 @@ class MeanFlowIKNode(Node):
         self.create_subscription(
             PoseStamped, "~/goal_pose", self.receive_goal, topics, callback_group=solving
         )
-        self.create_service(
-            GetIKSolutions,
-            "~/get_ik_solutions",
-            self.answer_request,
-            qos_profile=QoSProfile(depth=self.parameters.service_qos_depth),
-            callback_group=solving,
-        )
+        for kind, name, answer in (
+            (GetIKSolutions, "~/get_ik_solutions", self.answer_request),
+            (GetIKSolutionsBatch, "~/get_ik_solutions_batch", self.answer_batch),
+        ):
+            self.create_service(
+                kind,
+                name,
+                answer,
+                qos_profile=QoSProfile(depth=self.parameters.service_qos_depth),
+                callback_group=solving,
+            )
         self.get_logger().info(
             f"ready: robot {self.robot.name} with {self.robot.num_joints} joints, "
             f"{self.robot.base} to {', '.join(self.robot.tips)}, sampler "
@@ -141,7 +147,7 @@ class MeanFlowIKNode(Node):
             query, result, self.robot, self.parameters, 0.0, GetIKSolutions.Response()
         )
 
-    def solve(self, query: IKQuery, parameters: NodeParameters) -> mik.IKResult:
+    def solve(self, query: IKQuery | BatchQuery, parameters: NodeParameters) -> mik.IKResult:
         """Call the solver, one caller at a time."""
         seed = parameters.seed if parameters.seed >= 0 else int(self._random.integers(2**31))
         with self._solver_lock:
@@ -170,25 +176,50 @@ class MeanFlowIKNode(Node):
         self, request: GetIKSolutions.Request, response: GetIKSolutions.Response
     ) -> tuple[IKQuery | None, GetIKSolutions.Response]:
         """From request to response; the query is None where the request or the solver failed."""
-        started = time.perf_counter()
-        parameters = self.parameters
-        try:
-            if self._closing:
-                raise RequestError(Codes.FAILURE, "the node is shutting down")
-            query = query_from_request(
+        query: IKQuery | None = None
+
+        def attempt(started: float) -> GetIKSolutions.Response:
+            nonlocal query
+            parameters = self.parameters
+            asked = query_from_request(
+                request, self.robot, parameters, self.T_base_frame, self.current_state
+            )
+            result = self.solve(asked, parameters)
+            total_time = time.perf_counter() - started
+            query = asked
+            return response_from_result(asked, result, self.robot, parameters, total_time, response)
+
+        answered = self.attempt(attempt, response)
+        return query, answered
+
+    def answer_batch(
+        self, request: GetIKSolutionsBatch.Request, response: GetIKSolutionsBatch.Response
+    ) -> GetIKSolutionsBatch.Response:
+        """The service for many targets; whatever goes wrong is an answer."""
+
+        def attempt(started: float) -> GetIKSolutionsBatch.Response:
+            parameters = self.parameters
+            query = batch_from_request(
                 request, self.robot, parameters, self.T_base_frame, self.current_state
             )
             result = self.solve(query, parameters)
             total_time = time.perf_counter() - started
-            return query, response_from_result(
-                query, result, self.robot, parameters, total_time, response
-            )
+            return batch_response_from_result(query, result, self.robot, parameters, total_time)
+
+        return self.attempt(attempt, response)
+
+    def attempt(self, answer: Callable[[float], Any], response: Any) -> Any:
+        """What `answer` makes of the time at which it starts, or a response that says why not."""
+        try:
+            if self._closing:
+                raise RequestError(Codes.FAILURE, "the node is shutting down")
+            return answer(time.perf_counter())
         except mik.IKError as error:
             self.get_logger().warning(f"request refused: {error}")
-            return None, response_from_error(error, response)
+            return response_from_error(error, response)
         except Exception as error:
             self.get_logger().error(f"request failed: {traceback.format_exc()}")
-            return None, response_from_error(error, response)
+            return response_from_error(error, response)
         finally:
             self._answered.set()
 

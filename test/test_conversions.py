@@ -169,7 +169,7 @@ def test_a_wrong_number_of_targets_is_refused(panda, count):
 def test_a_target_for_one_of_two_arms_is_refused(torso):
     current = 0.5 * (torso.lower + torso.upper)
     target = stamped(pin.SE3.Identity(), torso.base)
-    with refusal(Codes.INVALID_GOAL_CONSTRAINTS, "1 targets", *TORSO_TIPS):
+    with refusal(Codes.INVALID_GOAL_CONSTRAINTS, "1 tip links", *TORSO_TIPS):
         query(request_of(target, tip_links=TORSO_TIPS[:1]), torso, current=current)
 
 
