@@ -15,11 +15,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rclpy
 import torch
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import Pose, PoseStamped
 from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -34,7 +35,7 @@ from meanflow_ik_core.bench.solve import TOLERANCE
 from meanflow_ik_core.errors import IKError, OptionError
 from meanflow_ik_core.geometry import quat_xyzw_from_matrix
 from meanflow_ik_core.robot import Robot, load_robot
-from meanflow_ik_ros.srv import GetIKSolutions
+from meanflow_ik_ros.srv import GetIKSolutions, GetIKSolutionsBatch
 
 _READY_S = 300.0  # compiling the kernels the first time takes a minute
 _ANSWER_S = 60.0
@@ -50,20 +51,25 @@ def run(
     num_samples: int = 0,
     requests: int = 300,
     burst: int = 200,
+    batch: int = 1000,
+    batch_solutions: int = 8,
+    batches: int = 10,
     seed: int = 0,
 ) -> BenchResult:
-    """Round trips one after the other, then a burst of requests at once.
+    """Round trips one after the other, a burst of requests at once, and batches of targets.
 
     Raises:
         OptionError: a number below one, or the node did not start.
     """
     at_least_one(solutions=solutions, requests=requests, burst=burst)
+    at_least_one(batch=batch, batch_solutions=batch_solutions, batches=batches)
     arm = load_robot(robot)
     generator = torch.Generator().manual_seed(seed)
     T_base_tip = arm.forward(arm.random_configurations(requests, generator).numpy())
     messages = [_request(arm, target, solutions, num_samples) for target in T_base_tip]
     node_parameters = {"robot": robot, "sampler": sampler, "checkpoint": checkpoint or ""}
-    with _running_node(node_parameters) as node, _client(*node) as (client, executor):
+    with _running_node(node_parameters) as node, _client(*node) as (clients, executor):
+        client, batch_client = clients
         for message in messages[:_WARM_UP_CALLS]:
             _round_trip(client, executor, message)
         trips = [_round_trip(client, executor, message) for message in messages]
@@ -77,6 +83,9 @@ def run(
         burst_seconds, answered = _burst(
             client, executor, [messages[row % requests] for row in range(burst)]
         )
+        q = arm.random_configurations(batches * batch, generator).numpy()
+        asked = arm.forward(q).reshape(batches, batch, arm.num_tips, 4, 4)
+        batch_seconds, solved = _batches(batch_client, executor, arm, asked, batch_solutions)
     enough = np.array(right) >= solutions
     measures = (
         Measure("median round trip", float(np.median(seconds) * 1e3), "ms", at_most=10),
@@ -86,13 +95,57 @@ def run(
         Measure(f"share of answers with {solutions} right solutions", float(enough.mean())),
         Measure(f"burst of {burst}: answered", float(answered), "requests", at_least=burst),
         Measure(f"burst of {burst}: time of all", burst_seconds, "s"),
+        Measure(
+            f"batch of {batch} x {batch_solutions}: median round trip",
+            float(np.median(batch_seconds) * 1e3),
+            "ms",
+            at_most=250,
+        ),
+        Measure(f"batch of {batch} x {batch_solutions}: targets solved", solved, at_least=0.999),
     )
     options = {
         "robot": arm.name, "sampler": sampler, "checkpoint": checkpoint, "solutions": solutions,
-        "num_samples": num_samples, "requests": requests, "burst": burst, "seed": seed,
+        "num_samples": num_samples, "requests": requests, "burst": burst, "batch": batch,
+        "batch_solutions": batch_solutions, "batches": batches, "seed": seed,
         "tolerance": TOLERANCE, "rmw": get_rmw_implementation_identifier(),
     }  # fmt: skip
     return BenchResult("ros", measures, options, environment())
+
+
+def _batches(
+    client: Client,
+    executor: SingleThreadedExecutor,
+    robot: Robot,
+    asked: np.ndarray,
+    solutions: int,
+) -> tuple[np.ndarray, float]:
+    """Seconds of each batch, and the share of targets with a solution that Pinocchio accepts.
+
+    Args:
+        asked: (R, B, T, 4, 4) T_base_tip of R batches.
+    """
+    judge, right = Judge(robot), 0
+    seconds = np.zeros(len(asked))
+    for row, T_base_tip in enumerate(asked):
+        request = GetIKSolutionsBatch.Request(max_solutions=solutions)
+        request.targets.header.frame_id = robot.base
+        request.targets.poses = [_pose(pose) for pose in T_base_tip.reshape(-1, 4, 4)]
+        seconds[row], response = _round_trip(client, executor, request)
+        positions = np.array(response.positions).reshape(-1, robot.num_joints)
+        valid = np.array(response.valid)
+        for index, target in enumerate(T_base_tip):
+            rows = slice(response.offsets[index], response.offsets[index + 1])
+            q = positions[rows][valid[rows]]
+            right += bool(len(q) and judge.accepts(q, target, TOLERANCE, TOLERANCE).any())
+    return seconds, right / asked[:, :, 0, 0, 0].size
+
+
+def _pose(T_base_tip: np.ndarray) -> Pose:
+    pose = Pose()
+    pose.position.x, pose.position.y, pose.position.z = T_base_tip[:3, 3].tolist()
+    quat_xyzw = quat_xyzw_from_matrix(torch.from_numpy(T_base_tip[:3, :3].copy())).tolist()
+    pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = quat_xyzw
+    return pose
 
 
 def _request(
@@ -100,13 +153,9 @@ def _request(
 ) -> GetIKSolutions.Request:
     request = GetIKSolutions.Request(max_solutions=solutions, num_samples=num_samples)
     for target in T_base_tip:
-        pose = PoseStamped()
-        pose.header.frame_id = robot.base
-        position, orientation = pose.pose.position, pose.pose.orientation
-        position.x, position.y, position.z = target[:3, 3].tolist()
-        quat_xyzw = quat_xyzw_from_matrix(torch.from_numpy(target[:3, :3].copy())).tolist()
-        orientation.x, orientation.y, orientation.z, orientation.w = quat_xyzw
-        request.targets.append(pose)
+        stamped = PoseStamped(pose=_pose(target))
+        stamped.header.frame_id = robot.base
+        request.targets.append(stamped)
     return request
 
 
@@ -147,8 +196,8 @@ def _running_node(parameters: dict[str, str]) -> Iterator[tuple[str, subprocess.
 @contextlib.contextmanager
 def _client(
     namespace: str, process: subprocess.Popen
-) -> Iterator[tuple[Client, SingleThreadedExecutor]]:
-    """A client of the service, once the service is there."""
+) -> Iterator[tuple[list[Client], SingleThreadedExecutor]]:
+    """A client of each service, once the services are there."""
     context = rclpy.Context()
     rclpy.init(context=context)
     node = Node("bench_client", namespace=namespace, context=context)
@@ -156,16 +205,21 @@ def _client(
     executor.add_node(node)
     try:
         # a burst must fit into the queue
-        client = node.create_client(
-            GetIKSolutions, "meanflow_ik/get_ik_solutions", qos_profile=QoSProfile(depth=10_000)
-        )
+        deep = QoSProfile(depth=10_000)
+        clients = [
+            node.create_client(kind, f"meanflow_ik/{name}", qos_profile=deep)
+            for kind, name in (
+                (GetIKSolutions, "get_ik_solutions"),
+                (GetIKSolutionsBatch, "get_ik_solutions_batch"),
+            )
+        ]
         deadline = time.monotonic() + _READY_S
-        while not client.wait_for_service(0.5):
+        while not all(client.wait_for_service(0.5) for client in clients):
             if process.poll() is not None:
                 raise OptionError(f"the node stopped with exit code {process.returncode}")
             if time.monotonic() > deadline:
                 raise OptionError(f"the node was not ready within {_READY_S:g} s")
-        yield client, executor
+        yield clients, executor
     finally:
         executor.shutdown()
         node.destroy_node()
@@ -173,8 +227,8 @@ def _client(
 
 
 def _round_trip(
-    client: Client, executor: SingleThreadedExecutor, request: GetIKSolutions.Request
-) -> tuple[float, GetIKSolutions.Response]:
+    client: Client, executor: SingleThreadedExecutor, request: Any
+) -> tuple[float, Any]:
     """Seconds from the call to the answer, and the answer."""
     started = time.perf_counter()
     future = client.call_async(request)
@@ -219,6 +273,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--requests", type=int, default=300, help="one after the other")
     parser.add_argument("--burst", type=int, default=200, help="requests at once")
+    parser.add_argument("--batch", type=int, default=1000, help="targets of a batch")
+    parser.add_argument("--batch-solutions", type=int, default=8, help="asked for per target")
+    parser.add_argument("--batches", type=int, default=10, help="one after the other")
     parser.add_argument("--seed", type=int, default=0, help="of the poses")
     parser.add_argument("--output", type=Path, help="write JSON to this file as well")
     options = vars(parser.parse_args(arguments))
