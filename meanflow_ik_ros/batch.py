@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from meanflow_ik_ros.parameters import NodeParameters
 
 # Starts per solution asked for, where the request leaves their number to the node.
-STARTS_PER_SOLUTION = 4
+STARTS_PER_SOLUTION = 2
 _NAMED_TARGETS = 5  # that an answer's message lists
 
 

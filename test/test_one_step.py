@@ -82,6 +82,16 @@ def test_bfloat16_differs_by_less_than_its_rounding(batch, count, panda, trained
     assert 0 < deviation.mean() < 2**-8 and deviation.quantile(0.99) < 2**-4
 
 
+@pytest.mark.parametrize(("batch", "count"), [(7, 3), (1, 25), (3, 25)])
+def test_many_samples_in_several_passes_are_those_of_one(batch, count, panda, trained, monkeypatch):
+    fast = OneStep(trained, panda.workspace_scale, torch.float32)
+    z, T_base_tip = noise(panda, batch, count), poses(panda, batch)
+    whole = fast(z, T_base_tip)
+    monkeypatch.setattr(one_step, "_ROWS_PER_PASS", 10)
+    deviation = (fast(z, T_base_tip) - whole).abs()
+    assert deviation.quantile(0.99) < 1e-5 and deviation.max() < 1e-3
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_no_samples_and_no_poses_give_empty_results(dtype, panda, trained):
     fast = OneStep(trained, panda.workspace_scale, dtype)
