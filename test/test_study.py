@@ -2,6 +2,7 @@
 """Recipes side by side: what is trained, what is judged, and what is not done twice."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from meanflow_ik_core import load_robot
 from meanflow_ik_core.checkpoint import load_checkpoint
 from meanflow_ik_core.errors import ConfigError
 from meanflow_ik_core.evaluation import evaluate
-from meanflow_ik_core.study import COLUMNS, study, table
+from meanflow_ik_core.study import COLUMNS, markdown, read_records, study, table
 
+ROOT = Path(__file__).parents[1]
 TINY = """
 hidden_dim: 8
 depth: 1
@@ -77,3 +79,20 @@ def test_a_folder_without_recipes_and_a_wrong_one_are_refused(robot, recipes, tm
     with pytest.raises(ConfigError, match="depht"):
         study(robot, recipes, tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_table_of_the_page_is_that_of_its_record_and_each_recipe_has_a_file():
+    records = read_records(ROOT / "docs" / "training" / "study.json")
+    assert markdown(records) in (ROOT / "docs" / "training.md").read_text()
+    files = sorted(path.stem for path in (ROOT / "config" / "train" / "study").glob("*.yaml"))
+    assert [record["recipe"] for record in records] == files
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '[{"recipe": "a"}]'])
+def test_a_file_that_is_no_record_is_refused(tmp_path, text):
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"record\.json is not a record"):
+        read_records(path)
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_records(tmp_path / "none.json")
