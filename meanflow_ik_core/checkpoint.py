@@ -4,6 +4,7 @@
 A safetensors file holds numbers and text only, so that loading one from a stranger runs no code.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -88,7 +89,7 @@ def load_checkpoint(
 
     Returns:
         The network in float32 and evaluation mode, and the metadata: version, robot, fingerprint,
-        base, tips, joint_names, workspace_scale, network, training.
+        base, tips, joint_names, workspace_scale, network, training; path and sha256 of the file.
 
     Raises:
         CheckpointError: the file is missing, damaged, not ours, or of another robot.
@@ -100,6 +101,7 @@ def load_checkpoint(
             record = _read_record(path, text)
             _check_robot(path, record, robot)
             weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+        record |= {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
     _refuse_non_finite(weights, f"{path} is damaged")

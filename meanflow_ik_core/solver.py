@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From target poses to ranked solutions: sample, refine, select."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ class IKSolver:
         self._samplers = {sampler_name: sampler}
         self._samplers.setdefault("uniform", build_sampler("uniform", robot, None, device))
         self.sampler = sampler_name
+
+    @property
+    def checkpoint(self) -> Mapping[str, Any] | None:
+        """What `load_checkpoint` says of the sampler's network; None: it has none."""
+        return self._samplers[self.sampler].checkpoint
 
     def sample(self, targets: Any, num_samples: int = 1000, seed: int | None = None) -> Any:
         """Raw samples: one call of the sampler, no refinement.

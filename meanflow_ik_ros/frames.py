@@ -66,3 +66,9 @@ class Frames:
         quaternion = pin.Quaternion(rotation.w, rotation.x, rotation.y, rotation.z).normalized()
         position = np.array([translation.x, translation.y, translation.z])
         return pin.SE3(quaternion, position).homogeneous
+
+    def close(self) -> None:
+        """Stop listening to TF."""
+        if self._listener is not None:
+            self._listener.unregister()
+            self._listener = self._buffer = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ROS 2 node: a service and a goal topic in front of one solver."""
+"""The ROS 2 node: services and a goal topic in front of one solver."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rclpy
 import torch
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType  # pyright: ignore[reportPrivateImportUsage]
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
-from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import InvalidQosOverridesError
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from sensor_msgs.msg import JointState
-from visualization_msgs.msg import MarkerArray
 
 import meanflow_ik_core as mik
 from meanflow_ik_ros.batch import BatchQuery, batch_from_request, batch_response_from_result
@@ -34,102 +37,183 @@ from meanflow_ik_ros.conversions import (
     Codes,
     IKQuery,
     RequestError,
-    candidates_from_response,
-    known_positions,
-    limit_violations,
     pose_message,
     query_from_request,
     response_from_error,
     response_from_result,
-    wrap_continuous,
+)
+from meanflow_ik_ros.diagnostics import (
+    RequestStatistics,
+    answered_from_response,
+    diagnostic_status,
 )
 from meanflow_ik_ros.frames import Frames
-from meanflow_ik_ros.markers import RobotVisuals, markers_from_candidates
-from meanflow_ik_ros.msg import IKSolutionArray
+from meanflow_ik_ros.goal_topics import GoalTopics, overridable
+from meanflow_ik_ros.joint_states import WARN_EVERY_S, CurrentState
 from meanflow_ik_ros.parameters import NodeParameters, declare_parameters, values_of
 from meanflow_ik_ros.srv import GetIKSolutions, GetIKSolutionsBatch
 
-WARN_EVERY_S = 5.0
 # While shutting down: how long without a request until the queue counts as empty, and at most.
 QUIET_S = 0.1
 LONGEST_DRAIN_S = 2.0
 
 
-class MeanFlowIKNode(Node):
-    """Answers ~/get_ik_solutions and ~/goal_pose; see the README for the whole interface.
+class MeanFlowIKNode(LifecycleNode):
+    """A managed node that answers ~/get_ik_solutions, ~/get_ik_solutions_batch and ~/goal_pose.
+
+    With the parameter `autostart` it configures and activates itself before the constructor
+    returns; without, it waits for transitions. Configuring loads and compiles everything and opens
+    the topics and services; what comes before the node is active is refused.
 
     Raises:
         IKError: a parameter, the robot or the checkpoint is wrong; the message says how.
     """
 
+    robot: mik.Robot
+    solver: mik.IKSolver
+
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("meanflow_ik", **node_arguments)
         try:
-            self.start()
+            self.parameters = declare_parameters(self)
+            self.add_on_set_parameters_callback(self.check_parameters)
+            self.add_post_set_parameters_callback(self.take_parameters)
+            self.statistics = RequestStatistics()
+            self._random = np.random.default_rng()
+            self._solver_lock = threading.Lock()
+            self._answered = threading.Event()
+            self._failure: BaseException | None = None
+            self._constructed = not self.parameters.autostart
+            self._configured = self._active = self._closing = False
+            self._frame_id_warned = False
+            self._close: list[Callable[[], Any]] = []
+            # Joint states, parameters, transitions: a long solve must not block them.
+            self._solving = MutuallyExclusiveCallbackGroup()
+            self._listening = MutuallyExclusiveCallbackGroup()
+            self._start_diagnostics()
+            if not self._constructed:
+                self._autostart()
         except BaseException:
             self.destroy_node()
             raise
 
-    def start(self) -> None:
-        """Load and compile everything, then open the topics and the service."""
-        self.parameters = declare_parameters(self)
-        self.robot = robot_from_parameters(self.parameters)
-        if self.parameters.tip_link:
-            self.robot.tip_offset(self.parameters.tip_link)
-        if self.parameters.num_threads:
-            torch.set_num_threads(self.parameters.num_threads)
-        self.frames = Frames(self.robot, self)
-        self.visuals = RobotVisuals(self.robot)
+    def _autostart(self) -> None:
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+        self._constructed = True
+        if self._failure is not None:
+            raise self._failure
+
+    def _report(self, failure: BaseException) -> None:
+        """To the caller of the constructor while it runs, later to the log."""
+        if not self._constructed:
+            self._failure = failure
+        elif isinstance(failure, mik.IKError):
+            self.get_logger().error(f"cannot be configured: {failure}")
+        else:
+            self.get_logger().error("".join(traceback.format_exception(failure)))
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            self.configure()
+        except BaseException as error:
+            self.close()
+            self._report(error)
+            return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._active = True
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._active = False
+        with self._solver_lock:  # what is being solved is still answered
+            return TransitionCallbackReturn.SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._active = False
+        self.close()
+        return TransitionCallbackReturn.SUCCESS
+
+    def configure(self) -> None:
+        """Load and compile everything, then open the topics and the services."""
+        parameters = self.parameters
+        self.robot = robot_from_parameters(parameters)
+        if parameters.tip_link:
+            self.robot.tip_offset(parameters.tip_link)
+        if parameters.num_threads:
+            torch.set_num_threads(parameters.num_threads)
         self.solver = mik.load_solver(
             self.robot,
-            checkpoint=self.parameters.checkpoint or None,
-            device=self.parameters.device,
-            sampler=self.parameters.sampler,
+            checkpoint=parameters.checkpoint or None,
+            device=parameters.device,
+            sampler=parameters.sampler,
         )
-        self._random = np.random.default_rng()
-        self._solver_lock = threading.Lock()
-        self._answered = threading.Event()
-        self._closing = False
-        self._frame_id_warned = False
-        self._positions: dict[str, float] = {}
-        self.current_state = 0.5 * (self.robot.lower + self.robot.upper)
+        self.joints = CurrentState(self.robot, self.get_logger())
+        self.frames = Frames(self.robot, self)
+        self._close.append(self.frames.close)
+        self._configured = True
         started = time.perf_counter()
         self.warm_up()
         warm_up_time = time.perf_counter() - started
+        try:
+            self._open()
+        except InvalidQosOverridesError as error:
+            raise mik.ConfigError(f"qos_overrides: {error}") from error
+        self.get_logger().info(
+            f"ready: robot {self.robot.name} with {self.robot.num_joints} joints, "
+            f"{self.robot.base} to {', '.join(self.robot.tips)}, sampler "
+            f"{parameters.sampler} on {parameters.device}, warm-up {warm_up_time:.1f} s"
+        )
 
+    def _open(self) -> None:
         topics = QoSProfile(depth=self.parameters.qos_depth)
-        # RViz gets the last arms even when it is started after them.
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._candidates = self.create_publisher(IKSolutionArray, "~/candidates", topics)
-        self._joint_candidates = self.create_publisher(JointState, "~/joint_candidates", topics)
-        self._best_candidate = self.create_publisher(JointState, "~/best_candidate", topics)
-        self._markers = self.create_publisher(MarkerArray, "~/markers", latched)
-        self.add_on_set_parameters_callback(self.check_parameters)
-        self.add_post_set_parameters_callback(self.take_parameters)
-        # Joint states and parameters have groups of their own: a long solve must not block them.
-        solving, listening = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
-        self.create_subscription(
-            JointState, "joint_states", self.receive_joint_state, topics, callback_group=listening
-        )
-        self.create_subscription(
-            PoseStamped, "~/goal_pose", self.receive_goal, topics, callback_group=solving
-        )
-        for kind, name, answer in (
+        self.goal_topics = GoalTopics(self, self.robot, topics)
+        self._close.append(self.goal_topics.close)
+        listen: list[tuple[type, str, Callable[[Any], None], Any]] = [
+            (JointState, "joint_states", self.joints.receive, self._listening),
+            (PoseStamped, "~/goal_pose", self.receive_goal, self._solving),
+        ]
+        for kind, topic, receive, group in listen:
+            subscription = self.create_subscription(
+                kind,
+                topic,
+                receive,
+                topics,
+                callback_group=group,
+                qos_overriding_options=overridable(),
+            )
+            self._close.append(partial(self.destroy_subscription, subscription))
+        serve: list[tuple[type, str, Callable[[Any, Any], Any]]] = [
             (GetIKSolutions, "~/get_ik_solutions", self.answer_request),
             (GetIKSolutionsBatch, "~/get_ik_solutions_batch", self.answer_batch),
-        ):
-            self.create_service(
+        ]
+        for kind, name, answer in serve:
+            service = self.create_service(
                 kind,
                 name,
                 answer,
                 qos_profile=QoSProfile(depth=self.parameters.service_qos_depth),
-                callback_group=solving,
+                callback_group=self._solving,
             )
-        self.get_logger().info(
-            f"ready: robot {self.robot.name} with {self.robot.num_joints} joints, "
-            f"{self.robot.base} to {', '.join(self.robot.tips)}, sampler "
-            f"{self.parameters.sampler} on {self.parameters.device}, warm-up {warm_up_time:.1f} s"
-        )
+            self._close.append(partial(self.destroy_service, service))
+
+    def close(self) -> None:
+        """Take down what `configure` made, once nothing is being solved."""
+        with self._solver_lock:
+            self._configured = False
+            while self._close:
+                self._close.pop()()
+
+    @property
+    def current_state(self) -> np.ndarray:
+        """(J,) The last joint_states, else the middle of the limits."""
+        return self.joints.q
 
     def warm_up(self) -> None:
         """Go every way through the code once, so that no request waits for a compiler."""
@@ -210,18 +294,28 @@ class MeanFlowIKNode(Node):
 
     def attempt(self, answer: Callable[[float], Any], response: Any) -> Any:
         """What `answer` makes of the time at which it starts, or a response that says why not."""
+        started = time.perf_counter()
+        failed = False
         try:
             if self._closing:
                 raise RequestError(Codes.FAILURE, "the node is shutting down")
-            return answer(time.perf_counter())
+            if not self._active:
+                raise RequestError(Codes.FAILURE, "the node is not active; activate it first")
+            response = answer(started)
         except mik.IKError as error:
-            self.get_logger().warning(f"request refused: {error}")
-            return response_from_error(error, response)
+            self.get_logger().warning(
+                f"request refused: {error}", throttle_duration_sec=WARN_EVERY_S
+            )
+            response = response_from_error(error, response)
         except Exception as error:
-            self.get_logger().error(f"request failed: {traceback.format_exc()}")
-            return response_from_error(error, response)
-        finally:
-            self._answered.set()
+            failed = True
+            self.get_logger().error(
+                f"request failed: {traceback.format_exc()}", throttle_duration_sec=WARN_EVERY_S
+            )
+            response = response_from_error(error, response)
+        self.statistics.add(answered_from_response(response, time.perf_counter() - started, failed))
+        self._answered.set()
+        return response
 
     def receive_goal(self, goal: PoseStamped) -> None:
         """The goal topic: the same way as the service, the answer goes to the topics."""
@@ -232,46 +326,15 @@ class MeanFlowIKNode(Node):
         query, response = self.answer(request, GetIKSolutions.Response())
         if query is None:
             return
+        if response.error_code != Codes.SUCCESS:
+            self.get_logger().warning(
+                f"goal: {response.message}", throttle_duration_sec=WARN_EVERY_S
+            )
         try:
-            self.publish_candidates(query, response, parameters)
-        except Exception:
-            self.get_logger().error(f"publishing failed: {traceback.format_exc()}")
-
-    def publish_candidates(
-        self, query: IKQuery, response: GetIKSolutions.Response, parameters: NodeParameters
-    ) -> None:
-        """Candidates that miss the goal go to ~/candidates only, flagged as not valid."""
-        valid = [solution.joint_state for solution in response.solutions if solution.valid]
-        if valid:
-            self._best_candidate.publish(valid[0])
-        else:
-            self.get_logger().warning(f"goal: {response.message}")
-        self._candidates.publish(candidates_from_response(query, response, self.robot))
-        for joint_state in valid:
-            self._joint_candidates.publish(joint_state)
-        drawn = np.array([state.position for state in valid[: parameters.marker_count]])
-        self._markers.publish(
-            markers_from_candidates(self.visuals, drawn, parameters.marker_opacity, query.stamp)
-        )
-
-    def receive_joint_state(self, state: JointState) -> None:
-        """Keep the last position of each joint; several publishers may each know a part."""
-        try:
-            self._positions.update(known_positions(state, self.robot))
-            if any(name not in self._positions for name in self.robot.joint_names):
-                return
-            q = np.array([self._positions[name] for name in self.robot.joint_names])
-            q = wrap_continuous(q, self.robot)
-            outside = limit_violations(q, self.robot)
-            if outside:
-                self.get_logger().warning(
-                    f"joint_states: taken at the limit: {outside}",
-                    throttle_duration_sec=WARN_EVERY_S,
-                )
-            self.current_state = np.clip(q, self.robot.lower, self.robot.upper)
+            self.goal_topics.publish(query, response, parameters)
         except Exception:
             self.get_logger().error(
-                f"joint_states: {traceback.format_exc()}", throttle_duration_sec=WARN_EVERY_S
+                f"publishing failed: {traceback.format_exc()}", throttle_duration_sec=WARN_EVERY_S
             )
 
     def T_base_frame(self, frame_id: str, stamp: Any) -> np.ndarray:
@@ -285,11 +348,51 @@ class MeanFlowIKNode(Node):
             )
         return np.eye(4)
 
+    def _start_diagnostics(self) -> None:
+        if not self.parameters.diagnostics_period:
+            return
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_timer(
+            self.parameters.diagnostics_period,
+            self.publish_diagnostics,
+            callback_group=self._listening,
+            # one that goes on where simulated time stands still
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
+
+    def publish_diagnostics(self) -> None:
+        """What `ros2 topic echo /diagnostics` and robot monitors show of this node."""
+        values = self.statistics.values()
+        hardware = self.parameters.robot
+        if self._configured:
+            hardware = self.robot.name
+            checkpoint = self.solver.checkpoint or {"path": "none", "sha256": "-"}
+            values |= {
+                "sampler": self.solver.sampler,
+                "checkpoint": checkpoint["path"],
+                "checkpoint sha256": checkpoint["sha256"],
+                "device": str(self.solver.device),
+            }
+            ages = self.joints.ages()
+            for name, age in zip(
+                ("joint_states age [ms]", "joint_states longest age [ms]"),
+                ages or (None, None),
+                strict=True,
+            ):
+                values[name] = "never heard" if age is None else f"{1e3 * age:.1f}"
+        state = self._state_machine.current_state[1]
+        status = diagnostic_status(
+            self.get_fully_qualified_name(), hardware, state, self.statistics.failures(), values
+        )
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
     def check_parameters(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
         """All of them are taken, or none with the reason."""
         try:
             changed = self.parameters.changed(values_of(parameters))
-            if changed.tip_link:
+            if changed.tip_link and self._configured:
                 self.robot.tip_offset(changed.tip_link)
         except mik.IKError as error:
             return SetParametersResult(successful=False, reason=str(error))

@@ -135,6 +135,12 @@ class NodeParameters:
         "Link that poses without frame_id and all answers refer to. Empty: the robot's own base.",
         read_only=True,
     )
+    autostart: bool = parameter(
+        True,
+        "true: the node configures and activates itself. false: it waits for the transitions of a "
+        "managed (lifecycle) node.",
+        read_only=True,
+    )
     qos_depth: int = parameter(
         100, "Queue depth of every topic.", low=1, high=100_000, read_only=True
     )
@@ -143,6 +149,13 @@ class NodeParameters:
         "Requests that can wait for an answer; more at once than this are lost.",
         low=1,
         high=100_000,
+        read_only=True,
+    )
+    diagnostics_period: float = parameter(
+        1.0,
+        "Time between two messages on /diagnostics [s]. 0.0: none.",
+        low=0.0,
+        high=3600.0,
         read_only=True,
     )
     marker_count: int = parameter(

@@ -4,7 +4,9 @@
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +17,8 @@ from ..robot import Robot
 
 class Sampler(ABC):
     """Draws configurations for target poses."""
+
+    checkpoint: Mapping[str, Any] | None = None  # the record of a learned sampler's checkpoint
 
     @classmethod
     @abstractmethod

@@ -59,8 +59,10 @@ class MeanFlowSampler(Sampler):
 
     @classmethod
     def build(cls, robot: Robot, checkpoint: str | Path | None, device: torch.device) -> Sampler:
-        network, _ = load_checkpoint(robot.name if checkpoint is None else checkpoint, robot)
-        return cls(robot, network, device)
+        network, record = load_checkpoint(robot.name if checkpoint is None else checkpoint, robot)
+        sampler = cls(robot, network, device)
+        sampler.checkpoint = record
+        return sampler
 
     @torch.inference_mode()
     def sample(self, T_base_tip: Tensor, count: int, generator: torch.Generator) -> Tensor:

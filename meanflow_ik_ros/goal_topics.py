@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The topics that answer a goal: candidates, their joint states, and the drawn arms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import JointState
+from visualization_msgs.msg import MarkerArray
+
+from meanflow_ik_ros.conversions import IKQuery, candidates_from_response
+from meanflow_ik_ros.markers import RobotVisuals, markers_from_candidates
+from meanflow_ik_ros.msg import IKSolutionArray
+from meanflow_ik_ros.srv import GetIKSolutions
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+    from meanflow_ik_core.robot import Robot
+    from meanflow_ik_ros.parameters import NodeParameters
+
+
+def overridable() -> QoSOverridingOptions:
+    """Lets parameters `qos_overrides.<topic>.<publisher|subscription>.<policy>` change a QoS."""
+    return QoSOverridingOptions(
+        (
+            QoSPolicyKind.HISTORY,
+            QoSPolicyKind.DEPTH,
+            QoSPolicyKind.RELIABILITY,
+            QoSPolicyKind.DURABILITY,
+        )
+    )
+
+
+class GoalTopics:
+    """Publishers of a node; `close` takes them down again."""
+
+    def __init__(self, node: Node, robot: Robot, qos: QoSProfile) -> None:
+        self.robot = robot
+        self._node = node
+        self._visuals = RobotVisuals(robot)
+        # RViz gets the last arms even when it is started after them.
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+        def publisher(kind: type, topic: str, qos: QoSProfile):
+            return node.create_publisher(kind, topic, qos, qos_overriding_options=overridable())
+
+        self._candidates = publisher(IKSolutionArray, "~/candidates", qos)
+        self._joint_candidates = publisher(JointState, "~/joint_candidates", qos)
+        self._best_candidate = publisher(JointState, "~/best_candidate", qos)
+        self._markers = publisher(MarkerArray, "~/markers", latched)
+
+    def publish(
+        self, query: IKQuery, response: GetIKSolutions.Response, parameters: NodeParameters
+    ) -> None:
+        """Candidates that miss the goal go to ~/candidates only, flagged as not valid."""
+        valid = [solution.joint_state for solution in response.solutions if solution.valid]
+        if valid:
+            self._best_candidate.publish(valid[0])
+        self._candidates.publish(candidates_from_response(query, response, self.robot))
+        for joint_state in valid:
+            self._joint_candidates.publish(joint_state)
+        drawn = np.array([state.position for state in valid[: parameters.marker_count]])
+        self._markers.publish(
+            markers_from_candidates(self._visuals, drawn, parameters.marker_opacity, query.stamp)
+        )
+
+    def close(self) -> None:
+        for publisher in (
+            self._candidates,
+            self._joint_candidates,
+            self._best_candidate,
+            self._markers,
+        ):
+            self._node.destroy_publisher(publisher)

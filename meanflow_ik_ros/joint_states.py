@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The robot's joints as joint_states last told them: default seed and reference of the ranking."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sensor_msgs.msg import JointState
+
+from meanflow_ik_ros.conversions import known_positions, limit_violations, wrap_continuous
+
+if TYPE_CHECKING:
+    from meanflow_ik_core.robot import Robot
+
+WARN_EVERY_S = 5.0
+
+
+class CurrentState:
+    """Several publishers may each know a part; until all joints are known, the middle of limits.
+
+    Messages are taken in one thread, `q` is replaced as a whole: readers need no lock.
+    """
+
+    def __init__(self, robot: Robot, logger: Any) -> None:
+        self.robot = robot
+        self.q = 0.5 * (robot.lower + robot.upper)
+        self._logger = logger
+        self._positions: dict[str, float] = {}
+        self._heard = 0.0  # by time.monotonic; 0: never
+        self._longest_age = 0.0
+
+    def receive(self, state: JointState) -> None:
+        """Take what a message says of this robot's joints; a bad one is passed over with a log."""
+        try:
+            positions = known_positions(state, self.robot)
+            if not positions:
+                return
+            now = time.monotonic()
+            if self._heard:
+                self._longest_age = max(self._longest_age, now - self._heard)
+            self._heard = now
+            self._positions.update(positions)
+            if any(name not in self._positions for name in self.robot.joint_names):
+                return
+            q = np.array([self._positions[name] for name in self.robot.joint_names])
+            q = wrap_continuous(q, self.robot)
+            outside = limit_violations(q, self.robot)
+            if outside:
+                self._logger.warning(
+                    f"joint_states: taken at the limit: {outside}",
+                    throttle_duration_sec=WARN_EVERY_S,
+                )
+            self.q = np.clip(q, self.robot.lower, self.robot.upper)
+        except Exception:
+            self._logger.error(
+                f"joint_states: {traceback.format_exc()}", throttle_duration_sec=WARN_EVERY_S
+            )
+
+    def ages(self) -> tuple[float, float] | None:
+        """How old the state is and how old it became since the last call [s]; None: never heard."""
+        if not self._heard:
+            return None
+        age = time.monotonic() - self._heard
+        longest, self._longest_age = max(age, self._longest_age), 0.0
+        return age, longest
