@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pinocchio as pin
+from rclpy.time import Time
 
 from meanflow_ik_core.errors import IKError, LinkError
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
     from meanflow_ik_core.robot import Robot
 
-TF_WAIT_S = 0.2
+_POLL_S = 0.005
 
 
 class FrameError(IKError):
@@ -23,10 +26,24 @@ class FrameError(IKError):
 
 
 class Frames:
-    """Looks up T_base_frame; TF is asked only where tf2_ros is installed."""
+    """Looks up T_base_frame; TF is asked only where tf2_ros is installed.
 
-    def __init__(self, robot: Robot, node: Node | None = None) -> None:
+    timeout_s: how long to wait for a transform that is not there yet.
+    max_age_s: the latest transform is refused once it is older than this; 0: it never is.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        node: Node | None = None,
+        timeout_s: float = 0.2,
+        max_age_s: float = 10.0,
+    ) -> None:
         self.robot = robot
+        self.timeout_s = timeout_s
+        self.max_age_s = max_age_s
+        self._node = node
+        self._stopped = threading.Event()
         self._buffer: Any = None
         self._listener: Any = None
         if node is not None:
@@ -35,40 +52,65 @@ class Frames:
             except ImportError:
                 return
             self._buffer = tf2_ros.Buffer(node=node)
+            # Its subscriptions are in a reentrant callback group of their own, so that they go on
+            # while a callback of the node waits here.
             self._listener = tf2_ros.TransformListener(self._buffer, node)
 
     def T_base_frame(self, frame_id: str, stamp: Any = None) -> np.ndarray:
-        """Pose (4, 4) of `frame_id` in the base frame at `stamp` (builtin_interfaces Time).
+        """Pose (4, 4) of `frame_id` in the base frame.
+
+        Args:
+            stamp: builtin_interfaces Time at which; zero or None: the latest that is known.
 
         Raises:
-            FrameError: the frame is unknown; the message names the known ones.
+            FrameError: the frame is not known, not at that time, or only from long ago.
         """
         try:
             return self.robot.base_offset(frame_id)
         except LinkError as error:
-            unknown = f"no transform from frame {frame_id!r} to {self.robot.base!r}: {error}"
+            not_fixed = str(error)
+        failed = f"no transform from frame {frame_id!r} to {self.robot.base!r}"
         if self._buffer is None:
-            raise FrameError(f"{unknown}; tf2_ros, which knows of other frames, is not installed")
-        import tf2_ros
-        from rclpy.duration import Duration
-        from rclpy.time import Time
-
-        try:
-            stamped = self._buffer.lookup_transform(
-                self.robot.base,
-                frame_id,
-                Time() if stamp is None else Time.from_msg(stamp),
-                timeout=Duration(nanoseconds=int(TF_WAIT_S * 1e9)),
+            raise FrameError(
+                f"{failed}: {not_fixed}; tf2_ros, which knows of other frames, is not installed"
             )
-        except tf2_ros.TransformException as error:
-            raise FrameError(f"{unknown}; tf2_ros: {error}") from error
+        import tf2_ros
+
+        if stamp is not None and stamp.sec < 0:
+            raise FrameError(f"{failed}: the stamp is negative, {stamp.sec} s")
+        when = Time() if stamp is None else Time.from_msg(stamp)
+        deadline = time.monotonic() + self.timeout_s
+        # The buffer's own timeout polls as well, more slowly, and cannot be stopped.
+        while True:
+            try:
+                return self._lookup(frame_id, when)
+            except (tf2_ros.TransformException, FrameError) as error:
+                if time.monotonic() >= deadline or self._stopped.wait(_POLL_S):
+                    raise FrameError(f"{failed}: {error}; {not_fixed}") from error
+
+    def _lookup(self, frame_id: str, when: Any) -> np.ndarray:
+        """What the buffer knows now; an exception of tf2_ros, or FrameError where it is too old."""
+        stamped = self._buffer.lookup_transform(self.robot.base, frame_id, when)
+        since_ns = Time.from_msg(stamped.header.stamp).nanoseconds
+        # A chain of static transforms has no stamp, and is never too old.
+        if when.nanoseconds == 0 and since_ns and self.max_age_s and self._node is not None:
+            age_s = 1e-9 * (self._node.get_clock().now().nanoseconds - since_ns)
+            if age_s > self.max_age_s:
+                raise FrameError(
+                    f"the latest one is {age_s:.1f} s old, at most {self.max_age_s:g} s are allowed"
+                )
         rotation, translation = stamped.transform.rotation, stamped.transform.translation
         quaternion = pin.Quaternion(rotation.w, rotation.x, rotation.y, rotation.z).normalized()
         position = np.array([translation.x, translation.y, translation.z])
         return pin.SE3(quaternion, position).homogeneous
 
+    def stop_waiting(self) -> None:
+        """Let whoever waits for a transform, now or later, go on with a FrameError at once."""
+        self._stopped.set()
+
     def close(self) -> None:
-        """Stop listening to TF."""
+        """Take what listens to TF off the node."""
+        self.stop_waiting()
         if self._listener is not None:
             self._listener.unregister()
-            self._listener = self._buffer = None
+            self._listener = None
