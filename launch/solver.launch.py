@@ -21,6 +21,7 @@ ARGUMENTS = {
     "robot": ("", "Shipped robot or path of a URDF; empty: as in params_file."),
     "checkpoint": ("", "Trained network, name or path; empty: as in params_file."),
     "params_file": (str(CONFIG / "solver.yaml"), "YAML file with the node's parameters."),
+    "autostart": ("", "false: wait for a manager's transitions; empty: as in params_file."),
     "namespace": ("", "Namespace of the node; joint_states is taken from it too."),
     "rviz": ("false", "true: start RViz as well."),
     "log_level": ("info", "debug, info, warn, error or fatal."),
@@ -31,8 +32,9 @@ TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")
 def start_nodes(context: LaunchContext) -> list[Node]:
     """The nodes, once the arguments have values."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    if value["rviz"].lower() not in TRUE + FALSE:
-        raise ValueError(f"rviz:={value['rviz']}, expected true or false")
+    for name in ("rviz", "autostart"):
+        if value[name] and value[name].lower() not in TRUE + FALSE:
+            raise ValueError(f"{name}:={value[name]}, expected true or false")
     if not Path(value["params_file"]).is_file():
         raise FileNotFoundError(f"params_file:={value['params_file']} does not exist")
     overrides = {
@@ -40,6 +42,9 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         for name in ("robot", "checkpoint")
         if value[name]
     }
+    if value["autostart"]:
+        started = str(value["autostart"].lower() in TRUE)
+        overrides["autostart"] = ParameterValue(started, value_type=bool)
     namespace = value["namespace"].strip("/")
     logger = ".".join([*filter(None, namespace.split("/")), "meanflow_ik"])
     solver = Node(
@@ -52,7 +57,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         output="screen",
         emulate_tty=True,
     )
-    if value["rviz"].lower() in FALSE:
+    if value["rviz"].lower() not in TRUE:
         return [solver]
     prefix = f"/{namespace}" if namespace else ""
     topics = ("/meanflow_ik/markers", "/meanflow_ik/goal_pose")

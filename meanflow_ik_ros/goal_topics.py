@@ -6,14 +6,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from visualization_msgs.msg import MarkerArray
 
 from meanflow_ik_ros.conversions import IKQuery, candidates_from_response
 from meanflow_ik_ros.markers import RobotVisuals, markers_from_candidates
 from meanflow_ik_ros.msg import IKSolutionArray
+from meanflow_ik_ros.qos import create_publisher
 from meanflow_ik_ros.srv import GetIKSolutions
 
 if TYPE_CHECKING:
@@ -21,18 +21,6 @@ if TYPE_CHECKING:
 
     from meanflow_ik_core.robot import Robot
     from meanflow_ik_ros.parameters import NodeParameters
-
-
-def overridable() -> QoSOverridingOptions:
-    """Lets parameters `qos_overrides.<topic>.<publisher|subscription>.<policy>` change a QoS."""
-    return QoSOverridingOptions(
-        (
-            QoSPolicyKind.HISTORY,
-            QoSPolicyKind.DEPTH,
-            QoSPolicyKind.RELIABILITY,
-            QoSPolicyKind.DURABILITY,
-        )
-    )
 
 
 class GoalTopics:
@@ -45,13 +33,10 @@ class GoalTopics:
         # RViz gets the last arms even when it is started after them.
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
-        def publisher(kind: type, topic: str, qos: QoSProfile):
-            return node.create_publisher(kind, topic, qos, qos_overriding_options=overridable())
-
-        self._candidates = publisher(IKSolutionArray, "~/candidates", qos)
-        self._joint_candidates = publisher(JointState, "~/joint_candidates", qos)
-        self._best_candidate = publisher(JointState, "~/best_candidate", qos)
-        self._markers = publisher(MarkerArray, "~/markers", latched)
+        self._candidates = create_publisher(node, IKSolutionArray, "~/candidates", qos)
+        self._joint_candidates = create_publisher(node, JointState, "~/joint_candidates", qos)
+        self._best_candidate = create_publisher(node, JointState, "~/best_candidate", qos)
+        self._markers = create_publisher(node, MarkerArray, "~/markers", latched)
 
     def publish(
         self, query: IKQuery, response: GetIKSolutions.Response, parameters: NodeParameters

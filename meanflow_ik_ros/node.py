@@ -26,7 +26,6 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
-from rclpy.qos_overriding_options import InvalidQosOverridesError
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from sensor_msgs.msg import JointState
@@ -48,9 +47,10 @@ from meanflow_ik_ros.diagnostics import (
     diagnostic_status,
 )
 from meanflow_ik_ros.frames import Frames
-from meanflow_ik_ros.goal_topics import GoalTopics, overridable
+from meanflow_ik_ros.goal_topics import GoalTopics
 from meanflow_ik_ros.joint_states import WARN_EVERY_S, CurrentState
 from meanflow_ik_ros.parameters import NodeParameters, declare_parameters, values_of
+from meanflow_ik_ros.qos import create_subscription
 from meanflow_ik_ros.srv import GetIKSolutions, GetIKSolutionsBatch
 
 # While shutting down: how long without a request until the queue counts as empty, and at most.
@@ -161,10 +161,7 @@ class MeanFlowIKNode(LifecycleNode):
         started = time.perf_counter()
         self.warm_up()
         warm_up_time = time.perf_counter() - started
-        try:
-            self._open()
-        except InvalidQosOverridesError as error:
-            raise mik.ConfigError(f"qos_overrides: {error}") from error
+        self._open()
         self.get_logger().info(
             f"ready: robot {self.robot.name} with {self.robot.num_joints} joints, "
             f"{self.robot.base} to {', '.join(self.robot.tips)}, sampler "
@@ -180,14 +177,7 @@ class MeanFlowIKNode(LifecycleNode):
             (PoseStamped, "~/goal_pose", self.receive_goal, self._solving),
         ]
         for kind, topic, receive, group in listen:
-            subscription = self.create_subscription(
-                kind,
-                topic,
-                receive,
-                topics,
-                callback_group=group,
-                qos_overriding_options=overridable(),
-            )
+            subscription = create_subscription(self, kind, topic, receive, topics, group)
             self._close.append(partial(self.destroy_subscription, subscription))
         serve: list[tuple[type, str, Callable[[Any, Any], Any]]] = [
             (GetIKSolutions, "~/get_ik_solutions", self.answer_request),

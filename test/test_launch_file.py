@@ -12,7 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 LAUNCH_FILE = ROOT / "launch" / "solver.launch.py"
-ARGUMENTS = {"robot", "checkpoint", "params_file", "namespace", "rviz", "log_level"}
+ARGUMENTS = {"robot", "checkpoint", "params_file", "namespace", "rviz", "log_level", "autostart"}
 
 
 class Recorder:
@@ -114,6 +114,14 @@ def test_arguments_reach_the_node(launch_file, tmp_path):
     assert all(value.kwargs["value_type"] is str for value in overrides.values())
 
 
+@pytest.mark.parametrize(("word", "value"), [("false", "False"), ("0", "False"), ("True", "True")])
+def test_a_manager_may_start_the_node(launch_file, word, value):
+    (node,) = start(launch_file, autostart=word)
+    overrides = node.kwargs["parameters"][1]
+    assert overrides["autostart"].args == (value,)
+    assert overrides["autostart"].kwargs["value_type"] is bool
+
+
 @pytest.mark.parametrize("word", ["true", "True", "1"])
 @pytest.mark.parametrize(("namespace", "prefix"), [("", ""), ("left", "/left"), ("/a/b", "/a/b")])
 def test_rviz_is_started_when_asked_on_the_topics_of_the_node(launch_file, word, namespace, prefix):
@@ -133,7 +141,11 @@ def test_rviz_is_started_when_asked_on_the_topics_of_the_node(launch_file, word,
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [({"rviz": "perhaps"}, "perhaps"), ({"params_file": "/no/such.yaml"}, "/no/such.yaml")],
+    [
+        ({"rviz": "perhaps"}, "rviz:=perhaps"),
+        ({"autostart": "perhaps"}, "autostart:=perhaps"),
+        ({"params_file": "/no/such.yaml"}, "/no/such.yaml"),
+    ],
 )
 def test_bad_arguments_are_refused(launch_file, values, words):
     with pytest.raises((ValueError, FileNotFoundError), match=words):
