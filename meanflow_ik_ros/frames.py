@@ -111,6 +111,10 @@ class Frames:
     def close(self) -> None:
         """Take what listens to TF off the node."""
         self.stop_waiting()
-        if self._listener is not None:
-            self._listener.unregister()
-            self._listener = None
+        if self._node is None or self._listener is None:
+            return
+        self._listener.unregister()
+        self._listener = None
+        # The buffer's service tf2_frames.
+        if (service := getattr(self._buffer, "srv", None)) is not None:
+            self._node.destroy_service(service)
