@@ -15,6 +15,7 @@ import torch
 import yaml
 from judge import TORSO, TORSO_TIPS, Judge
 from meanflow_ik_ros.srv import GetIKSolutions
+from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -198,3 +199,68 @@ def test_sigterm_ends_an_idle_node_with_exit_code_0(process):
     _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
+
+
+KILLED = """
+import rclpy, sys
+from meanflow_ik_ros.srv import GetIKSolutions
+from meanflow_ik_ros.conversions import pose_message
+import meanflow_ik_core as mik
+
+rclpy.init()
+node = rclpy.create_node("doomed")
+client = node.create_client(GetIKSolutions, "/own/meanflow_ik/get_ik_solutions")
+assert client.wait_for_service(60)
+robot = mik.load_robot("panda")
+target = robot.forward([0.3, 0.2, -0.2, -1.7, 0.4, 2.0, 0.5])[0]
+target[0, 3] += 3.0  # out of reach: long work
+request = GetIKSolutions.Request(targets=[pose_message(target, robot.base)], num_samples=20_000)
+futures = [client.call_async(request) for _ in range(5)]
+rclpy.spin_once(node, timeout_sec=0.05)
+print("asked", flush=True)
+rclpy.spin(node)
+"""
+
+
+def test_a_client_killed_in_mid_call_leaves_the_node_answering_others(process, other):
+    service, executor = other
+    for _ in range(2):
+        doomed = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
+        assert doomed.stdout is not None and doomed.stdout.readline() == "asked\n"
+        doomed.kill()
+        doomed.communicate()
+        pose = mik.load_robot("panda").forward(Q)[0]
+        request = GetIKSolutions.Request(targets=[pose_message(pose, "panda_link0")])
+        futures = [service.call_async(request) for _ in range(10)]
+        assert spin_for(executor, lambda futures=futures: all(f.done() for f in futures))
+        assert {future.result().error_code for future in futures} == {Codes.SUCCESS}
+    assert process.poll() is None
+
+
+def test_parameters_changed_under_load_take_effect_between_requests(process, other):
+    service, executor = other
+    setter = executor.get_nodes()[0].create_client(
+        SetParametersAtomically, "/own/meanflow_ik/set_parameters_atomically", qos_profile=MANY
+    )
+    assert setter.wait_for_service(DEADLINE_S)
+    pose = mik.load_robot("panda").forward(Q)[0]
+    request = GetIKSolutions.Request(targets=[pose_message(pose, "panda_link0")])
+    answers, changes = [], []
+    for index in range(100):
+        count = (5, 9)[index % 2]
+        values = {"max_solutions": count, "position_tolerance": 1e-5 / count}
+        parameters = [Parameter(k, value=v).to_parameter_msg() for k, v in values.items()]
+        changes.append(setter.call_async(SetParametersAtomically.Request(parameters=parameters)))
+        answers.append(service.call_async(request))
+    assert spin_for(executor, lambda: all(future.done() for future in (*answers, *changes)))
+    assert all(future.result().result.successful for future in changes)
+    counts = [len(future.result().solutions) for future in answers]
+    assert set(counts) <= {5, 9, 32} and {future.result().error_code for future in answers} == {
+        Codes.SUCCESS
+    }
+    # each answer was made with one set of values, not a mixture
+    for answer in answers:
+        solutions = answer.result().solutions
+        for solution in solutions:
+            if len(solutions) != 32:
+                assert max(solution.position_error) <= 1e-5 / len(solutions)
