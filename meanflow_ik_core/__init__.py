@@ -28,6 +28,8 @@ _HOME = {
     "IKResult": "solver",
     "IKSolver": "solver",
     "load_solver": "solver",
+    "PathResult": "path",
+    "solve_path": "path",
 }
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
         SeedError,
         TargetError,
     )
+    from .path import PathResult, solve_path
     from .robot import Robot, available_robots, load_robot
     from .solver import IKResult, IKSolver, load_solver
 
@@ -52,6 +55,7 @@ __all__ = [
     "IKSolver",
     "LinkError",
     "OptionError",
+    "PathResult",
     "Robot",
     "RobotError",
     "SeedError",
@@ -59,6 +63,7 @@ __all__ = [
     "available_robots",
     "load_robot",
     "load_solver",
+    "solve_path",
 ]
 
 

@@ -11,7 +11,8 @@ ORDER = (
     "errors", "geometry", "urdf", "robot", "collision", "simd", "tiles", "kernels", "model",
     "one_step",
     "losses", "checkpoint", "samplers", "objectives", "torch_step", "refine", "ranking", "inputs",
-    "search", "solver", "validation", "train_config", "train_objective", "train_processes",
+    "search", "solver", "joint_steps", "strands", "path_smoothing", "path_search", "path",
+    "validation", "train_config", "train_objective", "train_processes",
     "train_report", "training", "closed_form", "near_limits", "distribution", "posterior",
     "exactness", "draws", "evaluation", "study", "plots", "bench", "printing", "cli",
 )  # fmt: skip
