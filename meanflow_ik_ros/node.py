@@ -31,6 +31,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
+from meanflow_ik_ros import moveit
 from meanflow_ik_ros.batch import BatchQuery, batch_from_request, batch_response_from_result
 from meanflow_ik_ros.conversions import (
     Codes,
@@ -155,7 +156,7 @@ class MeanFlowIKNode(LifecycleNode):
             sampler=parameters.sampler,
         )
         self.joints = CurrentState(self.robot, self.get_logger())
-        self.frames = Frames(self.robot, self)
+        self.frames = Frames(self.robot, self, parameters.tf_timeout, parameters.tf_max_age)
         self._close.append(self.frames.close)
         self._configured = True
         started = time.perf_counter()
@@ -182,6 +183,7 @@ class MeanFlowIKNode(LifecycleNode):
         serve: list[tuple[type, str, Callable[[Any, Any], Any]]] = [
             (GetIKSolutions, "~/get_ik_solutions", self.answer_request),
             (GetIKSolutionsBatch, "~/get_ik_solutions_batch", self.answer_batch),
+            *moveit.services(self, self.parameters.moveit_group),
         ]
         for kind, name, answer in serve:
             service = self.create_service(
@@ -395,6 +397,8 @@ class MeanFlowIKNode(LifecycleNode):
     def refuse_requests(self) -> None:
         """Refuse what is queued until nothing more comes; the executor still spins."""
         self._closing = True
+        if self._configured:
+            self.frames.stop_waiting()
         deadline = time.monotonic() + LONGEST_DRAIN_S
         while time.monotonic() < deadline:
             self._answered.clear()

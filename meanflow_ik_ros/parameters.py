@@ -135,6 +135,32 @@ class NodeParameters:
         "Link that poses without frame_id and all answers refer to. Empty: the robot's own base.",
         read_only=True,
     )
+    tf_timeout: float = parameter(
+        0.2,
+        "How long a request waits for a transform of TF [s].",
+        low=0.0,
+        high=10.0,
+        read_only=True,
+    )
+    tf_max_age: float = parameter(
+        10.0,
+        "The latest transform of TF is refused once it is older than this [s]. 0.0: it never is.",
+        low=0.0,
+        high=1e6,
+        read_only=True,
+    )
+    moveit_group: str = parameter(
+        "",
+        "Planning group that ~/solve_ik answers for; others are refused. Empty: any.",
+        read_only=True,
+    )
+    max_joint_step: float = parameter(
+        0.5,
+        "Most that a joint may move from one waypoint of a path to the next [rad or m], where the "
+        "request says 0.",
+        low=1e-6,
+        high=1e3,
+    )
     autostart: bool = parameter(
         True,
         "true: the node configures and activates itself. false: it waits for the transitions of a "
