@@ -21,14 +21,14 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rich.console import Console
-from rich.table import Table
 from sensor_msgs.msg import JointState
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.conversions import Codes, joint_state_message, matrix_from_pose, pose_message
+from meanflow_ik_ros.answer_output import solutions_table
+from meanflow_ik_ros.conversions import Codes, joint_state_message, pose_message
 from meanflow_ik_ros.msg import IKSolutionArray
-from meanflow_ik_ros.render import axes_markers, write_picture
+from meanflow_ik_ros.render import write_picture
 from meanflow_ik_ros.srv import GetIKSolutions
 
 TIP_LINK = "panda_hand_tcp"
@@ -137,10 +137,18 @@ class Demo:
         goal.header.stamp = stamp
         self.goals.publish(goal)
         self.wait(
-            lambda: bool(self.candidates and self.best and self.markers), "candidates", ANSWER_S
+            lambda: bool(self.candidates and self.best and self.arms_shown()),
+            "candidates",
+            ANSWER_S,
         )
         if self.candidates[-1].header.stamp != stamp:
             raise DemoError("the candidates carry another stamp than the goal")
+
+    def arms_shown(self) -> bool:
+        """Whether the last markers are those of a goal; the first ones only delete."""
+        return any(
+            marker.action == Marker.ADD for array in self.markers[-1:] for marker in array.markers
+        )
 
     def close(self) -> None:
         self.executor.shutdown()
@@ -168,40 +176,23 @@ def running_node(arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         raise DemoError(f"the node ended with exit code {code}")
 
 
-def solutions_table(task: str, response: GetIKSolutions.Response, round_trip: float) -> Table:
+def print_solutions(
+    task: str, response: GetIKSolutions.Response, round_trip: float, console: Console
+) -> None:
     """The best of the ranked solutions of one pose."""
-    table = Table(
-        title=f"{task}: {len(response.solutions)} solutions; sample "
+    title = (
+        f"{task}: {len(response.solutions)} solutions; sample "
         f"{1e3 * response.sample_time:.1f} ms, refine {1e3 * response.refine_time:.1f} ms, "
-        f"total {1e3 * response.total_time:.1f} ms, round trip {1e3 * round_trip:.1f} ms",
-        title_justify="left",
+        f"total {1e3 * response.total_time:.1f} ms, round trip {1e3 * round_trip:.1f} ms"
     )
-    names = [name.rsplit("_", 1)[-1] for name in response.solutions[0].joint_state.name]
-    for name in ("rank", *names, "position error [m]", "rotation error [rad]", "distance [rad]"):
-        table.add_column(name, justify="right")
-    for rank, solution in enumerate(response.solutions[:ROWS_PER_TASK], start=1):
-        table.add_row(
-            str(rank),
-            *(f"{value:+.3f}" for value in solution.joint_state.position),
-            f"{max(solution.position_error):.1e}",
-            f"{max(solution.orientation_error):.1e}",
-            f"{solution.distance:.3f}",
-        )
-    return table
+    console.print(solutions_table(title, response.solutions[:ROWS_PER_TASK]))
 
 
-def draw(demo: Demo, path: Path) -> int:
-    """Write the picture of the published markers with the base and the goal; returns the arms."""
-    published = list(demo.markers[-1].markers)
-    arms = len({marker.ns for marker in published if marker.action == marker.ADD})
-    goal = matrix_from_pose(demo.candidates[-1].targets[0])
-    axes = [*axes_markers(np.eye(4), 0.25, "base"), *axes_markers(goal, 0.12, "goal")]
-    write_picture(
-        MarkerArray(markers=published + axes),
-        path,
-        f"{arms} of many ways to {PICTURE_TASK}: the best one green, the last one rose",
-        [("base", np.array([0.25, 0.0, 0.0])), ("target", goal[:3, 3])],
-    )
+def draw(published: MarkerArray, path: Path) -> int:
+    """Write the picture of the array that the node published; returns how many arms it shows."""
+    arms = len({marker.ns for marker in published.markers if marker.ns.startswith("candidate")})
+    title = f"{arms} of many ways to {PICTURE_TASK}: the best one green, the last one rose"
+    write_picture(published, path, title)
     return arms
 
 
@@ -229,8 +220,8 @@ def run(robot_name: str, sampler: str, solutions: int, output: Path, console: Co
             )
             for task, where in TASKS.items():
                 response, round_trip = demo.ask(task_pose(*where), solutions)
-                console.print(solutions_table(task, response, round_trip))
-            arms = draw(demo, output)
+                print_solutions(task, response, round_trip, console)
+            arms = draw(demo.markers[-1], output)
             console.print(f"{output}: the arm drawn once for each of {arms} diverse solutions")
         finally:
             demo.close()

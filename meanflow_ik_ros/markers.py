@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 import pinocchio as pin
 import torch
 from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
-from std_msgs.msg import ColorRGBA
+from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from meanflow_ik_core.errors import RobotError
@@ -31,6 +32,7 @@ RANK_COLOURS = np.array(
         (0.82, 0.34, 0.55),
     ]
 )
+AXIS_COLOURS = ((0.86, 0.20, 0.18), (0.25, 0.65, 0.25), (0.18, 0.38, 0.85))
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,19 +155,10 @@ def rank_colour(rank: int, count: int) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def markers_from_candidates(
-    visuals: RobotVisuals, q: Any, opacity: float, stamp: Any
-) -> MarkerArray:
-    """One arm per row of q (M, J), best first; what was drawn before is deleted.
-
-    Each candidate has its own namespace, so that RViz can hide it.
-    """
-    clear = Marker(action=Marker.DELETEALL)
-    clear.header.frame_id = visuals.base
-    clear.header.stamp = stamp
+def arm_markers(visuals: RobotVisuals, q: Any, opacity: float, header: Header) -> Iterator[Marker]:
+    """One arm per row of q (M, J), best first; each has a namespace, so that RViz can hide it."""
     if len(q) == 0:
-        return MarkerArray(markers=[clear])
-    markers = [clear]
+        return
     poses = visuals.poses(q)
     positions = poses[..., :3, 3].tolist()
     quats_xyzw = quat_xyzw_from_matrix(torch.from_numpy(poses[..., :3, :3])).tolist()
@@ -175,20 +168,76 @@ def markers_from_candidates(
         for index, visual in enumerate(visuals.visuals):
             x, y, z = positions[rank][index]
             qx, qy, qz, qw = quats_xyzw[rank][index]
-            markers.append(
-                Marker(
-                    header=clear.header,
-                    ns=f"candidate_{rank:03d}",
-                    id=index,
-                    type=visual.kind,
-                    action=Marker.ADD,
-                    pose=Pose(
-                        position=Point(x=x, y=y, z=z),
-                        orientation=Quaternion(x=qx, y=qy, z=qz, w=qw),
-                    ),
-                    scale=Vector3(x=visual.scale[0], y=visual.scale[1], z=visual.scale[2]),
-                    color=colour,
-                    mesh_resource=visual.mesh,
-                )
+            yield Marker(
+                header=header,
+                ns=f"candidate_{rank:03d}",
+                id=index,
+                type=visual.kind,
+                action=Marker.ADD,
+                pose=Pose(
+                    position=Point(x=x, y=y, z=z),
+                    orientation=Quaternion(x=qx, y=qy, z=qz, w=qw),
+                ),
+                scale=Vector3(x=visual.scale[0], y=visual.scale[1], z=visual.scale[2]),
+                color=colour,
+                mesh_resource=visual.mesh,
             )
-    return MarkerArray(markers=markers)
+
+
+def axes_markers(
+    pose: np.ndarray, length: float, name: str, header: Header, first_id: int = 0
+) -> Iterator[Marker]:
+    """Red, green and blue rods along x, y and z of a frame (4, 4)."""
+    rods = (pin.rpy.rpyToMatrix(0.0, np.pi / 2, 0.0), pin.rpy.rpyToMatrix(-np.pi / 2, 0.0, 0.0))
+    for axis, turn in enumerate((*rods, np.eye(3))):
+        middle = pose[:3, 3] + 0.5 * length * pose[:3, axis]
+        x, y, z, w = pin.Quaternion(pose[:3, :3] @ turn).coeffs().tolist()
+        red, green, blue = AXIS_COLOURS[axis]
+        yield Marker(
+            header=header,
+            ns=name,
+            id=first_id + axis,
+            type=Marker.CYLINDER,
+            action=Marker.ADD,
+            pose=Pose(
+                position=Point(x=float(middle[0]), y=float(middle[1]), z=float(middle[2])),
+                orientation=Quaternion(x=x, y=y, z=z, w=w),
+            ),
+            scale=Vector3(x=0.08 * length, y=0.08 * length, z=float(length)),
+            color=ColorRGBA(r=red, g=green, b=blue, a=1.0),
+        )
+
+
+def text_marker(
+    text: str,
+    position: Any,
+    height: float,
+    colour: tuple[float, float, float],
+    name: str,
+    header: Header,
+    id: int,
+) -> Marker:
+    """A line of text with its middle at `position` (3,), that always faces the viewer."""
+    x, y, z = (float(value) for value in position)
+    red, green, blue = colour
+    return Marker(
+        header=header,
+        ns=name,
+        id=id,
+        type=Marker.TEXT_VIEW_FACING,
+        action=Marker.ADD,
+        pose=Pose(position=Point(x=x, y=y, z=z)),
+        scale=Vector3(z=float(height)),
+        color=ColorRGBA(r=red, g=green, b=blue, a=1.0),
+        text=text,
+    )
+
+
+def markers_from_candidates(
+    visuals: RobotVisuals, q: Any, opacity: float, stamp: Any
+) -> MarkerArray:
+    """One arm per row of q (M, J), best first; what was drawn before is deleted."""
+    clear = Marker(action=Marker.DELETEALL)
+    clear.header.frame_id = visuals.base
+    clear.header.stamp = stamp
+    return MarkerArray(markers=[clear, *arm_markers(visuals, q, opacity, clear.header)])

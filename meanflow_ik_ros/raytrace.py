@@ -36,6 +36,10 @@ class Camera:
         """In pixels."""
         return 0.5 * self.height / np.tan(0.5 * self.field_of_view)
 
+    def depth(self, points: np.ndarray) -> np.ndarray:
+        """(..., 3) in the world -> (...) distance [m] along the view."""
+        return -((points - np.array(self.eye)) @ self.axes[2])
+
     def pixels(self, points: np.ndarray) -> np.ndarray:
         """(..., 3) in the world -> (..., 2) column, row."""
         x, y, z = np.moveaxis((points - np.array(self.eye)) @ self.axes.T, -1, 0)
@@ -66,36 +70,54 @@ class Solid:
     colour: np.ndarray
 
 
-def solids_from_markers(array: MarkerArray) -> list[Solid]:
-    """What is left to see after every marker of the array has been applied in order.
-
-    Raises:
-        ValueError: a marker is no box, cylinder or sphere.
-    """
-    shown: dict[tuple[str, int], Solid] = {}
+def shown_markers(array: MarkerArray) -> list[Marker]:
+    """What is left to see after every marker of the array has been applied in order."""
+    shown: dict[tuple[str, int], Marker] = {}
     for marker in array.markers:
-        key = (marker.ns, marker.id)
         if marker.action == Marker.DELETEALL:
             shown.clear()
         elif marker.action == Marker.DELETE:
-            shown.pop(key, None)
-        elif marker.type not in SHAPES:
-            raise ValueError(f"marker type {marker.type} of {marker.ns!r} cannot be drawn here")
+            shown.pop((marker.ns, marker.id), None)
         else:
-            place, turn = marker.pose.position, marker.pose.orientation
-            pose = pin.SE3(
-                pin.Quaternion(turn.w, turn.x, turn.y, turn.z).toRotationMatrix(),
-                np.array([place.x, place.y, place.z]),
-            )
-            colour = marker.color
-            shown[key] = Solid(
+            shown[marker.ns, marker.id] = marker
+    return list(shown.values())
+
+
+def solids_from_markers(array: MarkerArray) -> list[Solid]:
+    """The solids that are left to see; texts are passed over.
+
+    Raises:
+        ValueError: a marker is no box, cylinder, sphere or text.
+    """
+    solids = []
+    for marker in shown_markers(array):
+        if marker.type == Marker.TEXT_VIEW_FACING:
+            continue
+        if marker.type not in SHAPES:
+            raise ValueError(f"marker type {marker.type} of {marker.ns!r} cannot be drawn here")
+        turn, colour = marker.pose.orientation, marker.color
+        rotation = pin.Quaternion(turn.w, turn.x, turn.y, turn.z).toRotationMatrix()
+        solids.append(
+            Solid(
                 marker.ns,
                 marker.type,
                 0.5 * np.array([marker.scale.x, marker.scale.y, marker.scale.z]),
-                pose.homogeneous,
+                pin.SE3(rotation, place_of(marker)).homogeneous,
                 np.array([colour.r, colour.g, colour.b, colour.a]),
             )
-    return list(shown.values())
+        )
+    return solids
+
+
+def texts_from_markers(array: MarkerArray) -> list[Marker]:
+    """The texts that are left to see."""
+    return [item for item in shown_markers(array) if item.type == Marker.TEXT_VIEW_FACING]
+
+
+def place_of(marker: Marker) -> np.ndarray:
+    """(3,) in the marker's frame."""
+    place = marker.pose.position
+    return np.array([place.x, place.y, place.z])
 
 
 def window(solid: Solid, camera: Camera, rows: slice) -> tuple[slice, slice] | None:

@@ -1,56 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws a MarkerArray without RViz: boxes, cylinders and spheres, one ray per pixel."""
+"""Draws a MarkerArray without RViz: boxes, cylinders and spheres, one ray per pixel, and text."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pinocchio as pin
-from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
-from std_msgs.msg import ColorRGBA
-from visualization_msgs.msg import Marker, MarkerArray
+from visualization_msgs.msg import MarkerArray
 
 from meanflow_ik_ros.raytrace import (
     Camera,
     Solid,
     dot,
     entry_distance,
+    place_of,
     solids_from_markers,
     surface_normal,
+    texts_from_markers,
     window,
 )
 
 BACKGROUND = np.array([0.965, 0.97, 0.98])
 LIGHT = np.array([0.35, -0.45, 0.82]) / np.linalg.norm([0.35, -0.45, 0.82])
-AXIS_COLOURS = ((0.86, 0.20, 0.18), (0.25, 0.65, 0.25), (0.18, 0.38, 0.85))
 VIEW = np.array([0.68, -0.62, 0.39]) / np.linalg.norm([0.68, -0.62, 0.39])
 FILL = 0.75
 SUPERSAMPLING = 2
 ROWS_PER_STRIP = 128
-
-
-def axes_markers(pose: np.ndarray, length: float, name: str) -> Iterator[Marker]:
-    """Red, green and blue rods along x, y and z of a frame (4, 4)."""
-    rods = (pin.rpy.rpyToMatrix(0.0, np.pi / 2, 0.0), pin.rpy.rpyToMatrix(-np.pi / 2, 0.0, 0.0))
-    for axis, turn in enumerate((*rods, np.eye(3))):
-        middle = pose[:3, 3] + 0.5 * length * pose[:3, axis]
-        x, y, z, w = pin.Quaternion(pose[:3, :3] @ turn).coeffs().tolist()
-        red, green, blue = AXIS_COLOURS[axis]
-        yield Marker(
-            ns=name,
-            id=axis,
-            type=Marker.CYLINDER,
-            action=Marker.ADD,
-            pose=Pose(
-                position=Point(x=float(middle[0]), y=float(middle[1]), z=float(middle[2])),
-                orientation=Quaternion(x=x, y=y, z=z, w=w),
-            ),
-            scale=Vector3(x=0.08 * length, y=0.08 * length, z=float(length)),
-            color=ColorRGBA(r=red, g=green, b=blue, a=1.0),
-        )
 
 
 def shade(colour: np.ndarray, normal: np.ndarray, directions: np.ndarray) -> np.ndarray:
@@ -183,12 +160,15 @@ def nearest_surface(
 
 def framing(array: MarkerArray) -> Camera:
     """A camera whose picture the markers fill."""
-    solids = solids_from_markers(array)
-    if not solids:
+    solids, texts = solids_from_markers(array), texts_from_markers(array)
+    if not solids and not texts:
         return Camera()
-    sizes = np.array([np.linalg.norm(solid.half) for solid in solids])[:, None]
-    places = np.array([solid.pose[:3, 3] for solid in solids])
-    low, high = (places - sizes).min(0), (places + sizes).max(0)
+    sizes = [float(np.linalg.norm(solid.half)) for solid in solids]
+    # half a line of some 20 letters
+    sizes += [5 * text.scale.z for text in texts]
+    places = [solid.pose[:3, 3] for solid in solids] + [place_of(text) for text in texts]
+    radii, centres = np.array(sizes)[:, None], np.array(places)
+    low, high = (centres - radii).min(0), (centres + radii).max(0)
     centre = 0.5 * (low + high)
     radius = 0.5 * float(np.linalg.norm(high - low))
     eye = centre + VIEW * radius / np.sin(0.5 * Camera.field_of_view) * FILL
@@ -196,13 +176,9 @@ def framing(array: MarkerArray) -> Camera:
 
 
 def write_picture(
-    array: MarkerArray,
-    path: Path,
-    title: str,
-    labels: Sequence[tuple[str, np.ndarray]] = (),
-    camera: Camera | None = None,
+    array: MarkerArray, path: Path, title: str = "", camera: Camera | None = None
 ) -> None:
-    """Write a PNG of the markers, with a title and labels at points (3,) of the world."""
+    """Write a PNG of what the markers show, texts included."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -214,14 +190,18 @@ def write_picture(
     axes.imshow(image, interpolation="nearest")
     axes.set_axis_off()
     axes.text(0.03, 0.965, title, transform=axes.transAxes, fontsize=15, va="top", color="#22303c")
-    for text, point in labels:
-        column, row = camera.pixels(np.asarray(point))
-        axes.annotate(
-            text,
-            (column, row),
-            xytext=(22, -20),
-            textcoords="offset points",
-            fontsize=11,
-            color="#22303c",
+    for text in texts_from_markers(array):
+        place, colour = place_of(text), text.color
+        column, row = camera.pixels(place)
+        # scale.z is the height of a capital letter, 0.7 of the size of a font; a point is 1/72 inch
+        pixels = camera.focal_length() * text.scale.z / camera.depth(place)
+        axes.text(
+            column,
+            row,
+            text.text,
+            fontsize=pixels / 0.7 * 72 / 100,
+            color=(colour.r, colour.g, colour.b, colour.a),
+            ha="center",
+            va="center",
         )
     figure.savefig(path)

@@ -6,14 +6,23 @@ import pinocchio as pin
 import pytest
 from builtin_interfaces.msg import Time
 from judge import TORSO, TORSO_TIPS
+from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.markers import RobotVisuals, markers_from_candidates, rank_colour, read_visuals
+from meanflow_ik_ros.markers import (
+    RobotVisuals,
+    arm_markers,
+    axes_markers,
+    markers_from_candidates,
+    rank_colour,
+    read_visuals,
+)
 from meanflow_ik_ros.raytrace import Camera
-from meanflow_ik_ros.render import axes_markers, render
+from meanflow_ik_ros.render import render
 
 STAMP = Time(sec=3, nanosec=4)
+HEADER = Header(stamp=STAMP, frame_id="panda_link0")
 SHAPES = {"Box": Marker.CUBE, "Cylinder": Marker.CYLINDER, "Sphere": Marker.SPHERE}
 
 
@@ -67,12 +76,12 @@ def test_every_visual_is_where_pinocchio_puts_it(panda, name):
     robot = panda if name == "panda" else mik.load_robot(TORSO, tips=TORSO_TIPS)
     q = np.random.default_rng(0).uniform(robot.lower, robot.upper, (20, robot.num_joints))
     visuals = RobotVisuals(robot)
-    array = markers_from_candidates(visuals, q, 0.5, STAMP)
+    markers = list(arm_markers(visuals, q, 0.5, HEADER))
     per_arm = len(visuals.visuals)
-    assert len(array.markers) == 1 + 20 * per_arm
+    assert len(markers) == 20 * per_arm
     for rank, configuration in enumerate(q):
         expected = expected_markers(robot, configuration)
-        drawn = array.markers[1 + rank * per_arm :][:per_arm]
+        drawn = markers[rank * per_arm :][:per_arm]
         assert len(expected) == per_arm
         unmatched = list(drawn)
         for kind, scale, pose in expected:
@@ -97,8 +106,8 @@ def test_old_arms_are_deleted_first(visuals, panda):
 
 
 def test_each_candidate_has_its_namespace_colour_and_opacity(visuals, panda):
-    array = markers_from_candidates(visuals, [panda.lower, panda.upper, panda.lower], 0.25, STAMP)
-    markers = array.markers[1:]
+    q = [panda.lower, panda.upper, panda.lower]
+    markers = list(arm_markers(visuals, q, 0.25, HEADER))
     keys = [(marker.ns, marker.id) for marker in markers]
     assert len(set(keys)) == len(keys)
     colours = {}
@@ -220,7 +229,7 @@ def test_the_picture_honours_opacity_order_and_deletion():
 
 def test_axes_are_rods_along_the_axes_of_the_frame():
     pose = pin.SE3(pin.exp3(np.array([0.3, -0.8, 0.5])), np.array([0.1, 0.2, 0.3])).homogeneous
-    for axis, rod in enumerate(axes_markers(pose, 0.2, "goal")):
+    for axis, rod in enumerate(axes_markers(pose, 0.2, "goal", HEADER)):
         drawn = matrix_of(rod)
         np.testing.assert_allclose(drawn[:3, 2], pose[:3, axis], atol=1e-12)
         np.testing.assert_allclose(drawn[:3, 3], pose[:3, 3] + 0.1 * pose[:3, axis], atol=1e-12)
