@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,19 +82,18 @@ def services(node: MeanFlowIKNode, group: str) -> list[tuple[type, str, Callable
         group: the planning group that is answered for; empty: any.
     """
     name = node.resolve_service_name(SERVICE)
+    if find_spec("moveit_msgs") is None:
+        node.get_logger().info(f"{name} for MoveIt is off: moveit_msgs is not installed")
+        return []
     try:
         from moveit_msgs.srv import GetPositionIK
         from rclpy.type_support import check_is_valid_srv_type
 
         check_is_valid_srv_type(GetPositionIK)
-    except ImportError:
-        node.get_logger().info(f"{name} for MoveIt is off: moveit_msgs is not installed")
-        return []
     except Exception as error:
-        # built for another Python or ROS
-        node.get_logger().warning(
-            f"{name} for MoveIt is off: moveit_msgs cannot be used: {type(error).__name__}: {error}"
-        )
+        # Built for another Python or ROS, or without what it needs itself.
+        reason = f"{type(error).__name__}: {error}"
+        node.get_logger().warning(f"{name} for MoveIt is off: moveit_msgs cannot be used: {reason}")
         return []
     mimics_of(node.robot)
     node.get_logger().info(f"{name} for MoveIt is on, {f'group {group}' if group else 'any group'}")
@@ -106,12 +106,7 @@ def answer(node: MeanFlowIKNode, group: str, request: Any, response: Any) -> Any
     def attempt(started: float) -> Answer:
         parameters = node.parameters
         query = query_from_request(
-            request,
-            node.robot,
-            parameters,
-            node.T_base_frame,
-            node.current_state,
-            group,
+            request, node.robot, parameters, node.T_base_frame, node.current_state, group
         )
         seed = wrap_continuous(query.seed, node.robot)
         if outside := limit_violations(seed, node.robot):
