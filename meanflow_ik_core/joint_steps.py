@@ -12,6 +12,7 @@ from .robot import Robot
 
 # A step beyond a limit costs this much per multiple of the limit: more than any step within.
 BEYOND = 1e6
+_ANY = 1e300  # more than any step costs
 _ROUNDING = 1 + 1e-9
 _SMALLEST_LIMIT = 1e-12  # rad or m
 
@@ -67,7 +68,16 @@ class StepLimits:
         """
         alone = self.costs(self.along(q.swapaxes(0, 1))).max(-1, initial=0.0)
         known = np.where(valid.all(0), alone, np.inf).min(initial=np.inf) * _ROUNDING
-        return _chain(np.ascontiguousarray(q), valid, self.continuous, self.allowed, known)
+        q = np.ascontiguousarray(q)
+        dearest = _dearest(q, valid, self.continuous, self.allowed, known)
+        return _shortest(q, dearest, self.continuous, self.allowed, dearest[-1].min()), dearest
+
+    def shortest_chain(self, q: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        """One candidate per waypoint (W,), so that the path is as short as possible, whatever its
+        dearest step costs. Arguments as in `chain`."""
+        usable = np.where(valid, 0.0, np.inf)
+        q = np.ascontiguousarray(q)
+        return _shortest(q, usable, self.continuous, self.allowed, _ANY)
 
 
 def step_limits(
@@ -100,48 +110,46 @@ def _cost(a, b, continuous, allowed, enough):
 
 
 @numba.njit(cache=True, nogil=True)
-def _chain(q, valid, continuous, allowed, known):
+def _dearest(q, valid, continuous, allowed, known):
+    """What the dearest step on the way to each candidate costs at least (W, C); inf above
+    ``known``."""
     waypoints, count = valid.shape
     dearest = np.full((waypoints, count), np.inf)
     dearest[0][valid[0]] = 0.0
     for w in range(1, waypoints):
         for c in range(count):
-            if not valid[w, c]:
-                continue
             low = np.inf
-            for k in range(count):
+            for k in range(count if valid[w, c] else 0):
                 p = (c + k) % count  # its own strand is the likeliest
                 if dearest[w - 1, p] < low:
                     enough = min(low, known)
                     cost, _ = _cost(q[w - 1, p], q[w, c], continuous, allowed[w - 1], enough)
                     low = min(low, max(cost, dearest[w - 1, p]))
             dearest[w, c] = low
-    threshold = dearest[-1].min()
-    length = np.zeros((waypoints, count))
+    return dearest
+
+
+@numba.njit(cache=True, nogil=True)
+def _shortest(q, dearest, continuous, allowed, most):
+    """The shortest chain (W,) of candidates that are not ``dearest`` (W, C) than ``most``, by
+    steps that do not cost more."""
+    waypoints, count = dearest.shape
+    length = np.where(dearest <= most, 0.0, np.inf)
     before = np.zeros((waypoints, count), np.int64)
     for w in range(1, waypoints):
         for c in range(count):
             low = np.inf
-            if dearest[w, c] <= threshold:
-                for k in range(count):
-                    p = (c + k) % count
-                    if length[w - 1, p] < low and dearest[w - 1, p] <= threshold:
-                        cost, squares = _cost(
-                            q[w - 1, p], q[w, c], continuous, allowed[w - 1], threshold
-                        )
-                        total = length[w - 1, p] + np.sqrt(squares)
-                        if cost <= threshold and total < low:
-                            low = total
-                            before[w, c] = p
+            for k in range(count if dearest[w, c] <= most else 0):
+                p = (c + k) % count
+                if length[w - 1, p] < low:
+                    cost, squares = _cost(q[w - 1, p], q[w, c], continuous, allowed[w - 1], most)
+                    total = length[w - 1, p] + np.sqrt(squares)
+                    if cost <= most and total < low:
+                        low = total
+                        before[w, c] = p
             length[w, c] = low
-    last = 0
-    for c in range(count):
-        if dearest[-1, c] <= threshold and (
-            dearest[-1, last] > threshold or length[-1, c] < length[-1, last]
-        ):
-            last = c
     chosen = np.empty(waypoints, np.int64)
-    for w in range(waypoints - 1, -1, -1):
-        chosen[w] = last
-        last = before[w, last]
-    return chosen, dearest
+    chosen[-1] = length[-1].argmin()
+    for w in range(waypoints - 1, 0, -1):
+        chosen[w - 1] = before[w, chosen[w]]
+    return chosen

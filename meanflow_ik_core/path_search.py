@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ANCHORS = 6  # waypoints at which solutions are drawn at first
 _STRANDS = 16  # of one anchor
-_MORE_ROUNDS = 2  # of drawing solutions where the path steps most
+_MORE_ROUNDS = 1  # of drawing solutions where the path steps most
 _GOOD = 1.5  # a dearest step of so many times what some strand needs is good enough
 _LAZY_CHECKS = 8  # paths that are checked for self-collision before all candidates are
 _MIN_SEPARATION = 0.01  # rad, of solutions that are not the same
@@ -70,7 +70,8 @@ class PathSearch:
         """The best path found through the first `end` waypoints, (end, J). Steps beyond the
         limits cost much, but are not excluded."""
         self._draw(np.unique(np.linspace(0, self.end - 1, _ANCHORS).round().astype(int)))
-        path = self._best()
+        # The shortest path may have a dearer step, but smoothing spreads a single one.
+        path = min(self._best(), self._best(shortest=True), key=self._dearest_step)
         for _ in range(_MORE_ROUNDS):
             worst = self._worth_another_round(path)
             if worst is None:
@@ -82,13 +83,17 @@ class PathSearch:
     def chain(self, end: int) -> tuple[np.ndarray, np.ndarray]:
         """The candidates of the best path through the first ``end`` waypoints, (end,), and what
         the dearest step on the way to each candidate costs at least, (end, C)."""
+        return self._query.limits.chain(self.q[:end], self._usable(end))
+
+    def _usable(self, end: int) -> np.ndarray:
+        """(end, C) bool: valid, and of the first waypoint the one nearest to the start."""
         valid = self.valid[:end].copy()
         if self._query.start is not None:
             delta = self._query.limits.differences(self._query.start, self.q[0])
             nearest = np.where(valid[0], np.abs(delta).max(-1), np.inf).argmin()
             valid[0] = False
             valid[0, nearest] = True
-        return self._query.limits.chain(self.q[:end], valid)
+        return valid
 
     def smoothed(self, path: np.ndarray) -> np.ndarray:
         """The path (P, J) with shorter steps; its first solution stays where a start is given."""
@@ -104,9 +109,10 @@ class PathSearch:
         self._remove_colliding(np.ones_like(self.valid))
         self._complete()
 
-    def _best(self) -> np.ndarray:
-        """The best path of the candidates, smoothed; it is a candidate itself from now on."""
-        chosen = self._choose()
+    def _best(self, shortest: bool = False) -> np.ndarray:
+        """The best path of the candidates, or the shortest, smoothed; it is a candidate itself
+        from now on."""
+        chosen = self._choose(shortest)
         path = self.smoothed(self.q[np.arange(self.end), chosen])
         strand = np.zeros((len(self.q), 1, self._robot.num_joints))
         strand[: self.end, 0] = path
@@ -114,15 +120,19 @@ class PathSearch:
         self._add(strand, known, known)
         return path
 
-    def _choose(self) -> np.ndarray:
-        """Which candidates (end,) make the best path; draws more where a waypoint has none."""
+    def _choose(self, shortest: bool) -> np.ndarray:
+        """Which candidates (end,) make the path; draws more where a waypoint has none."""
+        limits = self._query.limits
         checks = 0
         while True:
             self._complete()
             if self.end == 0:
                 return np.empty(0, np.int64)
             with self._timed("choose"):
-                chosen, _ = self.chain(self.end)
+                q, usable = self.q[: self.end], self._usable(self.end)
+                chosen = (
+                    limits.shortest_chain(q, usable) if shortest else limits.chain(q, usable)[0]
+                )
                 looked_at = np.ones_like(self.valid)
                 if checks < _LAZY_CHECKS:
                     looked_at[:] = False
@@ -140,6 +150,10 @@ class PathSearch:
         self._checked[where] = True
         self.valid[where] = ~hits
         return bool(hits.any())
+
+    def _dearest_step(self, path: np.ndarray) -> float:
+        limits = self._query.limits
+        return float(limits.costs(limits.along(path)).max(initial=0.0))
 
     def _worth_another_round(self, path: np.ndarray) -> int | None:
         """The waypoint before the dearest step, where strands show that it can be less."""
