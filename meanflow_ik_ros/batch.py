@@ -75,25 +75,9 @@ def batch_from_request(
     )
     default = min(parameters.num_samples, STARTS_PER_SOLUTION * max_solutions)
     num_samples = count_from_field("num_samples", request.num_samples, default, most)
-    order, offsets, links = tips_from_links(request.tip_links, robot, parameters.tip_link)
-    T_frame_link = matrices_from_poses(request.targets)
-    if len(T_frame_link) == 0 or len(T_frame_link) % len(links):
-        raise RequestError(
-            Codes.INVALID_GOAL_CONSTRAINTS,
-            f"{len(T_frame_link)} poses, expected one or more for each of the {len(links)} "
-            f"tip links: {', '.join(links)}",
-        )
-    total = len(T_frame_link) // len(links) * num_samples
-    if total > parameters.max_batch_samples:
-        raise RequestError(
-            Codes.INVALID_GOAL_CONSTRAINTS,
-            f"{len(T_frame_link) // len(links)} targets with {num_samples} starts each, the node's "
-            f"parameter max_batch_samples allows {parameters.max_batch_samples} starts together",
-        )
-    T_base_frame = frame_from_lookup(frame_lookup, request.targets.header)
-    T_base_link = T_base_frame @ T_frame_link.reshape(-1, len(links), 4, 4)
-    targets = np.empty_like(T_base_link)
-    targets[:, order] = T_base_link @ np.linalg.inv(offsets[order])
+    targets, offsets = targets_from_pose_array(
+        request.targets, request.tip_links, robot, parameters, frame_lookup, num_samples
+    )
     return BatchQuery(
         targets=targets,
         T_tip_frame=offsets,
@@ -102,6 +86,46 @@ def batch_from_request(
         max_solutions=max_solutions,
         avoid_self_collision=bool(request.avoid_self_collision),
     )
+
+
+def targets_from_pose_array(
+    poses: PoseArray,
+    tip_links: list[str],
+    robot: Robot,
+    parameters: NodeParameters,
+    frame_lookup: FrameLookup,
+    num_samples: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """T_base_tip (B, T, 4, 4) and T_tip_frame (T, 4, 4), both in the robot's order of tips.
+
+    Args:
+        poses: one per tip for each target, tip by tip.
+        tip_links: one link per tip; empty: the node's `tip_link`, else the robot's tips.
+        num_samples: starts per target; all of them together are limited.
+
+    Raises:
+        RequestError: number of poses, link, frame or pose is wrong, or there are too many.
+    """
+    order, offsets, links = tips_from_links(tip_links, robot, parameters.tip_link)
+    T_frame_link = matrices_from_poses(poses)
+    if len(T_frame_link) == 0 or len(T_frame_link) % len(links):
+        raise RequestError(
+            Codes.INVALID_GOAL_CONSTRAINTS,
+            f"{len(T_frame_link)} poses, expected one or more for each of the {len(links)} "
+            f"tip links: {', '.join(links)}",
+        )
+    count = len(T_frame_link) // len(links)
+    if count * num_samples > parameters.max_batch_samples:
+        raise RequestError(
+            Codes.INVALID_GOAL_CONSTRAINTS,
+            f"{count} targets with {num_samples} starts each, the node's parameter "
+            f"max_batch_samples allows {parameters.max_batch_samples} starts together",
+        )
+    T_base_frame = frame_from_lookup(frame_lookup, poses.header)
+    T_base_link = T_base_frame @ T_frame_link.reshape(-1, len(links), 4, 4)
+    targets = np.empty_like(T_base_link)
+    targets[:, order] = T_base_link @ np.linalg.inv(offsets[order])
+    return targets, offsets
 
 
 def matrices_from_poses(poses: PoseArray) -> np.ndarray:

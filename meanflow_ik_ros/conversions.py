@@ -206,8 +206,10 @@ def matrix_from_pose(stamped: PoseStamped) -> np.ndarray:
     return matrix
 
 
-def seed_from_joint_state(state: JointState, robot: Robot, current_state: np.ndarray) -> np.ndarray:
-    """(J,) of a request's seed, `current_state` where it is empty.
+def seed_from_joint_state(
+    state: JointState, robot: Robot, current_state: np.ndarray, field: str = "seed_state"
+) -> np.ndarray:
+    """(J,) of a request's ``field``, `current_state` where it is empty.
 
     Raises:
         RequestError: unless it gives every joint of the robot, no other, once, finite and within
@@ -228,17 +230,15 @@ def seed_from_joint_state(state: JointState, robot: Robot, current_state: np.nda
     if problem:
         raise RequestError(
             Codes.INVALID_ROBOT_STATE,
-            f"seed_state has {problem}; robot {robot.name} has {', '.join(expected)}",
+            f"{field} has {problem}; robot {robot.name} has {', '.join(expected)}",
         )
     by_name = dict(zip(names, state.position, strict=True))
     seed = np.array([by_name[name] for name in expected])
     if not np.isfinite(seed).all():
-        raise RequestError(Codes.INVALID_ROBOT_STATE, f"seed_state is not finite: {seed.tolist()}")
+        raise RequestError(Codes.INVALID_ROBOT_STATE, f"{field} is not finite: {seed.tolist()}")
     seed = wrap_continuous(seed, robot)
     if outside := limit_violations(seed, robot):
-        raise RequestError(
-            Codes.INVALID_ROBOT_STATE, f"seed_state is outside the limits: {outside}"
-        )
+        raise RequestError(Codes.INVALID_ROBOT_STATE, f"{field} is outside the limits: {outside}")
     return np.clip(seed, robot.lower, robot.upper)
 
 
@@ -394,9 +394,12 @@ def response_from_result(
 
 def response_from_error(error: Exception, response: Any) -> Any:
     """A response of the same service to a request that failed, with nothing else in it."""
-    return type(response)(
+    refused = type(response)(
         error_code=error_code_of(error), message=str(error) or type(error).__name__
     )
+    if hasattr(refused, "failed_waypoint"):
+        refused.failed_waypoint = -1  # 0 is the first
+    return refused
 
 
 def error_code_of(error: Exception) -> int:

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A continuous joint path through waypoints in one request; the answer is a JointTrajectory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from meanflow_ik_core.errors import OptionError
+from meanflow_ik_core.path import PathResult, solve_path
+from meanflow_ik_ros.batch import targets_from_pose_array
+from meanflow_ik_ros.conversions import (
+    Codes,
+    FrameLookup,
+    RequestError,
+    count_from_field,
+    doubles,
+    errors_at_frames,
+    seed_from_joint_state,
+)
+from meanflow_ik_ros.srv import GetIKPath
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import JointState
+
+    from meanflow_ik_core.robot import Robot
+    from meanflow_ik_core.solver import IKSolver
+    from meanflow_ik_ros.parameters import NodeParameters
+
+_LATEST_S = 2**31 - 1  # that a time_from_start can tell
+
+
+@dataclass(frozen=True, eq=False)
+class PathQuery:
+    """A path in the solver's terms; `find_path` checks times and step.
+
+    targets: (W, T, 4, 4) T_base_tip in the robot's own order of tips.
+    T_tip_frame: (T, 4, 4) the links that were asked for, seen from the robot's tips.
+    start_state: (J,) within the limits, continuous joints as they came; None: begin anywhere.
+    times: (W,) s from the start; None: speeds do not matter.
+    max_joint_step: rad or m.
+    """
+
+    targets: np.ndarray
+    T_tip_frame: np.ndarray
+    start_state: np.ndarray | None
+    times: np.ndarray | None
+    num_samples: int
+    max_joint_step: float
+    avoid_self_collision: bool
+
+
+def path_from_request(
+    request: GetIKPath.Request,
+    robot: Robot,
+    parameters: NodeParameters,
+    frame_lookup: FrameLookup,
+) -> PathQuery:
+    """Check a request and put it into the solver's terms.
+
+    Args:
+        frame_lookup: frame_id, stamp -> T_base_frame (4, 4), or FrameError.
+
+    Raises:
+        RequestError: with the code and message of the answer.
+    """
+    num_samples = count_from_field(
+        "num_samples", request.num_samples, parameters.num_samples, parameters.max_num_samples
+    )
+    if len(request.times) and not max(request.times) <= _LATEST_S:
+        raise RequestError(
+            Codes.INVALID_GOAL_CONSTRAINTS,
+            f"the largest of times is {max(request.times):g}, a trajectory holds up to {_LATEST_S}",
+        )
+    targets, offsets = targets_from_pose_array(
+        request.waypoints, request.tip_links, robot, parameters, frame_lookup, num_samples
+    )
+    return PathQuery(
+        targets=targets,
+        T_tip_frame=offsets,
+        start_state=start_from_joint_state(request.start_state, robot),
+        times=np.array(request.times) if len(request.times) else None,
+        num_samples=num_samples,
+        max_joint_step=request.max_joint_step or parameters.max_joint_step,
+        avoid_self_collision=bool(request.avoid_self_collision),
+    )
+
+
+def start_from_joint_state(state: JointState, robot: Robot) -> np.ndarray | None:
+    """(J,) of a request's start state, None where it is empty.
+
+    Continuous joints keep the turn that they are in, so that the path goes on from there.
+
+    Raises:
+        RequestError: as for a seed state.
+    """
+    if not state.name and not len(state.position):
+        return None
+    start = seed_from_joint_state(state, robot, np.empty(0), "start_state")
+    by_name = dict(zip(state.name, state.position, strict=True))
+    return np.where(robot.continuous, [by_name[name] for name in robot.joint_names], start)
+
+
+def find_path(
+    solver: IKSolver, query: PathQuery, parameters: NodeParameters, seed: int
+) -> PathResult:
+    """Solve a query.
+
+    Raises:
+        RequestError: the times or the step are out of range.
+    """
+    try:
+        return solve_path(
+            solver,
+            query.targets,
+            query.start_state,
+            query.times,
+            query.num_samples,
+            query.max_joint_step,
+            avoid_self_collision=query.avoid_self_collision,
+            position_tolerance=parameters.position_tolerance,
+            orientation_tolerance=parameters.orientation_tolerance,
+            seed=seed,
+        )
+    except OptionError as error:
+        raise RequestError(Codes.INVALID_GOAL_CONSTRAINTS, str(error)) from error
+
+
+def path_response_from_result(
+    query: PathQuery,
+    result: PathResult,
+    robot: Robot,
+    parameters: NodeParameters,
+    total_time: float,
+) -> GetIKPath.Response:
+    """The answer; `total_time` [s] counts from the arrival of the request.
+
+    A path that breaks has no trajectory, so that nobody moves along half of it by accident.
+    """
+    response = GetIKPath.Response(
+        error_code=Codes.NO_IK_SOLUTION,
+        message=result.message,
+        failed_waypoint=result.failed_waypoint,
+        largest_step=result.largest_step,
+        total_time=float(total_time),
+    )
+    if not result.valid:
+        return response
+    position_error, orientation_error = errors_at_frames(
+        result.joint_positions[:, None], query.targets, query.T_tip_frame, robot
+    )
+    missed = (position_error > parameters.position_tolerance).any((1, 2))
+    missed |= (orientation_error > parameters.orientation_tolerance).any((1, 2))
+    if missed.any():
+        # The solver measures at the tip; a lever arm to the link asked for can add to the error.
+        response.failed_waypoint = waypoint = int(missed.argmax())
+        response.message = (
+            f"waypoint {waypoint} is missed by {position_error[waypoint].max():.3g} m and "
+            f"{orientation_error[waypoint].max():.3g} rad at the link asked for"
+        )
+        return response
+    response.error_code = Codes.SUCCESS
+    response.trajectory = trajectory_message(result.joint_positions, query.times, robot)
+    return response
+
+
+def trajectory_message(q: np.ndarray, times: np.ndarray | None, robot: Robot) -> JointTrajectory:
+    """A point per row of q (W, J), at times (W,) s where they are given. Stamp zero: start now."""
+    message = JointTrajectory(joint_names=list(robot.joint_names))
+    message.header.frame_id = robot.base
+    message.points = [JointTrajectoryPoint(positions=doubles(row)) for row in q]
+    if times is not None:
+        for point, seconds in zip(message.points, times.tolist(), strict=True):
+            whole, nanoseconds = divmod(round(seconds * 1e9), 1_000_000_000)
+            point.time_from_start = Duration(sec=whole, nanosec=nanoseconds)
+    return message
