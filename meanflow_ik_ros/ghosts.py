@@ -115,7 +115,7 @@ class Ghosts:
             (f"{rank + 1}: {solution.distance:.2f} rad away", rank_colour(rank, len(drawn)))
             for rank, solution in enumerate(drawn[:LEGEND_LINES])
         ]
-        top, step = np.array([0.0, self._reach, self._reach]), 0.07 * self._reach
+        top, step = self._reach * np.array([0.0, 0.65, 0.7]), 0.05 * self._reach
         return [
             text_marker(
                 text,

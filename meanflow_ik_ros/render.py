@@ -25,7 +25,7 @@ from meanflow_ik_ros.raytrace import (
 BACKGROUND = np.array([0.965, 0.97, 0.98])
 LIGHT = np.array([0.35, -0.45, 0.82]) / np.linalg.norm([0.35, -0.45, 0.82])
 VIEW = np.array([0.68, -0.62, 0.39]) / np.linalg.norm([0.68, -0.62, 0.39])
-FILL = 0.75
+FILL = 0.88
 SUPERSAMPLING = 2
 ROWS_PER_STRIP = 128
 
@@ -163,15 +163,19 @@ def framing(array: MarkerArray) -> Camera:
     solids, texts = solids_from_markers(array), texts_from_markers(array)
     if not solids and not texts:
         return Camera()
-    sizes = [float(np.linalg.norm(solid.half)) for solid in solids]
-    # half a line of some 20 letters
-    sizes += [5 * text.scale.z for text in texts]
     places = [solid.pose[:3, 3] for solid in solids] + [place_of(text) for text in texts]
-    radii, centres = np.array(sizes)[:, None], np.array(places)
-    low, high = (centres - radii).min(0), (centres + radii).max(0)
-    centre = 0.5 * (low + high)
-    radius = 0.5 * float(np.linalg.norm(high - low))
-    eye = centre + VIEW * radius / np.sin(0.5 * Camera.field_of_view) * FILL
+    # to the side, up and towards the viewer
+    extents = [np.full(3, np.linalg.norm(solid.half)) for solid in solids]
+    extents += [text.scale.z * np.array([0.4 * len(text.text), 0.7, 0.0]) for text in texts]
+    axes = Camera(eye=tuple(VIEW.tolist()), centre=(0.0, 0.0, 0.0)).axes
+    seen = np.array(places) @ axes.T
+    low, high = (seen - extents).min(0), (seen + extents).max(0)
+    middle = 0.5 * (low + high)
+    aspect = Camera.width / Camera.height
+    half = max(0.5 * (high - low)[1], 0.5 * (high - low)[0] / aspect)
+    distance = half / np.tan(0.5 * Camera.field_of_view) / FILL
+    centre = middle @ axes
+    eye = centre + distance * axes[2]
     return Camera(eye=tuple(eye.tolist()), centre=tuple(centre.tolist()))
 
 
