@@ -13,7 +13,7 @@ import torch
 from judge import TORSO, TORSO_TIPS
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.bench import BENCHES, kernel, unreachable
+from meanflow_ik_core.bench import BENCHES, kernel, path, unreachable
 from meanflow_ik_core.bench.judge import Judge
 from meanflow_ik_core.bench.result import BenchResult, Measure, environment
 from meanflow_ik_core.bench.solve import measure_solver
@@ -29,6 +29,7 @@ SMALL = {
     "kernel": {"repetitions": 3},
     "tracik": {"poses": 1, "repetitions": 1, "solutions": 5, "num_samples": 64},
     "raw": {"repetitions": 3, "sampler": "uniform"},
+    "path": {"paths": 3, "waypoints": 20, "sampler": "uniform"},
     "training": {"rounds": 1, "steps": 1},
 }
 
@@ -299,3 +300,22 @@ def test_the_environment_names_the_machine():
 def test_bad_options_are_refused(name, options):
     with pytest.raises(mik.OptionError):
         BENCHES[name](**options)
+
+
+def test_a_path_is_right_only_as_it_is(solver):
+    T_base_tip = solver.robot.forward(path.random_motions(solver.robot, 1, 10, 0)[0])
+    result = mik.solve_path(solver, T_base_tip, seed=0)
+    judge = Judge(solver.robot)
+    assert result.valid and path._is_right(judge, result, T_base_tip, 0.5)
+    assert not path._is_right(judge, result, T_base_tip, 0.9 * result.largest_step)
+    moved = result.joint_positions.copy()
+    moved[4, 3] += 1e-3
+    for change in ({"joint_positions": moved}, {"largest_step": 0.0}, {"valid": False}):
+        other = dataclasses.replace(result, **change)
+        assert not path._is_right(judge, other, T_base_tip, 0.5)
+
+
+def test_paths_and_their_breaks_are_counted(results):
+    result = results["path"]
+    assert result["share of paths found"] == 1 and result["share of breaks named"] == 1
+    assert result["wrong claims"] == 0 and result["median time per path"] > 0

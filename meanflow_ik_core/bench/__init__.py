@@ -70,6 +70,7 @@ BENCHES: dict[str, Bench] = {
         Bench("kernel", "one step of the SIMD kernel against the same step in eager torch"),
         Bench("tracik", "many different solutions of one pose against TRAC-IK restarts"),
         Bench("raw", "raw samples of one pose in one network call"),
+        Bench("path", "joint paths through the poses of random motions, judged by Pinocchio"),
         Bench("training", "training steps against their plain form: float32, not compiled"),
     )
 }
