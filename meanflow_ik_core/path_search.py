@@ -107,7 +107,6 @@ class PathSearch:
     def check_all(self) -> None:
         """Leave no candidate in self-collision, where that is asked."""
         self._remove_colliding(np.ones_like(self.valid))
-        self._complete()
 
     def _best(self, shortest: bool = False) -> np.ndarray:
         """The best path of the candidates, or the shortest, smoothed; it is a candidate itself

@@ -60,14 +60,14 @@ def smooth(
         trial = np.where(refined.converged[..., None], refined.q, q[:, None]).swapaxes(0, 1)
         if hold_first:
             trial[:, 0] = q[0]
-        best = min(range(len(trial)), key=lambda row: _worth(limits, trial[row]))
-        gained = _worth(limits, trial[best])
+        best = min(trial, key=lambda path: _worth(limits, path))
+        if in_collision is not None:
+            best = np.where(in_collision(best)[:, None], q, best)
+        gained = _worth(limits, best)
         if gained >= worth:
             break
-        if in_collision is not None and in_collision(trial[best]).any():
-            break
         small = all(a >= b * (1 - _GAIN) for a, b in zip(gained, worth, strict=True))
-        q, worth = trial[best], gained
+        q, worth = best, gained
         if small:
             break
     return q

@@ -208,18 +208,26 @@ def test_smoothing_takes_out_a_jump_from_one_strand_to_another(uniform):
     assert (held[0] == jump[0]).all() and np.abs(limits.along(held)).max() < before
 
 
-def test_smoothing_comes_to_no_collision_and_may_change_nothing(uniform):
+def test_smoothing_goes_nowhere_where_there_is_a_collision(uniform):
     robot = uniform.robot
     T_base_tip, limits = line(robot, 0.2, 20), step_limits(robot, 20, None, None)
     path = follow(robot, T_base_tip, np.array([0]), READY[None, None], TOLERANCES)[0][:, 0]
-    path[10:] = follow(
-        robot, T_base_tip[10:], np.array([0]), path[10][None, None] + 0.2, TOLERANCES
-    )[0][:, 0]
-    nowhere = smooth(
-        robot, T_base_tip, path, limits, TOLERANCES,
-        in_collision=lambda q: np.ones(len(q), bool),
-    )  # fmt: skip
-    assert (nowhere == path).all()
+    rest = path[10][None, None] + 0.2
+    path[10:] = follow(robot, T_base_tip[10:], np.array([0]), rest, TOLERANCES)[0][:, 0]
+    free = smooth(robot, T_base_tip, path, limits, TOLERANCES)
+    assert np.abs(limits.along(free)).max() < 0.8 * np.abs(limits.along(path)).max()
+
+    def half_space(q):
+        return q[:, 0] > np.median(free[:, 0])
+
+    assert half_space(free).any()
+    kept = smooth(robot, T_base_tip, path, limits, TOLERANCES, in_collision=half_space)
+    assert not half_space(kept).any()
+    assert np.abs(limits.along(kept)).max() < 0.8 * np.abs(limits.along(path)).max()
+    everywhere = smooth(
+        robot, T_base_tip, path, limits, TOLERANCES, in_collision=lambda q: np.ones(len(q), bool)
+    )
+    assert (everywhere == path).all()
 
 
 @pytest.mark.parametrize("seed", range(3))
