@@ -139,6 +139,31 @@ def test_a_mesh_keeps_its_uri_and_scale(tmp_path):
     np.testing.assert_array_equal(second.T_link_visual[:3, 3], [1, 2, 3])
 
 
+def test_meshes_are_drawn_by_uri_in_the_colour_of_the_rank(tmp_path):
+    urdf = tmp_path / "crane.urdf"
+    urdf.write_text(
+        """<robot name="crane"><link name="rail"/><link name="hook">
+        <visual><origin xyz="0 0 0.5" rpy="0 0 1"/><geometry>
+        <mesh filename="package://crane/hook.dae" scale="0.001 0.001 0.001"/></geometry></visual>
+        <visual><geometry><sphere radius="0.1"/></geometry></visual></link>
+        <joint name="lift" type="prismatic"><parent link="rail"/><child link="hook"/>
+        <axis xyz="0 0 1"/><limit lower="0" upper="2" velocity="1" effort="1"/></joint></robot>"""
+    )
+    robot = mik.load_robot(urdf, tips=["hook"])
+    markers = list(arm_markers(RobotVisuals(robot), [[0.25], [1.5]], 0.5, HEADER))
+    assert [(marker.ns, marker.id) for marker in markers] == [
+        ("candidate_000", 0), ("candidate_000", 1), ("candidate_001", 0), ("candidate_001", 1),
+    ]  # fmt: skip
+    for rank, (mesh, ball) in enumerate((markers[:2], markers[2:])):
+        assert (mesh.type, ball.type) == (Marker.MESH_RESOURCE, Marker.SPHERE)
+        assert (mesh.mesh_resource, ball.mesh_resource) == ("package://crane/hook.dae", "")
+        assert not mesh.mesh_use_embedded_materials  # else the mesh's own colours would show
+        assert (mesh.scale.x, mesh.scale.y, mesh.scale.z) == (0.001, 0.001, 0.001)
+        assert (mesh.color.r, mesh.color.g, mesh.color.b) == rank_colour(rank, 2)
+        expected = pin.SE3(pin.rpy.rpyToMatrix(0.0, 0.0, 1.0), np.array([0, 0, 0.75 + 1.25 * rank]))
+        np.testing.assert_allclose(matrix_of(mesh), expected.homogeneous, atol=1e-12)
+
+
 def test_an_unknown_visual_is_refused_by_name(tmp_path):
     urdf = tmp_path / "capsule.urdf"
     urdf.write_text(
