@@ -159,7 +159,7 @@ def test_the_latest_transform_may_be_as_old_as_allowed_and_a_static_one_older(fr
     know(frames, transform("panda_link0", "plate", other, Time(sec=1)), static=True)
     np.testing.assert_allclose(frames.T_base_frame("recent"), place.homogeneous, atol=1e-12)
     np.testing.assert_allclose(frames.T_base_frame("plate"), other.homogeneous, atol=1e-12)
-    with pytest.raises(FrameError, match=r"15\.\d s old, at most 10 s"):
+    with pytest.raises(FrameError, match=r"\d s old, at most 10 s"):
         frames.T_base_frame("old")
     frames.max_age_s = 0.0
     np.testing.assert_allclose(frames.T_base_frame("old"), place.homogeneous, atol=1e-12)
