@@ -7,12 +7,18 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType  # pyright: ignore[reportPrivateImportUsage]
 
 from meanflow_ik_ros.conversions import Codes
+
+if TYPE_CHECKING:
+    from rclpy.callback_groups import CallbackGroup
+
+    from meanflow_ik_ros.node import MeanFlowIKNode
 
 RECENT = 1000  # requests that latencies, solutions and failures are judged by
 
@@ -105,3 +111,48 @@ def diagnostic_status(
         hardware_id=hardware,
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
+
+
+class Diagnostics:
+    """Publishes the status of a node on /diagnostics every `diagnostics_period`."""
+
+    def __init__(
+        self, node: MeanFlowIKNode, statistics: RequestStatistics, group: CallbackGroup
+    ) -> None:
+        self._node = node
+        self._statistics = statistics
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        node.create_timer(
+            node.parameters.diagnostics_period,
+            self.publish,
+            callback_group=group,
+            # one that goes on where simulated time stands still
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
+
+    def publish(self) -> None:
+        node = self._node
+        values = self._statistics.values()
+        hardware = node.parameters.robot
+        if node.configured:
+            hardware = node.robot.name
+            checkpoint = node.solver.checkpoint or {"path": "none", "sha256": "-"}
+            values |= {
+                "sampler": node.solver.sampler,
+                "checkpoint": checkpoint["path"],
+                "checkpoint sha256": checkpoint["sha256"],
+                "device": str(node.solver.device),
+            }
+            names = ("joint_states age [ms]", "joint_states longest age [ms]")
+            for name, age in zip(names, node.joints.ages() or (None, None), strict=True):
+                values[name] = "never heard" if age is None else f"{1e3 * age:.1f}"
+        status = diagnostic_status(
+            node.get_fully_qualified_name(),
+            hardware,
+            node.state_name,
+            self._statistics.failures(),
+            values,
+        )
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = node.get_clock().now().to_msg()
+        self._publisher.publish(message)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
@@ -14,20 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rclpy
 import torch
-from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType  # pyright: ignore[reportPrivateImportUsage]
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
-from rclpy.task import Future
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
@@ -43,16 +35,22 @@ from meanflow_ik_ros.conversions import (
     response_from_result,
 )
 from meanflow_ik_ros.diagnostics import (
+    Diagnostics,
     RequestStatistics,
     answered_from_response,
-    diagnostic_status,
 )
 from meanflow_ik_ros.frames import Frames
 from meanflow_ik_ros.goal_topics import GoalTopics
 from meanflow_ik_ros.joint_states import WARN_EVERY_S, CurrentState
 from meanflow_ik_ros.parameters import NodeParameters, declare_parameters, values_of
+from meanflow_ik_ros.path_service import (
+    find_path,
+    path_from_request,
+    path_response_from_result,
+)
+from meanflow_ik_ros.process import run_node
 from meanflow_ik_ros.qos import create_subscription
-from meanflow_ik_ros.srv import GetIKSolutions, GetIKSolutionsBatch
+from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
 
 # While shutting down: how long without a request until the queue counts as empty, and at most.
 QUIET_S = 0.1
@@ -60,7 +58,7 @@ LONGEST_DRAIN_S = 2.0
 
 
 class MeanFlowIKNode(LifecycleNode):
-    """A managed node that answers ~/get_ik_solutions, ~/get_ik_solutions_batch and ~/goal_pose.
+    """A managed node that serves single targets, batches, paths, goals on a topic, and MoveIt.
 
     With the parameter `autostart` it configures and activates itself before the constructor
     returns; without, it waits for transitions. Configuring loads and compiles everything and opens
@@ -85,13 +83,14 @@ class MeanFlowIKNode(LifecycleNode):
             self._answered = threading.Event()
             self._failure: BaseException | None = None
             self._constructed = not self.parameters.autostart
-            self._configured = self._active = self._closing = False
+            self.configured = self._active = self._closing = False
             self._frame_id_warned = False
             self._close: list[Callable[[], Any]] = []
             # Joint states, parameters, transitions: a long solve must not block them.
             self._solving = MutuallyExclusiveCallbackGroup()
             self._listening = MutuallyExclusiveCallbackGroup()
-            self._start_diagnostics()
+            if self.parameters.diagnostics_period:
+                self._diagnostics = Diagnostics(self, self.statistics, self._listening)
             if not self._constructed:
                 self._autostart()
         except BaseException:
@@ -158,7 +157,7 @@ class MeanFlowIKNode(LifecycleNode):
         self.joints = CurrentState(self.robot, self.get_logger())
         self.frames = Frames(self.robot, self, parameters.tf_timeout, parameters.tf_max_age)
         self._close.append(self.frames.close)
-        self._configured = True
+        self.configured = True
         started = time.perf_counter()
         self.warm_up()
         warm_up_time = time.perf_counter() - started
@@ -183,6 +182,7 @@ class MeanFlowIKNode(LifecycleNode):
         serve: list[tuple[type, str, Callable[[Any, Any], Any]]] = [
             (GetIKSolutions, "~/get_ik_solutions", self.answer_request),
             (GetIKSolutionsBatch, "~/get_ik_solutions_batch", self.answer_batch),
+            (GetIKPath, "~/get_ik_path", self.answer_path),
             *moveit.services(self, self.parameters.moveit_group),
         ]
         for kind, name, answer in serve:
@@ -198,9 +198,14 @@ class MeanFlowIKNode(LifecycleNode):
     def close(self) -> None:
         """Take down what `configure` made, once nothing is being solved."""
         with self._solver_lock:
-            self._configured = False
+            self.configured = False
             while self._close:
                 self._close.pop()()
+
+    @property
+    def state_name(self) -> str:
+        """Of the managed node: unconfigured, inactive, active, finalized or a transition's."""
+        return self._state_machine.current_state[1]
 
     @property
     def current_state(self) -> np.ndarray:
@@ -222,10 +227,14 @@ class MeanFlowIKNode(LifecycleNode):
         response_from_result(
             query, result, self.robot, self.parameters, 0.0, GetIKSolutions.Response()
         )
+        mik.solve_path(self.solver, np.stack([poses, poses]), num_samples=1)
+
+    def _seed(self, parameters: NodeParameters) -> int:
+        return parameters.seed if parameters.seed >= 0 else int(self._random.integers(2**31))
 
     def solve(self, query: IKQuery | BatchQuery, parameters: NodeParameters) -> mik.IKResult:
         """Call the solver, one caller at a time."""
-        seed = parameters.seed if parameters.seed >= 0 else int(self._random.integers(2**31))
+        seed = self._seed(parameters)
         with self._solver_lock:
             return self.solver.solve(
                 query.targets,
@@ -281,6 +290,21 @@ class MeanFlowIKNode(LifecycleNode):
             result = self.solve(query, parameters)
             total_time = time.perf_counter() - started
             return batch_response_from_result(query, result, self.robot, parameters, total_time)
+
+        return self.attempt(attempt, response)
+
+    def answer_path(
+        self, request: GetIKPath.Request, response: GetIKPath.Response
+    ) -> GetIKPath.Response:
+        """The service for a path through waypoints; whatever goes wrong is an answer."""
+
+        def attempt(started: float) -> GetIKPath.Response:
+            parameters = self.parameters
+            query = path_from_request(request, self.robot, parameters, self.T_base_frame)
+            with self._solver_lock:
+                result = find_path(self.solver, query, parameters, self._seed(parameters))
+            total_time = time.perf_counter() - started
+            return path_response_from_result(query, result, self.robot, parameters, total_time)
 
         return self.attempt(attempt, response)
 
@@ -340,51 +364,11 @@ class MeanFlowIKNode(LifecycleNode):
             )
         return np.eye(4)
 
-    def _start_diagnostics(self) -> None:
-        if not self.parameters.diagnostics_period:
-            return
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_timer(
-            self.parameters.diagnostics_period,
-            self.publish_diagnostics,
-            callback_group=self._listening,
-            # one that goes on where simulated time stands still
-            clock=Clock(clock_type=ClockType.STEADY_TIME),
-        )
-
-    def publish_diagnostics(self) -> None:
-        """What `ros2 topic echo /diagnostics` and robot monitors show of this node."""
-        values = self.statistics.values()
-        hardware = self.parameters.robot
-        if self._configured:
-            hardware = self.robot.name
-            checkpoint = self.solver.checkpoint or {"path": "none", "sha256": "-"}
-            values |= {
-                "sampler": self.solver.sampler,
-                "checkpoint": checkpoint["path"],
-                "checkpoint sha256": checkpoint["sha256"],
-                "device": str(self.solver.device),
-            }
-            ages = self.joints.ages()
-            for name, age in zip(
-                ("joint_states age [ms]", "joint_states longest age [ms]"),
-                ages or (None, None),
-                strict=True,
-            ):
-                values[name] = "never heard" if age is None else f"{1e3 * age:.1f}"
-        state = self._state_machine.current_state[1]
-        status = diagnostic_status(
-            self.get_fully_qualified_name(), hardware, state, self.statistics.failures(), values
-        )
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
-
     def check_parameters(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
         """All of them are taken, or none with the reason."""
         try:
             changed = self.parameters.changed(values_of(parameters))
-            if changed.tip_link and self._configured:
+            if changed.tip_link and self.configured:
                 self.robot.tip_offset(changed.tip_link)
         except mik.IKError as error:
             return SetParametersResult(successful=False, reason=str(error))
@@ -397,7 +381,7 @@ class MeanFlowIKNode(LifecycleNode):
     def refuse_requests(self) -> None:
         """Refuse what is queued until nothing more comes; the executor still spins."""
         self._closing = True
-        if self._configured:
+        if self.configured:
             self.frames.stop_waiting()
         deadline = time.monotonic() + LONGEST_DRAIN_S
         while time.monotonic() < deadline:
@@ -414,81 +398,8 @@ def robot_from_parameters(parameters: NodeParameters) -> mik.Robot:
     return mik.load_robot(parameters.robot, base=parameters.base_frame or None, tips=tips)
 
 
-def run(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; returns the exit code."""
-    stopped = threading.Event()
-    loading = True
-
-    def on_signal(signum: int, frame: Any) -> None:
-        stopped.set()
-        if loading:
-            raise KeyboardInterrupt
-
-    node = None
-    # rclpy's own handler would invalidate the context at once, with requests still unanswered.
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, on_signal)
-    try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-        node = MeanFlowIKNode()
-        loading = False
-        spin_until(node, stopped)
-    except KeyboardInterrupt:
-        pass
-    except Exception as error:
-        logger = get_logger("meanflow_ik")
-        if isinstance(error, mik.IKError):
-            logger.fatal(str(error))
-        elif type(error).__module__.startswith("rclpy"):
-            # Its own message names the file or the argument; a traceback would only hide it.
-            logger.fatal(f"{type(error).__name__}: {' '.join(str(error).split())}")
-        else:
-            logger.fatal(traceback.format_exc())
-        return 1
-    finally:
-        # Under a launch file Ctrl-C arrives twice; the second one must not hit the clean-up.
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, signal.SIG_IGN)
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
-
-
-def spin_until(node: MeanFlowIKNode, stopped: threading.Event) -> None:
-    """Spin in a thread until `stopped` is set, then answer what is queued and stop spinning."""
-    executor = MultiThreadedExecutor(num_threads=4)
-    executor.add_node(node)
-    # Only the end of a future makes a waiting executor return; `wake` alone does not.
-    done: Future[None] = Future()
-    failure: list[BaseException] = []
-
-    def spin() -> None:
-        try:
-            executor.spin_until_future_complete(done)
-        except ExternalShutdownException:
-            pass
-        except BaseException as error:
-            failure.append(error)
-        finally:
-            stopped.set()
-
-    thread = threading.Thread(target=spin, name="executor")
-    thread.start()
-    try:
-        stopped.wait()
-    finally:
-        if thread.is_alive() and rclpy.ok():
-            node.refuse_requests()
-        done.set_result(None)
-        thread.join()
-        executor.shutdown()
-    if failure:
-        raise failure[0]
-
-
 def main(args: list[str] | None = None) -> None:
-    sys.exit(run(args))
+    sys.exit(run_node(MeanFlowIKNode, args))
 
 
 if __name__ == "__main__":

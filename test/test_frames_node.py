@@ -27,7 +27,8 @@ from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
 from meanflow_ik_ros.conversions import pose_message
-from meanflow_ik_ros.node import MeanFlowIKNode, spin_until
+from meanflow_ik_ros.node import MeanFlowIKNode
+from meanflow_ik_ros.process import spin_until
 
 Codes = GetIKSolutions.Response
 DEADLINE_S = 60.0

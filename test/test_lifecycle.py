@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from judge import TORSO, TORSO_TIPS
+from judge import TORSO, TORSO_TIPS, Judge
 from lifecycle_msgs.srv import ChangeState, GetState
-from meanflow_ik_ros.srv import GetIKSolutions
+from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -30,7 +30,8 @@ from meanflow_ik_ros.diagnostics import (
     answered_from_response,
     diagnostic_status,
 )
-from meanflow_ik_ros.node import MeanFlowIKNode, spin_until
+from meanflow_ik_ros.node import MeanFlowIKNode
+from meanflow_ik_ros.process import spin_until
 
 Codes = GetIKSolutions.Response
 DEADLINE_S = 60.0
@@ -282,3 +283,29 @@ def test_a_bad_quality_of_service_stops_the_start_with_its_name(value):
     overrides = [Parameter("sampler", value="uniform"), Parameter(name, value=value)]
     with pytest.raises(mik.ConfigError, match=r"/meanflow_ik/candidates.*reliability"):
         MeanFlowIKNode(parameter_overrides=overrides)
+
+
+def test_paths_are_answered_by_the_running_node(start, robot):
+    running = start(seed=1)
+    q = Q + np.linspace(0, 0.3, 15)[:, None] * np.array([1, -1, 0.5, 1, -0.5, 1, 1])
+    request = GetIKPath.Request(start_state=JointState(name=list(robot.joint_names)))
+    request.start_state.position = Q.tolist()
+    request.waypoints.header.frame_id = robot.base
+    request.waypoints.poses = [pose_message(T[0], robot.base).pose for T in robot.forward(q)]
+    response = running.call(GetIKPath, "get_ik_path", request)
+    assert response.error_code == GetIKPath.Response.SUCCESS, response.message
+    judge = Judge(robot)
+    found = np.array([point.positions for point in response.trajectory.points])
+    assert all(judge.accepts(a, b) for a, b in zip(found, robot.forward(q), strict=True))
+    steps = np.abs(np.diff(found, axis=0)).max()
+    assert steps == pytest.approx(response.largest_step) and steps < 0.1
+    assert response.failed_waypoint == -1
+
+    request.waypoints.poses[4].position.x = 4.0
+    broken = running.call(GetIKPath, "get_ik_path", request)
+    assert broken.error_code == GetIKPath.Response.NO_IK_SOLUTION
+    assert broken.failed_waypoint == 4 and not broken.trajectory.points
+    request.waypoints.poses.clear()
+    refused = running.call(GetIKPath, "get_ik_path", request)
+    assert refused.error_code == GetIKPath.Response.INVALID_GOAL_CONSTRAINTS
+    assert refused.failed_waypoint == -1 and refused.message

@@ -24,7 +24,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 import meanflow_ik_core as mik
 from meanflow_ik_ros.conversions import pose_message
-from meanflow_ik_ros.node import MeanFlowIKNode, spin_until
+from meanflow_ik_ros.node import MeanFlowIKNode
+from meanflow_ik_ros.process import spin_until
 
 Codes = GetIKSolutions.Response
 SERVICE = "/meanflow_ik/get_ik_solutions"

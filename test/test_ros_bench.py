@@ -13,6 +13,7 @@ def test_a_small_run_gets_right_solutions_and_answers_to_all(tmp_path, capsys):
     output = tmp_path / "bench.json"
     arguments = ["--sampler", "uniform", "--requests", "8", "--burst", "20", "--solutions", "4"]
     arguments += ["--batch", "20", "--batch-solutions", "2", "--batches", "2"]
+    arguments += ["--waypoints", "10", "--paths", "2", "--goals", "5"]
     with pytest.raises(SystemExit) as ended:
         bench.main([*arguments, "--num-samples", "64", "--output", str(output)])
     content = json.loads(output.read_text())
@@ -21,6 +22,8 @@ def test_a_small_run_gets_right_solutions_and_answers_to_all(tmp_path, capsys):
     assert numbers["burst of 20: answered"] == 20
     assert numbers["batch of 20 x 2: targets solved"] == 1
     assert numbers["batch of 20 x 2: median round trip"] > 0
+    assert numbers["path of 10 waypoints: followed"] == 1
+    assert numbers["goal topic to best_candidate, median"] > 0
     assert 0 < numbers["of it inside the node, median"] < numbers["median round trip"]
     assert ended.value.code == (
         0 if all(m["reached"] is not False for m in content["measures"]) else 1

@@ -3,14 +3,17 @@
 
     result = BENCHES["solve"](poses=200, sampler="uniform")
 
-Suites are imported when they are run, so that listing them costs nothing.
+Suites are imported when they are run, so that listing them costs nothing. Installed packages add
+suites of their own through entry points of the group "meanflow_ik_core.bench": name = module:run.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
@@ -21,10 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bench:
-    """A suite: the function ``run`` of the module of that name."""
+    """A suite: the function ``run`` of the module of that name, or of another package."""
 
     name: str
     measures: str
+    load: Callable[[], Any] | None = None
 
     def defaults(self) -> dict[str, Any]:
         """Options of the suite and their default values."""
@@ -57,6 +61,8 @@ class Bench:
         return self._run()(**options)
 
     def _run(self) -> Any:
+        if self.load is not None:
+            return self.load()
         return importlib.import_module(f".{self.name}", __name__).run
 
 
@@ -73,4 +79,8 @@ BENCHES: dict[str, Bench] = {
         Bench("path", "joint paths through the poses of random motions, judged by Pinocchio"),
         Bench("training", "training steps against their plain form: float32, not compiled"),
     )
+}
+BENCHES |= {
+    point.name: Bench(point.name, f"from {point.value.partition(':')[0]}", point.load)
+    for point in entry_points(group="meanflow_ik_core.bench")
 }

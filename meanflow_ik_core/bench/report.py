@@ -15,6 +15,7 @@ _ORDER = (
     "kernel",
     "tracik",
     "raw",
+    "path",
     "training",
     "ros",
 )
@@ -33,6 +34,7 @@ _SUMMARY = (
     ("tracik", "times faster, median over poses", "100 different solutions of one pose vs TRAC-IK"),
     ("ros", "median round trip", "service round trip, 64 solutions, two processes"),
     ("raw", "median time", "1,000 raw samples of one pose, one network call"),
+    ("raw", "different solutions, median time", "100 different valid solutions of one pose"),
 )
 
 
@@ -52,13 +54,18 @@ def read_records(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
             raise ConfigError(f"{path} is not a record of `meanflow-ik bench`: {error}") from error
     if not records:
         raise ConfigError(f"{folder} has no records (*.json) of `meanflow-ik bench --output`")
-    return dict(sorted(records.items(), key=lambda item: (_ORDER.index(item[0][0]), item[0][1])))
+    order = {suite: place for place, suite in enumerate(_ORDER)}
+    return dict(
+        sorted(records.items(), key=lambda item: (order.get(item[0][0], len(order)), *item[0]))
+    )
 
 
-def full_table(folder: Path) -> str:
-    """Every measure of every record."""
+def full_table(folder: Path, only: str = "") -> str:
+    """Every measure of every record, or of those of one suite."""
     rows = ["| suite | measure | value | bar |", "|---|---|---|---|"]
     for (suite, sampler), measures in read_records(folder).items():
+        if only not in ("", suite):
+            continue
         label = f"{suite}, `{sampler}`" if sampler else suite
         for measure in measures.values():
             rows.append(f"| {label} | {measure['what']} | {_value(measure)} | {_bar(measure)} |")

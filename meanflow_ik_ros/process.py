@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the node's process runs: signals, the executor, and an end that leaves no request hanging."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.logging import get_logger
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
+
+from meanflow_ik_core.errors import IKError
+
+if TYPE_CHECKING:
+    from meanflow_ik_ros.node import MeanFlowIKNode
+
+
+def run_node(make: Callable[[], MeanFlowIKNode], args: list[str] | None = None) -> int:
+    """Make the node and spin it until SIGINT or SIGTERM; returns the exit code."""
+    stopped = threading.Event()
+    loading = True
+
+    def on_signal(signum: int, frame: Any) -> None:
+        stopped.set()
+        if loading:
+            raise KeyboardInterrupt
+
+    node = None
+    # rclpy's own handler would invalidate the context at once, with requests still unanswered.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, on_signal)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        node = make()
+        loading = False
+        spin_until(node, stopped)
+    except KeyboardInterrupt:
+        pass
+    except Exception as error:
+        logger = get_logger("meanflow_ik")
+        if isinstance(error, IKError):
+            logger.fatal(str(error))
+        elif type(error).__module__.startswith("rclpy"):
+            # Its own message names the file or the argument; a traceback would only hide it.
+            logger.fatal(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        else:
+            logger.fatal(traceback.format_exc())
+        return 1
+    finally:
+        # Under a launch file Ctrl-C arrives twice; the second one must not hit the clean-up.
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, signal.SIG_IGN)
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def spin_until(node: MeanFlowIKNode, stopped: threading.Event) -> None:
+    """Spin in a thread until `stopped` is set, then answer what is queued and stop spinning."""
+    executor = MultiThreadedExecutor(num_threads=4)
+    executor.add_node(node)
+    # Only the end of a future makes a waiting executor return; `wake` alone does not.
+    done: Future[None] = Future()
+    failure: list[BaseException] = []
+
+    def spin() -> None:
+        try:
+            executor.spin_until_future_complete(done)
+        except ExternalShutdownException:
+            pass
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            stopped.set()
+
+    thread = threading.Thread(target=spin, name="executor")
+    thread.start()
+    try:
+        stopped.wait()
+    finally:
+        if thread.is_alive() and rclpy.ok():
+            node.refuse_requests()
+        done.set_result(None)
+        thread.join()
+        executor.shutdown()
+    if failure:
+        raise failure[0]

@@ -1,0 +1,419 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Mixed load on one node for a long time: nothing may crash, no answer be lost, no memory grow.
+
+    python test/soak/soak.py --minutes 30
+
+Four clients in processes of their own ask without a pause: single targets, batches, paths, and
+goals on the topic; one request in twenty is bad. A fifth process publishes joint_states at 100 Hz.
+Good answers are judged by Pinocchio. Exit code 1 when a bar is missed.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from meanflow_ik_ros.msg import IKSolutionArray
+from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rich.console import Console
+from rich.table import Table
+from sensor_msgs.msg import JointState
+
+import meanflow_ik_core as mik
+from meanflow_ik_core.bench.judge import Judge
+from meanflow_ik_ros.conversions import pose_message
+
+NODE = "meanflow_ik"
+MANY = QoSProfile(depth=1000)
+ANSWER_S = 30.0  # longer counts as lost
+READY_S = 300.0
+BAD_SHARE = 0.05
+BATCH, BATCH_SOLUTIONS = 50, 8
+WAYPOINTS, STEP_RAD = 30, 0.02
+STATES_HZ = 100.0
+SETTLED_S = 60.0  # memory is compared with what it was after this time
+TOLERANCE = 1e-5
+CLIENTS = ("service", "batch", "path", "topics")
+
+
+class Client:
+    """Asks one kind of request again and again; subclasses say how, and what a right answer is."""
+
+    def __init__(self, namespace: str, seed: int) -> None:
+        self.node = Node(f"soak_{type(self).__name__.lower()}", namespace=namespace)
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self.robot = mik.load_robot("panda")
+        self.judge = Judge(self.robot)
+        self.random = np.random.default_rng(seed)
+        self.seconds: list[float] = []
+        self.counts = {"asked": 0, "bad": 0, "lost": 0, "unsolved": 0, "wrong": 0, "let through": 0}
+
+    def run(self, seconds: float) -> dict:
+        """Ask until the time is up; counts and latencies [ms]."""
+        self.connect()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            bad = self.random.random() < BAD_SHARE
+            self.counts["asked"] += 1
+            self.counts["bad"] += bad
+            started = time.perf_counter()
+            verdict = self.ask(bad)
+            self.seconds.append(time.perf_counter() - started)
+            if verdict:
+                self.counts[verdict] += 1
+        p50, p99 = (1e3 * np.percentile(self.seconds, (50, 99))).tolist()
+        return {**self.counts, "p50 [ms]": p50, "p99 [ms]": p99}
+
+    def connect(self) -> None:
+        raise NotImplementedError
+
+    def ask(self, bad: bool) -> str:
+        """One request; the name of the count that it raises, empty for a right answer."""
+        raise NotImplementedError
+
+    def service(self, kind: type, name: str):
+        client = self.node.create_client(kind, f"{NODE}/{name}", qos_profile=MANY)
+        if not client.wait_for_service(READY_S):
+            raise RuntimeError(f"{name} is not there")
+        return client
+
+    def call(self, client, request):
+        future = client.call_async(request)
+        self.executor.spin_until_future_complete(future, ANSWER_S)
+        return future.result() if future.done() else None
+
+    def configuration(self) -> np.ndarray:
+        return self.random.uniform(self.robot.lower, self.robot.upper)
+
+    def target(self) -> np.ndarray:
+        return self.robot.forward(self.configuration())[0]
+
+    def message(self, target: np.ndarray) -> PoseStamped:
+        return pose_message(target, self.robot.base)
+
+    def spoil(self, stamped: PoseStamped) -> None:
+        """Make a target bad in one of several ways."""
+        kind = self.random.integers(4)
+        if kind == 0:
+            stamped.pose.position.x = float("nan")
+        elif kind == 1:
+            stamped.pose.orientation.w = stamped.pose.orientation.w + 3.0
+        elif kind == 2:
+            stamped.header.frame_id = "nowhere"
+        else:
+            stamped.pose.position.z = 5.0  # out of reach
+
+    def right(self, q: np.ndarray, target: np.ndarray) -> bool:
+        return bool(self.judge.accepts(q, target[None], TOLERANCE, TOLERANCE).all())
+
+
+class Service(Client):
+    def connect(self) -> None:
+        self.client = self.service(GetIKSolutions, "get_ik_solutions")
+
+    def ask(self, bad: bool) -> str:
+        target = self.target()
+        request = GetIKSolutions.Request(targets=[self.message(target)], max_solutions=64)
+        if bad:
+            if self.random.random() < 0.5:
+                self.spoil(request.targets[0])
+            else:
+                request.tip_links = ["no_such_link"]
+        response = self.call(self.client, request)
+        if response is None:
+            return "lost"
+        if bad:
+            return "let through" if response.error_code == response.SUCCESS else ""
+        valid = [item.joint_state.position for item in response.solutions if item.valid]
+        if not valid:
+            return "unsolved"
+        return "" if self.right(np.array(valid), target) else "wrong"
+
+
+class Batch(Client):
+    def connect(self) -> None:
+        self.client = self.service(GetIKSolutionsBatch, "get_ik_solutions_batch")
+
+    def ask(self, bad: bool) -> str:
+        q = self.random.uniform(self.robot.lower, self.robot.upper, (BATCH, len(self.robot.lower)))
+        targets = self.robot.forward(q)[:, 0]
+        request = GetIKSolutionsBatch.Request(max_solutions=BATCH_SOLUTIONS)
+        request.targets.header.frame_id = self.robot.base
+        request.targets.poses = [self.message(target).pose for target in targets]
+        if bad and self.random.random() < 0.5:
+            request.targets.poses[7].orientation.x = 9.0
+        elif bad:
+            request.num_samples = 2**32 - 1
+        response = self.call(self.client, request)
+        if response is None:
+            return "lost"
+        if bad:
+            return "let through" if response.error_code == response.SUCCESS else ""
+        positions = np.array(response.positions).reshape(-1, self.robot.num_joints)
+        valid, offsets = np.array(response.valid), np.array(response.offsets)
+        for row, target in enumerate(targets):
+            rows = slice(offsets[row], offsets[row + 1])
+            if not valid[rows].any():
+                return "unsolved"
+            if not self.right(positions[rows][valid[rows]], target):
+                return "wrong"
+        return ""
+
+
+class Paths(Client):
+    def connect(self) -> None:
+        self.client = self.service(GetIKPath, "get_ik_path")
+
+    def ask(self, bad: bool) -> str:
+        lower, upper = self.robot.lower, self.robot.upper
+        start = self.random.uniform(0.8 * lower + 0.2 * upper, 0.2 * lower + 0.8 * upper)
+        direction = self.random.uniform(-1, 1, len(start))
+        steps = np.arange(WAYPOINTS)[:, None] * STEP_RAD * direction
+        targets = self.robot.forward(np.clip(start + steps, lower, upper))[:, 0]
+        request = GetIKPath.Request()
+        request.waypoints.header.frame_id = self.robot.base
+        request.waypoints.poses = [self.message(target).pose for target in targets]
+        if bad and self.random.random() < 0.5:
+            request.waypoints.poses[WAYPOINTS // 2].position.x = 4.0
+        elif bad:
+            request.times = [0.0, 0.0]
+        response = self.call(self.client, request)
+        if response is None:
+            return "lost"
+        if bad:
+            return "let through" if response.error_code == response.SUCCESS else ""
+        points = response.trajectory.points
+        if len(points) != WAYPOINTS or response.error_code != response.SUCCESS:
+            return "unsolved"
+        rows = zip(points, targets, strict=True)
+        right = all(self.right(np.array(point.positions)[None], target) for point, target in rows)
+        return "" if right else "wrong"
+
+
+class Topics(Client):
+    def connect(self) -> None:
+        self.heard: list[IKSolutionArray] = []
+        self.goals = self.node.create_publisher(PoseStamped, f"{NODE}/goal_pose", MANY)
+        self.node.create_subscription(
+            IKSolutionArray, f"{NODE}/candidates", self.heard.append, MANY
+        )
+        deadline = time.monotonic() + READY_S
+        while not (
+            self.goals.get_subscription_count()
+            and self.node.count_publishers(self.node.resolve_topic_name(f"{NODE}/candidates"))
+        ):
+            if time.monotonic() > deadline:
+                raise RuntimeError("goal_pose is not there")
+            self.executor.spin_once(0.05)
+
+    def ask(self, bad: bool) -> str:
+        if bad:  # what a bad goal may not do is keep the next one from its answer
+            goal = self.message(self.target())
+            goal.pose.orientation.x = 7.0
+            self.goals.publish(goal)
+        target = self.target()
+        goal = self.message(target)
+        stamp = int(self.random.integers(1, 2**31 - 1))
+        goal.header.stamp.sec = stamp
+        self.heard.clear()
+        self.goals.publish(goal)
+        deadline = time.monotonic() + ANSWER_S
+        while not any(array.header.stamp.sec == stamp for array in self.heard):
+            if time.monotonic() > deadline:
+                return "lost"
+            self.executor.spin_once(0.05)
+        (array,) = [array for array in self.heard if array.header.stamp.sec == stamp]
+        valid = [item.joint_state.position for item in array.solutions if item.valid]
+        if not valid:
+            return "unsolved"
+        return "" if self.right(np.array(valid), target) else "wrong"
+
+
+KINDS = dict(zip(CLIENTS, (Service, Batch, Paths, Topics), strict=True))
+
+
+def publish_states(namespace: str, seconds: float) -> dict:
+    """joint_states at a fixed rate; how long the longest pause was on this side."""
+    node = Node("soak_states", namespace=namespace)
+    robot = mik.load_robot("panda")
+    publisher = node.create_publisher(JointState, "joint_states", MANY)
+    middle, names = 0.5 * (robot.lower + robot.upper), list(robot.joint_names)
+    started = last = time.monotonic()
+    longest, count = 0.0, 0
+    while (now := time.monotonic()) < started + seconds:
+        longest, last = max(longest, now - last), now
+        q = middle + 0.1 * np.sin(now)
+        publisher.publish(JointState(name=names, position=q.tolist()))
+        count += 1
+        time.sleep(max(0.0, started + count / STATES_HZ - time.monotonic()))
+    return {"published": count, "longest pause [ms]": 1e3 * longest}
+
+
+def memory_mb(pid: int) -> float:
+    """Resident memory of a process [MB]."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) / 1024
+
+
+class Watch:
+    """Hears /diagnostics of the node and keeps its memory over time."""
+
+    def __init__(self, namespace: str, pid: int) -> None:
+        self.pid = pid
+        self.name = f"{namespace.lstrip('/')}/{NODE}: solver"
+        self.node = Node("soak_watch", namespace=namespace)
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self.values: dict[str, str] = {}
+        self.ages: list[float] = []
+        self.memory: list[tuple[float, float]] = []
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self.hear, MANY)
+
+    def hear(self, array: DiagnosticArray) -> None:
+        for status in array.status:
+            if status.name == self.name:
+                self.values = {item.key: item.value for item in status.values}
+                age = self.values.get("joint_states longest age [ms]", "never heard")
+                if age != "never heard":
+                    self.ages.append(float(age))
+
+    def look(self, since: float) -> None:
+        self.executor.spin_once(0.5)
+        if not self.memory or time.monotonic() - since > self.memory[-1][0] + 1.0:
+            self.memory.append((time.monotonic() - since, memory_mb(self.pid)))
+
+
+def soak(seconds: float, sampler: str, seed: int) -> dict:
+    """Run everything; what was seen."""
+    namespace = f"/soak_{os.getpid()}"
+    node = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", "--log-level", "error"),
+            *("-r", f"__ns:={namespace}", "-p", f"sampler:={sampler}"),
+        ]
+    )
+    rclpy.init()
+    helpers: dict[str, subprocess.Popen] = {}
+    try:
+        watch = Watch(namespace, node.pid)
+        probe = watch.node.create_client(GetIKPath, f"{NODE}/get_ik_path")
+        deadline = time.monotonic() + READY_S
+        while not probe.wait_for_service(0.5):
+            if node.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the node did not start (exit code {node.poll()})")
+        for index, role in enumerate((*CLIENTS, "states")):
+            command = [sys.executable, __file__, "--role", role, "--namespace", namespace]
+            command += ["--seconds", str(seconds), "--seed", str(seed + index)]
+            helpers[role] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started = time.monotonic()
+        while any(helper.poll() is None for helper in helpers.values()):
+            watch.look(started)
+            if node.poll() is not None:
+                raise RuntimeError(f"the node crashed with exit code {node.returncode}")
+            if time.monotonic() > started + seconds + READY_S:
+                raise RuntimeError("a client does not end")
+        results = {}
+        for role, helper in helpers.items():
+            if helper.returncode:
+                raise RuntimeError(f"the {role} client ended with exit code {helper.returncode}")
+            results[role] = json.loads(helper.communicate()[0].splitlines()[-1])
+        states = results.pop("states")
+        node.send_signal(signal.SIGINT)
+        exit_code = node.wait(30)
+    finally:
+        for process in (*helpers.values(), node):
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        rclpy.try_shutdown()
+    settled = [mb for when, mb in watch.memory if when >= min(SETTLED_S, seconds / 2)]
+    return {
+        "seconds": seconds,
+        "clients": results,
+        "joint_states": {
+            **states,
+            # the first and the last message lie in the start and the end of the publisher
+            "longest age [ms]": max(watch.ages[2:-2] or [0.0]),
+            "ages heard": len(watch.ages),
+        },
+        "memory settled [MB]": settled[0],
+        "memory at the end [MB]": settled[-1],
+        "memory growth [%]": 100 * (settled[-1] / settled[0] - 1),
+        "exit code": exit_code,
+        "diagnostics": watch.values,
+    }
+
+
+def bars(seen: dict) -> list[tuple[str, float, float]]:
+    """Name, value and the most that it may be."""
+    clients = seen["clients"].values()
+    return [
+        ("answers lost", sum(client["lost"] for client in clients), 0),
+        ("wrong solutions", sum(client["wrong"] for client in clients), 0),
+        ("bad requests let through", sum(client["let through"] for client in clients), 0),
+        ("requests ended in an exception", float(seen["diagnostics"]["requests failed"]), 0),
+        ("memory growth after the first minute [%]", seen["memory growth [%]"], 5),
+        ("joint_states age, longest [ms]", seen["joint_states"]["longest age [ms]"], 100),
+        ("exit code after SIGINT", abs(seen["exit code"]), 0),
+    ]
+
+
+def show(seen: dict) -> bool:
+    """Print tables; whether every bar is reached."""
+    clients = Table("client", *next(iter(seen["clients"].values())), title="clients")
+    for name, counts in seen["clients"].items():
+        clients.add_row(name, *(f"{value:.4g}" for value in counts.values()))
+    table = Table(
+        "what", "value", "at most", "reached", title=f"{seen['seconds'] / 60:.1f} minutes"
+    )
+    rows = bars(seen)
+    for name, value, most in rows:
+        table.add_row(name, f"{value:.4g}", f"{most:g}", "yes" if value <= most else "NO")
+    console = Console()
+    console.print(clients)
+    console.print(table)
+    return all(value <= most for _, value, most in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--sampler", default="meanflow", help="meanflow or uniform")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="write JSON to this file as well")
+    parser.add_argument("--role", choices=(*CLIENTS, "states"), help=argparse.SUPPRESS)
+    parser.add_argument("--namespace", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.role is None:
+        seen = soak(60 * options.minutes, options.sampler, options.seed)
+        if options.output is not None:
+            options.output.write_text(json.dumps(seen, indent=2) + "\n")
+        sys.exit(0 if show(seen) else 1)
+    rclpy.init()
+    if options.role == "states":
+        result = publish_states(options.namespace, options.seconds)
+    else:
+        result = KINDS[options.role](options.namespace, options.seed).run(options.seconds)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
