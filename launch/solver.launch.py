@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start the solver node, and RViz when asked.
+"""Start the solver node, and RViz with the robot at the best candidate when asked.
 
 ros2 launch meanflow_ik_ros solver.launch.py rviz:=true
 """
 
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+import meanflow_ik_core
 
 # A checker takes this folder for the package of that name.
 from launch import LaunchContext, LaunchDescription  # pyright: ignore[reportAttributeAccessIssue]
@@ -23,9 +27,11 @@ ARGUMENTS = {
     "params_file": (str(CONFIG / "solver.yaml"), "YAML file with the node's parameters."),
     "autostart": ("", "false: wait for a manager's transitions; empty: as in params_file."),
     "namespace": ("", "Namespace of the node; joint_states is taken from it too."),
-    "rviz": ("false", "true: start RViz as well."),
+    "rviz": ("false", "true: start RViz as well, with the robot at the best candidate."),
     "log_level": ("info", "debug, info, warn, error or fatal."),
 }
+# The frames of the robot that stands at the best candidate; those of the real one have no prefix.
+PREFIX = "best_candidate/"
 TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -60,16 +66,68 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     if value["rviz"].lower() not in TRUE:
         return [solver]
     prefix = f"/{namespace}" if namespace else ""
-    topics = ("/meanflow_ik/markers", "/meanflow_ik/goal_pose")
+    description = urdf_of(value["robot"] or robot_of(value["params_file"])).read_text()
+    root = root_link(description)
+    state_publisher = Node(
+        package="robot_state_publisher",
+        executable="robot_state_publisher",
+        name="best_candidate_state_publisher",
+        namespace=f"{prefix}/meanflow_ik",
+        parameters=[
+            {
+                "robot_description": ParameterValue(description, value_type=str),
+                "frame_prefix": PREFIX,
+                # A goal may carry an old stamp, or none.
+                "ignore_timestamp": True,
+            }
+        ],
+        remappings=[("joint_states", "best_candidate")],
+        output="screen",
+    )
+    beside = Node(
+        package="tf2_ros",
+        executable="static_transform_publisher",
+        name="best_candidate_base",
+        namespace=f"{prefix}/meanflow_ik",
+        arguments=["--frame-id", root, "--child-frame-id", PREFIX + root],
+        output="screen",
+    )
+    topics = ("markers", "goal_pose", "robot_description")
     rviz = Node(
         package="rviz2",
         executable="rviz2",
         name="rviz2",
-        arguments=["-d", str(CONFIG / "solver.rviz")],
-        remappings=[(topic, prefix + topic) for topic in topics],
+        arguments=["-d", str(CONFIG / "solver.rviz"), "--fixed-frame", root],
+        remappings=[(f"/meanflow_ik/{topic}", f"{prefix}/meanflow_ik/{topic}") for topic in topics],
         output="screen",
     )
-    return [solver, rviz]
+    return [solver, state_publisher, beside, rviz]
+
+
+def robot_of(params_file: str) -> str:
+    """The parameter `robot` of a file, the node's default where it has none."""
+    nodes = (yaml.safe_load(Path(params_file).read_text()) or {}).values()
+    values = [node.get("ros__parameters", {}).get("robot") for node in nodes]
+    return next(filter(None, values), "panda")
+
+
+def urdf_of(robot: str) -> Path:
+    """The URDF of a shipped robot, of a robot YAML file, or the file itself."""
+    path = Path(robot)
+    if not path.suffix:
+        path = Path(meanflow_ik_core.__file__).parent / "robots" / f"{robot}.yaml"
+    if path.suffix in (".yaml", ".yml"):
+        path = path.parent / yaml.safe_load(path.read_text())["urdf"]
+    return path
+
+
+def root_link(description: str) -> str:
+    """The link of a URDF that is no joint's child."""
+    robot = ElementTree.fromstring(description)
+    children = {child.get("link") for child in robot.iterfind("joint/child")}
+    return next(
+        name for link in robot.iterfind("link") if (name := link.get("name")) not in children
+    )
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from visualization_msgs.msg import MarkerArray
 
 from meanflow_ik_ros.conversions import IKQuery, candidates_from_response
-from meanflow_ik_ros.markers import RobotVisuals, markers_from_candidates
+from meanflow_ik_ros.ghosts import Ghosts
 from meanflow_ik_ros.msg import IKSolutionArray
 from meanflow_ik_ros.qos import create_publisher
 from meanflow_ik_ros.srv import GetIKSolutions
@@ -29,7 +28,7 @@ class GoalTopics:
     def __init__(self, node: Node, robot: Robot, qos: QoSProfile) -> None:
         self.robot = robot
         self._node = node
-        self._visuals = RobotVisuals(robot)
+        self._ghosts = Ghosts(robot)
         # RViz gets the last arms even when it is started after them.
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -37,6 +36,7 @@ class GoalTopics:
         self._joint_candidates = create_publisher(node, JointState, "~/joint_candidates", qos)
         self._best_candidate = create_publisher(node, JointState, "~/best_candidate", qos)
         self._markers = create_publisher(node, MarkerArray, "~/markers", latched)
+        self._markers.publish(self._ghosts.start())
 
     def publish(
         self, query: IKQuery, response: GetIKSolutions.Response, parameters: NodeParameters
@@ -48,9 +48,16 @@ class GoalTopics:
         self._candidates.publish(candidates_from_response(query, response, self.robot))
         for joint_state in valid:
             self._joint_candidates.publish(joint_state)
-        drawn = np.array([state.position for state in valid[: parameters.marker_count]])
         self._markers.publish(
-            markers_from_candidates(self._visuals, drawn, parameters.marker_opacity, query.stamp)
+            self._ghosts.update(
+                response.solutions,
+                query.targets[0] @ query.T_tip_frame,
+                query.stamp,
+                count=parameters.marker_count,
+                opacity=parameters.marker_opacity,
+                lifetime_s=parameters.marker_lifetime,
+                viewers=self._markers.get_subscription_count(),
+            )
         )
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ import pinocchio as pin
 import torch
 from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from std_msgs.msg import ColorRGBA, Header
-from visualization_msgs.msg import Marker, MarkerArray
+from visualization_msgs.msg import Marker
 
 from meanflow_ik_core.errors import RobotError
 from meanflow_ik_core.geometry import quat_xyzw_from_matrix
@@ -231,13 +231,3 @@ def text_marker(
         color=ColorRGBA(r=red, g=green, b=blue, a=1.0),
         text=text,
     )
-
-
-def markers_from_candidates(
-    visuals: RobotVisuals, q: Any, opacity: float, stamp: Any
-) -> MarkerArray:
-    """One arm per row of q (M, J), best first; what was drawn before is deleted."""
-    clear = Marker(action=Marker.DELETEALL)
-    clear.header.frame_id = visuals.base
-    clear.header.stamp = stamp
-    return MarkerArray(markers=[clear, *arm_markers(visuals, q, opacity, clear.header)])

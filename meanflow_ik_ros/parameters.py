@@ -188,6 +188,9 @@ class NodeParameters:
         12, "Most candidates drawn on ~/markers. 0: none.", low=0, high=1000
     )
     marker_opacity: float = parameter(0.35, "Opacity of the drawn arms.", low=0.0, high=1.0)
+    marker_lifetime: float = parameter(
+        0.0, "How long ~/markers are shown [s]. 0.0: until the next goal.", low=0.0, high=1e6
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -125,18 +125,56 @@ def test_a_manager_may_start_the_node(launch_file, word, value):
 @pytest.mark.parametrize("word", ["true", "True", "1"])
 @pytest.mark.parametrize(("namespace", "prefix"), [("", ""), ("left", "/left"), ("/a/b", "/a/b")])
 def test_rviz_is_started_when_asked_on_the_topics_of_the_node(launch_file, word, namespace, prefix):
-    _, rviz = start(launch_file, rviz=word, namespace=namespace)
+    *_, rviz = start(launch_file, rviz=word, namespace=namespace)
     assert rviz.kwargs["package"] == rviz.kwargs["executable"] == "rviz2"
-    flag, config = rviz.kwargs["arguments"]
+    flag, config, *frame = rviz.kwargs["arguments"]
     assert flag == "-d" and Path(config) == ROOT / "config" / "solver.rviz"
+    assert frame == ["--fixed-frame", "panda_link0"]
     remapped = dict(rviz.kwargs["remappings"])
     shown = [
         topic
         for display in displays()
-        if (topic := display.get("Topic", {}).get("Value", "")).startswith("/meanflow_ik/")
+        for kind in ("Topic", "Description Topic")
+        if (topic := display.get(kind, {}).get("Value", "")).startswith("/meanflow_ik/")
     ]
     assert sorted(remapped) == sorted(shown)
     assert remapped["/meanflow_ik/markers"] == f"{prefix}/meanflow_ik/markers"
+
+
+@pytest.mark.parametrize(("namespace", "prefix"), [("", ""), ("left", "/left"), ("/a/b", "/a/b")])
+def test_with_rviz_the_robot_stands_at_the_best_candidate_apart_from_the_real_one(
+    launch_file, namespace, prefix
+):
+    _, state, base, _ = start(launch_file, rviz="true", namespace=namespace)
+    assert state.kwargs["package"] == state.kwargs["executable"] == "robot_state_publisher"
+    assert state.kwargs["namespace"] == base.kwargs["namespace"] == f"{prefix}/meanflow_ik"
+    assert dict(state.kwargs["remappings"]) == {"joint_states": "best_candidate"}
+    (parameters,) = state.kwargs["parameters"]
+    assert '<robot name="panda">' in parameters["robot_description"].args[0]
+    assert parameters["frame_prefix"] == "best_candidate/"
+    assert base.kwargs["arguments"] == [
+        "--frame-id", "panda_link0", "--child-frame-id", "best_candidate/panda_link0",
+    ]  # fmt: skip
+    shown = next(display for display in displays() if display["Name"] == "Best candidate")
+    assert shown["TF Prefix"] + "/" == parameters["frame_prefix"] and shown["Enabled"]
+    assert shown["Description Topic"]["Durability Policy"] == "Transient Local"
+
+
+def test_with_rviz_the_urdf_of_any_robot_is_found(launch_file, tmp_path):
+    urdf = tmp_path / "crane.urdf"
+    urdf.write_text(
+        '<robot name="crane"><link name="hook"/><link name="rail"/><joint name="j" type="fixed">'
+        '<parent link="rail"/><child link="hook"/></joint></robot>'
+    )
+    described = tmp_path / "crane.yaml"
+    described.write_text("urdf: crane.urdf\n")
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"/**:\n  ros__parameters:\n    robot: {described}\n")
+    for values in ({"robot": str(urdf)}, {"params_file": str(file)}):
+        _, state, base, _ = start(launch_file, rviz="true", **values)
+        (parameters,) = state.kwargs["parameters"]
+        assert parameters["robot_description"].args[0] == urdf.read_text()
+        assert base.kwargs["arguments"][1::2] == ["rail", "best_candidate/rail"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from meanflow_ik_ros.markers import (
     RobotVisuals,
     arm_markers,
     axes_markers,
-    markers_from_candidates,
     rank_colour,
     read_visuals,
 )
@@ -95,14 +94,6 @@ def test_every_visual_is_where_pinocchio_puts_it(panda, name):
             )
             unmatched.remove(match)
         assert not unmatched
-
-
-def test_old_arms_are_deleted_first(visuals, panda):
-    empty = markers_from_candidates(visuals, np.zeros((0, 7)), 0.5, STAMP)
-    assert [marker.action for marker in empty.markers] == [Marker.DELETEALL]
-    array = markers_from_candidates(visuals, panda.lower[None], 0.5, STAMP)
-    assert array.markers[0].action == Marker.DELETEALL
-    assert {marker.action for marker in array.markers[1:]} == {Marker.ADD}
 
 
 def test_each_candidate_has_its_namespace_colour_and_opacity(visuals, panda):

@@ -144,7 +144,7 @@ def test_wheel_holds_interfaces_programs_and_the_ament_index(tmp_path):
         f"{data}/share/meanflow_ik_ros/package.xml",
     ):
         assert name in modes
-    for name in ("solver_node", "demo", "bench", "meanflow-ik"):
+    for name in ("solver_node", "demo", "bench", "send_goal", "meanflow-ik"):
         assert modes[f"{data}/lib/meanflow_ik_ros/{name}"] & stat.S_IXUSR
     for name in source_files("config", "launch"):
         assert f"{data}/share/meanflow_ik_ros/{name}" in modes

@@ -381,7 +381,8 @@ def test_a_leap_of_the_hand_is_named_with_the_smallest_step_found(panda):
     assert result.largest_step <= 0.1
     assert "waypoint 30 has IK solutions" in result.message
     smallest = float(result.message.split(" by ")[1].split(",")[0])
-    assert smallest > 0.1
+    free = mik.solve_path(panda, T_base_tip, max_joint_step=None, seed=0)
+    assert free.valid and smallest == pytest.approx(free.largest_step, rel=0.2)
     enough = mik.solve_path(panda, T_base_tip, max_joint_step=1.5 * smallest, seed=0)
     assert enough.valid, enough.message
 
@@ -411,6 +412,12 @@ def test_no_joint_is_faster_than_its_limit(panda):
     hasty[50:] -= 0.95 * (times[50] - times[49])
     broken = mik.solve_path(panda, T_base_tip, times=hasty, seed=0)
     assert broken.failed_waypoint == 50 and "speed limit" in broken.message
+    words = broken.message.replace(",", "").replace(")", "").split()
+    name, step, allowed = (words[words.index(word) + 1] for word in ("moves", "by", "are"))
+    limit = robot.velocity_limit[robot.joint_names.index(name)]
+    assert float(words[-1]) == pytest.approx(limit, rel=1e-3)
+    assert float(allowed) == pytest.approx(limit * (hasty[50] - hasty[49]), rel=1e-2)
+    assert float(step) > float(allowed)
     assert_path(robot, broken, T_base_tip)
 
 

@@ -245,15 +245,18 @@ class Topics(Client):
 KINDS = dict(zip(CLIENTS, (Service, Batch, Paths, Topics), strict=True))
 
 
-def publish_states(namespace: str, seconds: float) -> dict:
-    """joint_states at a fixed rate; how long the longest pause was on this side."""
+def publish_states(namespace: str) -> dict:
+    """joint_states at a fixed rate until SIGTERM; how long the longest pause was on this side."""
+    ended: list[int] = []
+    signal.signal(signal.SIGTERM, lambda signum, frame: ended.append(signum))
     node = Node("soak_states", namespace=namespace)
     robot = mik.load_robot("panda")
     publisher = node.create_publisher(JointState, "joint_states", MANY)
     middle, names = 0.5 * (robot.lower + robot.upper), list(robot.joint_names)
     started = last = time.monotonic()
     longest, count = 0.0, 0
-    while (now := time.monotonic()) < started + seconds:
+    while not ended:
+        now = time.monotonic()
         longest, last = max(longest, now - last), now
         q = middle + 0.1 * np.sin(now)
         publisher.publish(JointState(name=names, position=q.tolist()))
@@ -320,17 +323,20 @@ def soak(seconds: float, sampler: str, seed: int) -> dict:
             command += ["--seconds", str(seconds), "--seed", str(seed + index)]
             helpers[role] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         started = time.monotonic()
-        while any(helper.poll() is None for helper in helpers.values()):
+        asking = [helpers[role] for role in CLIENTS]
+        while any(helper.poll() is None for helper in asking):
             watch.look(started)
             if node.poll() is not None:
                 raise RuntimeError(f"the node crashed with exit code {node.returncode}")
             if time.monotonic() > started + seconds + READY_S:
                 raise RuntimeError("a client does not end")
+        helpers["states"].terminate()
         results = {}
         for role, helper in helpers.items():
+            printed, _ = helper.communicate(timeout=ANSWER_S)
             if helper.returncode:
                 raise RuntimeError(f"the {role} client ended with exit code {helper.returncode}")
-            results[role] = json.loads(helper.communicate()[0].splitlines()[-1])
+            results[role] = json.loads(printed.splitlines()[-1])
         states = results.pop("states")
         node.send_signal(signal.SIGINT)
         exit_code = node.wait(30)
@@ -346,8 +352,8 @@ def soak(seconds: float, sampler: str, seed: int) -> dict:
         "clients": results,
         "joint_states": {
             **states,
-            # the first and the last message lie in the start and the end of the publisher
-            "longest age [ms]": max(watch.ages[2:-2] or [0.0]),
+            # the first one goes back to before the publisher's start
+            "longest age [ms]": max(watch.ages[1:] or [np.inf]),
             "ages heard": len(watch.ages),
         },
         "memory settled [MB]": settled[0],
@@ -409,7 +415,7 @@ def main() -> None:
         sys.exit(0 if show(seen) else 1)
     rclpy.init()
     if options.role == "states":
-        result = publish_states(options.namespace, options.seconds)
+        result = publish_states(options.namespace)
     else:
         result = KINDS[options.role](options.namespace, options.seed).run(options.seconds)
     print(json.dumps(result))
