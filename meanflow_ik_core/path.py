@@ -49,8 +49,8 @@ def solve_path(
     """Find joint positions for every waypoint such that the joints go there in small steps.
 
     Solutions are drawn at some waypoints and followed along the whole path. Dynamic programming
-    chooses one per waypoint: first the smallest largest step, then the shortest path. The choice
-    is smoothed along the solution sets; where it steps most, more solutions are drawn.
+    chooses one per waypoint: first the smallest largest step, then the shortest path. That choice
+    and the shortest path of all are smoothed along the solution sets; the better one is returned.
 
     Args:
         solver: of the robot.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .joint_steps import BEYOND, StepLimits
+from .joint_steps import StepLimits
 from .path_smoothing import smooth
 from .ranking import select_diverse
 from .refine import refine_lm
@@ -20,10 +20,8 @@ from .strands import follow
 if TYPE_CHECKING:
     from .solver import IKResult, IKSolver
 
-_ANCHORS = 6  # waypoints at which solutions are drawn at first
+_ANCHORS = 6  # waypoints at which solutions are drawn
 _STRANDS = 16  # of one anchor
-_MORE_ROUNDS = 1  # of drawing solutions where the path steps most
-_GOOD = 1.5  # a dearest step of so many times what some strand needs is good enough
 _LAZY_CHECKS = 8  # paths that are checked for self-collision before all candidates are
 _MIN_SEPARATION = 0.01  # rad, of solutions that are not the same
 
@@ -71,14 +69,7 @@ class PathSearch:
         limits cost much, but are not excluded."""
         self._draw(np.unique(np.linspace(0, self.end - 1, _ANCHORS).round().astype(int)))
         # The shortest path may have a dearer step, but smoothing spreads a single one.
-        path = min(self._best(), self._best(shortest=True), key=self._dearest_step)
-        for _ in range(_MORE_ROUNDS):
-            worst = self._worth_another_round(path)
-            if worst is None:
-                break
-            self._draw(np.array([worst, worst + 1]))
-            path = self._best()
-        return path
+        return min(self._best(), self._best(shortest=True), key=self._dearest_step)
 
     def chain(self, end: int) -> tuple[np.ndarray, np.ndarray]:
         """The candidates of the best path through the first ``end`` waypoints, (end,), and what
@@ -153,18 +144,6 @@ class PathSearch:
     def _dearest_step(self, path: np.ndarray) -> float:
         limits = self._query.limits
         return float(limits.costs(limits.along(path)).max(initial=0.0))
-
-    def _worth_another_round(self, path: np.ndarray) -> int | None:
-        """The waypoint before the dearest step, where strands show that it can be less."""
-        limits = self._query.limits
-        costs = limits.costs(limits.along(path))
-        if not len(costs):
-            return None
-        both = self.valid[: self.end - 1] & self.valid[1 : self.end]
-        along_strands = limits.costs(limits.along(self.q[: self.end].swapaxes(0, 1))).T
-        needed = np.where(both, along_strands, np.inf).min(1).max()
-        worst = int(costs.argmax())
-        return worst if costs[worst] > min(_GOOD * needed, BEYOND) else None
 
     def _complete(self) -> None:
         """Draw solutions at waypoints that no strand came to, until the first that has none."""
