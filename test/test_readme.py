@@ -14,6 +14,7 @@ import pytest
 import rclpy
 import yaml
 from judge import Judge
+from rclpy.executors import SingleThreadedExecutor
 
 from meanflow_ik_core.bench.report import full_table, summary_table
 from meanflow_ik_core.cli import main
@@ -164,6 +165,24 @@ def test_service_call_of_the_readme_is_answered(node):
         fill(service.Request(), yaml.safe_load(request)), service.Response()
     )
     assert response.error_code == service.Response.SUCCESS and len(response.solutions) == 4
+
+
+def test_send_goal_of_the_readme_is_solved(node):
+    (words,) = [words for words in commands("ros2") if words[1:4:2] == ["run", "send_goal"]]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / words[3]), *words[4:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while process.poll() is None:
+        executor.spin_once(0.05)
+    executor.remove_node(node)
+    printed, _ = process.communicate()
+    assert process.returncode == 0, printed
+    assert "rank" in printed
 
 
 def test_topics_of_the_readme_are_the_node_s(node):
