@@ -51,6 +51,7 @@ from meanflow_ik_ros.path_service import (
 from meanflow_ik_ros.process import run_node
 from meanflow_ik_ros.qos import create_subscription
 from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
+from meanflow_ik_ros.turns import FairLock
 
 # While shutting down: how long without a request until the queue counts as empty, and at most.
 QUIET_S = 0.1
@@ -79,15 +80,14 @@ class MeanFlowIKNode(LifecycleNode):
             self.add_post_set_parameters_callback(self.take_parameters)
             self.statistics = RequestStatistics()
             self._random = np.random.default_rng()
-            self._solver_lock = threading.Lock()
+            self._solver_lock = FairLock()
             self._answered = threading.Event()
             self._failure: BaseException | None = None
             self._constructed = not self.parameters.autostart
             self.configured = self._active = self._closing = False
             self._frame_id_warned = False
             self._close: list[Callable[[], Any]] = []
-            # Joint states, parameters, transitions: a long solve must not block them.
-            self._solving = MutuallyExclusiveCallbackGroup()
+            # One of each kind of request may wait for the solver, joint states wait for nothing.
             self._listening = MutuallyExclusiveCallbackGroup()
             if self.parameters.diagnostics_period:
                 self._diagnostics = Diagnostics(self, self.statistics, self._listening)
@@ -174,7 +174,7 @@ class MeanFlowIKNode(LifecycleNode):
         self._close.append(self.goal_topics.close)
         listen: list[tuple[type, str, Callable[[Any], None], Any]] = [
             (JointState, "joint_states", self.joints.receive, self._listening),
-            (PoseStamped, "~/goal_pose", self.receive_goal, self._solving),
+            (PoseStamped, "~/goal_pose", self.receive_goal, MutuallyExclusiveCallbackGroup()),
         ]
         for kind, topic, receive, group in listen:
             subscription = create_subscription(self, kind, topic, receive, topics, group)
@@ -191,7 +191,7 @@ class MeanFlowIKNode(LifecycleNode):
                 name,
                 answer,
                 qos_profile=QoSProfile(depth=self.parameters.service_qos_depth),
-                callback_group=self._solving,
+                callback_group=MutuallyExclusiveCallbackGroup(),
             )
             self._close.append(partial(self.destroy_service, service))
 
@@ -234,14 +234,13 @@ class MeanFlowIKNode(LifecycleNode):
 
     def solve(self, query: IKQuery | BatchQuery, parameters: NodeParameters) -> mik.IKResult:
         """Call the solver, one caller at a time."""
-        seed = self._seed(parameters)
         with self._solver_lock:
             return self.solver.solve(
                 query.targets,
                 num_samples=query.num_samples,
                 max_solutions=query.max_solutions,
                 seed_state=query.seed_state,
-                seed=seed,
+                seed=self._seed(parameters),
                 select=parameters.select,
                 timeout=parameters.timeout or None,
                 position_tolerance=parameters.position_tolerance,

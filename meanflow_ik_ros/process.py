@@ -10,12 +10,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import rclpy
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from meanflow_ik_core.errors import IKError
+
+# One for each kind of request, for what must not wait behind them, and for TF.
+THREADS = 10
 
 if TYPE_CHECKING:
     from meanflow_ik_ros.node import MeanFlowIKNode
@@ -64,7 +68,7 @@ def run_node(make: Callable[[], MeanFlowIKNode], args: list[str] | None = None) 
 
 def spin_until(node: MeanFlowIKNode, stopped: threading.Event) -> None:
     """Spin in a thread until `stopped` is set, then answer what is queued and stop spinning."""
-    executor = MultiThreadedExecutor(num_threads=4)
+    executor = MultiThreadedExecutor(num_threads=THREADS)
     executor.add_node(node)
     # Only the end of a future makes a waiting executor return; `wake` alone does not.
     done: Future[None] = Future()
@@ -72,7 +76,11 @@ def spin_until(node: MeanFlowIKNode, stopped: threading.Event) -> None:
 
     def spin() -> None:
         try:
-            executor.spin_until_future_complete(done)
+            while not done.done():
+                try:
+                    executor.spin_until_future_complete(done)
+                except InvalidHandle:
+                    continue  # a transition has closed a service whose answer was under way
         except ExternalShutdownException:
             pass
         except BaseException as error:

@@ -32,6 +32,7 @@ from meanflow_ik_ros.diagnostics import (
 )
 from meanflow_ik_ros.node import MeanFlowIKNode
 from meanflow_ik_ros.process import spin_until
+from meanflow_ik_ros.turns import FairLock
 
 Codes = GetIKSolutions.Response
 DEADLINE_S = 60.0
@@ -309,3 +310,43 @@ def test_paths_are_answered_by_the_running_node(start, robot):
     refused = running.call(GetIKPath, "get_ik_path", request)
     assert refused.error_code == GetIKPath.Response.INVALID_GOAL_CONSTRAINTS
     assert refused.failed_waypoint == -1 and refused.message
+
+
+def test_transitions_under_load_end_no_node(start, robot):
+    running = start()
+    client = running.user.create_client(
+        GetIKSolutions, f"{running.prefix}/get_ik_solutions", qos_profile=MANY
+    )
+    running.wait(client.service_is_ready, "the service")
+    futures = []
+    for _ in range(4):
+        futures += [client.call_async(request_for(robot)) for _ in range(20)]
+        running.wait(futures[0].done, "the first answer")
+        for label in ("deactivate", "cleanup", "configure", "activate"):
+            assert running.change(label)[0], label
+    assert running.ask(robot).error_code == Codes.SUCCESS
+    assert running.thread.is_alive()
+    answers = [future.result() for future in futures if future.done()]
+    assert answers and {answer.error_code for answer in answers} <= {Codes.SUCCESS, Codes.FAILURE}
+    running.user.destroy_client(client)
+
+
+def test_the_fair_lock_goes_to_whoever_came_first():
+    lock, order, threads = FairLock(), [], []
+
+    def take(number: int) -> None:
+        with lock:
+            order.append(number)
+
+    lock.acquire()
+    for number in range(20):
+        threads.append(threading.Thread(target=take, args=(number,)))
+        threads[-1].start()
+        deadline = time.monotonic() + DEADLINE_S
+        while len(lock._waiting) <= number:  # it is in the queue before the next one starts
+            assert time.monotonic() < deadline
+    assert lock.locked() and not order
+    lock.release()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert order == list(range(20)) and not lock.locked()

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose turn it is at the solver."""
+
+import threading
+from collections import deque
+
+
+class FairLock:
+    """A lock that goes to those who wait in the order in which they came.
+
+    With `threading.Lock`, or a callback group, which of several kinds of requests comes next is up
+    to others, and under load the last kind in somebody's order hardly comes at all.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
+        self._held = False
+
+    def acquire(self) -> None:
+        with self._guard:
+            if not self._held:
+                self._held = True
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        turn.acquire()
+
+    def release(self) -> None:
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._held = False
+
+    def locked(self) -> bool:
+        return self._held
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
