@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -20,6 +21,10 @@ from meanflow_ik_core.errors import IKError
 
 # One for each kind of request, for what must not wait behind them, and for TF.
 THREADS = 10
+# A thread that comes back from the solver or from ROS waits for Python's lock as long as this while
+# another one holds it. The executor takes it all the time under load; with Python's 5 ms each of
+# some hundred short calls of a request would wait that long.
+SWITCH_INTERVAL_S = 1e-4
 
 if TYPE_CHECKING:
     from meanflow_ik_ros.node import MeanFlowIKNode
@@ -68,6 +73,7 @@ def run_node(make: Callable[[], MeanFlowIKNode], args: list[str] | None = None) 
 
 def spin_until(node: MeanFlowIKNode, stopped: threading.Event) -> None:
     """Spin in a thread until `stopped` is set, then answer what is queued and stop spinning."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     executor = MultiThreadedExecutor(num_threads=THREADS)
     executor.add_node(node)
     # Only the end of a future makes a waiting executor return; `wake` alone does not.

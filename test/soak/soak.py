@@ -355,6 +355,7 @@ def soak(seconds: float, sampler: str, seed: int) -> dict:
             # the first one goes back to before the publisher's start
             "longest age [ms]": max(watch.ages[1:] or [np.inf]),
             "ages heard": len(watch.ages),
+            "ages": watch.ages,
         },
         "memory settled [MB]": settled[0],
         "memory at the end [MB]": settled[-1],
