@@ -52,7 +52,9 @@ def check_targets(robot: Robot, targets: Any) -> np.ndarray:
     return T_base_tip
 
 
-def check_seed_state(robot: Robot, seed_state: Any, batch: int) -> np.ndarray | None:
+def check_seed_state(
+    robot: Robot, seed_state: Any, batch: int, name: str = "seed_state"
+) -> np.ndarray | None:
     """Seed states as (B, J) float64, or None when none is given.
 
     Raises:
@@ -65,13 +67,13 @@ def check_seed_state(robot: Robot, seed_state: Any, batch: int) -> np.ndarray | 
         array = seed_state.detach().cpu().numpy() if isinstance(seed_state, Tensor) else seed_state
         seeds = np.array(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise SeedError(f"seed_state is not an array of numbers: {error}") from error
+        raise SeedError(f"{name} is not an array of numbers: {error}") from error
     if seeds.shape not in ((joints,), (batch, joints)):
         raise SeedError(
-            f"seed_state has the shape {seeds.shape}; it must be ({joints},) or ({batch}, {joints})"
+            f"{name} has the shape {seeds.shape}; it must be ({joints},) or ({batch}, {joints})"
         )
     if not np.isfinite(seeds).all():
-        raise SeedError(f"seed_state has values that are not finite: {seeds.tolist()}")
+        raise SeedError(f"{name} has values that are not finite: {seeds.tolist()}")
     seeds = np.array(np.broadcast_to(seeds, (batch, joints)))
     outside = ~robot.continuous & (
         (seeds < robot.lower - _SEED_TOLERANCE) | (seeds > robot.upper + _SEED_TOLERANCE)
@@ -79,7 +81,7 @@ def check_seed_state(robot: Robot, seed_state: Any, batch: int) -> np.ndarray | 
     if outside.any():
         row, joint = np.argwhere(outside)[0]
         raise SeedError(
-            f"seed_state has {robot.joint_names[joint]} = {seeds[row, joint]:g}; "
+            f"{name} has {robot.joint_names[joint]} = {seeds[row, joint]:g}; "
             f"its limits are [{robot.lower[joint]:g}, {robot.upper[joint]:g}]"
         )
     return seeds

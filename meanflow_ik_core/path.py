@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,10 +76,12 @@ def solve_path(
     T_base_tip = check_targets(robot, waypoints)
     if not len(T_base_tip):
         raise TargetError("a path needs at least one waypoint")
-    start = check_seed_state(robot, start_state, 1)
+    start = check_seed_state(robot, start_state, 1, "start_state")
     when = _check_times(times, len(T_base_tip))
-    if num_samples < 1:
-        raise OptionError(f"num_samples is {num_samples!r}; it must be at least 1")
+    if not isinstance(num_samples, Integral) or num_samples < 1:
+        raise OptionError(
+            f"num_samples is {num_samples!r}; it must be a whole number of at least 1"
+        )
     if max_joint_step is not None and not max_joint_step > 0:
         raise OptionError(f"max_joint_step is {max_joint_step!r}; it must be positive, or None")
     for name, value in (
@@ -124,8 +127,11 @@ def _check_times(times: Any, waypoints: int) -> np.ndarray | None:
             f"times have the shape {when.shape}; {waypoints} waypoints need ({waypoints},)"
         )
     if not np.isfinite(when).all() or when[0] < 0 or (np.diff(when) <= 0).any():
+        wrong = ~np.isfinite(when) | (when < 0) | (np.diff(when, prepend=-1.0) <= 0)
+        first = int(wrong.argmax())
         raise OptionError(
-            f"times must be finite, not negative and rising; they are {when.tolist()}"
+            "times must be finite, not negative and rising; "
+            f"waypoint {first} has {when[first]} after {when[:first][-1:].tolist()}"
         )
     return when
 

@@ -19,6 +19,8 @@ from .robot import Robot
 # Starts per target without a timeout. Of uniform starts for poses whose every solution touches a
 # limit, at least 1 in 40 converges: this many miss such a pose once in 10^11.
 _MAX_STARTS = 1024
+# How many rows of starts are refined at once: some 300 MB for an arm.
+_STARTS_AT_ONCE = 1 << 20
 _ORIGIN = "<U16"  # numpy type of a sampler's name
 
 
@@ -131,7 +133,7 @@ class Search:
         self._spent = {"sample": 0.0, "refine": 0.0, "select": 0.0}
         self._starts: Counter[str] = Counter()
         self._found: list[list[Candidates]] = [[] for _ in T_base_tip]
-        self._chosen: list[Candidates] = []
+        self._chosen: dict[int, Candidates] = {}  # of each problem, after the first round
 
     def run(self, seeds: np.ndarray | None) -> None:
         """Rounds of starts until every target has enough solutions, or the budget is spent."""
@@ -141,7 +143,6 @@ class Search:
         if seeds is not None:
             self._refine(everyone, torch.from_numpy(seeds)[:, None], "seed")
         self._round(everyone, first, options.num_samples)
-        self._chosen = [self._choose(problem) for problem in range(len(everyone))]
         used = options.num_samples
         solved = self._num_valid() > 0
         while len(needy := self._needy(used)):
@@ -152,8 +153,6 @@ class Search:
             for sampler, problems in ((first, needy[again]), (last_resort, needy[~again])):
                 if len(problems):
                     self._round(problems, sampler, size)
-            for problem in needy:
-                self._chosen[problem] = self._choose(problem)
             used += size
 
     def result(self) -> IKResult:
@@ -164,7 +163,7 @@ class Search:
         orientation_error = np.full((batch, rows, robot.num_tips), np.inf)
         valid = np.zeros((batch, rows), dtype=bool)
         origin = np.full((batch, rows), "", dtype=_ORIGIN)
-        for problem, chosen in enumerate(self._chosen):
+        for problem, chosen in self._chosen.items():
             count = len(chosen.q)
             q[problem, :count] = chosen.q
             position_error[problem, :count] = chosen.position_error
@@ -187,7 +186,10 @@ class Search:
 
     def _num_valid(self) -> np.ndarray:
         """(B,) how many solutions each problem has so far."""
-        return np.array([chosen.valid.sum() for chosen in self._chosen], dtype=np.int64)
+        return np.array(
+            [self._chosen[problem].valid.sum() for problem in range(len(self._T_base_tip))],
+            dtype=np.int64,
+        )
 
     def _needy(self, used: int) -> np.ndarray:
         """Problems that have too few solutions and budget left."""
@@ -200,10 +202,16 @@ class Search:
         return np.flatnonzero((solved < options.max_solutions) & (used < limit))
 
     def _round(self, problems: np.ndarray, sampler: str, count: int) -> None:
-        began = time.perf_counter()
-        starts = self._parts.draw(sampler, self._T_base_tip[problems], count)
-        self._spent["sample"] += time.perf_counter() - began
-        self._refine(problems, starts, sampler)
+        """Starts for the problems, as many problems at once as memory is meant for."""
+        size = max(1, _STARTS_AT_ONCE // count)
+        for begin in range(0, len(problems), size):
+            some = problems[begin : begin + size]
+            began = time.perf_counter()
+            starts = self._parts.draw(sampler, self._T_base_tip[some], count)
+            self._spent["sample"] += time.perf_counter() - began
+            self._refine(some, starts, sampler)
+            for problem in some.tolist():
+                self._chosen[problem] = self._choose(problem)
 
     def _refine(self, problems: np.ndarray, starts: Tensor, origin: str) -> None:
         began = time.perf_counter()

@@ -76,7 +76,12 @@ def batch_from_request(
     default = min(parameters.num_samples, STARTS_PER_SOLUTION * max_solutions)
     num_samples = count_from_field("num_samples", request.num_samples, default, most)
     targets, offsets = targets_from_pose_array(
-        request.targets, request.tip_links, robot, parameters, frame_lookup, num_samples
+        request.targets,
+        request.tip_links,
+        robot,
+        parameters,
+        frame_lookup,
+        max(num_samples, max_solutions),
     )
     return BatchQuery(
         targets=targets,
@@ -94,14 +99,14 @@ def targets_from_pose_array(
     robot: Robot,
     parameters: NodeParameters,
     frame_lookup: FrameLookup,
-    num_samples: int,
+    rows: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """T_base_tip (B, T, 4, 4) and T_tip_frame (T, 4, 4), both in the robot's order of tips.
 
     Args:
         poses: one per tip for each target, tip by tip.
         tip_links: one link per tip; empty: the node's `tip_link`, else the robot's tips.
-        num_samples: starts per target; all of them together are limited.
+        rows: starts or solutions per target; all of them together are limited.
 
     Raises:
         RequestError: number of poses, link, frame or pose is wrong, or there are too many.
@@ -115,11 +120,17 @@ def targets_from_pose_array(
             f"tip links: {', '.join(links)}",
         )
     count = len(T_frame_link) // len(links)
-    if count * num_samples > parameters.max_batch_samples:
+    if count > parameters.max_batch_targets:
         raise RequestError(
             Codes.INVALID_GOAL_CONSTRAINTS,
-            f"{count} targets with {num_samples} starts each, the node's parameter "
-            f"max_batch_samples allows {parameters.max_batch_samples} starts together",
+            f"{count} targets, the node's parameter max_batch_targets allows "
+            f"{parameters.max_batch_targets}",
+        )
+    if count * rows > parameters.max_batch_samples:
+        raise RequestError(
+            Codes.INVALID_GOAL_CONSTRAINTS,
+            f"{count} targets with {rows} starts or solutions each, the node's parameter "
+            f"max_batch_samples allows {parameters.max_batch_samples} together",
         )
     T_base_frame = frame_from_lookup(frame_lookup, poses.header)
     T_base_link = T_base_frame @ T_frame_link.reshape(-1, len(links), 4, 4)

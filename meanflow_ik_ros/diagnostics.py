@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType  # pyright: ignore[reportPrivateImportUsage]
+from rclpy.qos import QoSProfile
 
 from meanflow_ik_ros.conversions import Codes
+from meanflow_ik_ros.qos import create_publisher
 
 if TYPE_CHECKING:
     from rclpy.callback_groups import CallbackGroup
@@ -121,7 +123,9 @@ class Diagnostics:
     ) -> None:
         self._node = node
         self._statistics = statistics
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._publisher = create_publisher(
+            node, DiagnosticArray, "/diagnostics", QoSProfile(depth=10)
+        )
         node.create_timer(
             node.parameters.diagnostics_period,
             self.publish,

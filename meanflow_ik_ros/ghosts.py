@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from meanflow_ik_core.robot import Robot
     from meanflow_ik_ros.msg import IKSolution
 
+_REMEMBERED = 5
 LEGEND_LINES = 12
 _GREY = (0.5, 0.5, 0.5)  # readable before a light and a dark background
 
@@ -43,7 +45,8 @@ class Ghosts:
         generator = torch.Generator().manual_seed(0)
         tips = robot.forward(robot.random_configurations(500, generator))[..., :3, 3]
         self._reach = float(torch.linalg.vector_norm(tips, dim=-1).max())
-        self._shown: set[tuple[str, int]] = set()
+        # Of the last arrays: a viewer that missed one is put right by the next.
+        self._shown: deque[set[tuple[str, int]]] = deque(maxlen=_REMEMBERED)
         self._viewers = 0
 
     def start(self) -> MarkerArray:
@@ -101,10 +104,11 @@ class Ghosts:
         start_over = viewers == 0 or viewers != self._viewers
         self._viewers = viewers
         if start_over:
-            self._shown = new
+            self._shown.clear()
+            self._shown.append(new)
             return [Marker(header=header, action=Marker.DELETEALL)]
-        surplus = sorted(self._shown - new)
-        self._shown |= new
+        surplus = sorted(set().union(*self._shown) - new)
+        self._shown.append(new)
         return [Marker(header=header, ns=ns, id=id, action=Marker.DELETE) for ns, id in surplus]
 
     def _legend(self, drawn: list[IKSolution], valid: int, header: Header) -> list[Marker]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import threading
 import time
@@ -50,7 +49,7 @@ from meanflow_ik_ros.path_service import (
     path_response_from_result,
 )
 from meanflow_ik_ros.process import run_node
-from meanflow_ik_ros.qos import create_subscription
+from meanflow_ik_ros.qos import create_subscription, unused_overrides
 from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
 from meanflow_ik_ros.turns import FairLock
 
@@ -88,6 +87,7 @@ class MeanFlowIKNode(LifecycleNode):
             self.configured = self._active = self._closing = False
             self._frame_id_warned = False
             self._close: list[Callable[[], Any]] = []
+            self.after_configure: Callable[[], None] = lambda: None
             # One of each kind of request may wait for the solver, joint states wait for nothing.
             self._listening = MutuallyExclusiveCallbackGroup()
             if self.parameters.diagnostics_period:
@@ -163,9 +163,9 @@ class MeanFlowIKNode(LifecycleNode):
         self.warm_up()
         warm_up_time = time.perf_counter() - started
         self._open()
-        # What is loaded stays: looking through it for garbage stops all threads for 150 ms.
-        gc.collect()
-        gc.freeze()
+        self.after_configure()
+        if unused := unused_overrides(self):
+            self.get_logger().warning(f"nothing has the quality of service of {unused}")
         self.get_logger().info(
             f"ready: robot {self.robot.name} with {self.robot.num_joints} joints, "
             f"{self.robot.base} to {', '.join(self.robot.tips)}, sampler "
@@ -205,7 +205,6 @@ class MeanFlowIKNode(LifecycleNode):
             self.configured = False
             while self._close:
                 self._close.pop()()
-        gc.unfreeze()
 
     @property
     def state_name(self) -> str:

@@ -84,9 +84,16 @@ class NodeParameters:
     )
     max_batch_samples: int = parameter(
         1_000_000,
-        "A batch with more starting points than this for all its targets together is refused.",
+        "A batch with more starting points, or more solutions asked for, than this for all its "
+        "targets together is refused.",
         low=1,
         high=100_000_000,
+    )
+    max_batch_targets: int = parameter(
+        20_000,
+        "A batch of more targets, or a path of more waypoints, than this is refused.",
+        low=1,
+        high=10_000_000,
     )
     max_solutions: int = parameter(
         32, "Most solutions per answer, where the request says 0.", low=1, high=1_000_000

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from meanflow_ik_core.solver import IKSolver
     from meanflow_ik_ros.parameters import NodeParameters
 
+AT_START = 1e-3  # rad or m
 _LATEST_S = 2**31 - 1  # that a time_from_start can tell
 
 
@@ -164,8 +165,23 @@ def path_response_from_result(
         )
         return response
     response.error_code = Codes.SUCCESS
+    response.message = _way_to_the_start(query, result.joint_positions[0], robot)
     response.trajectory = trajectory_message(result.joint_positions, query.times, robot)
     return response
+
+
+def _way_to_the_start(query: PathQuery, q: np.ndarray, robot: Robot) -> str:
+    """What a caller has to know who sends a path that does not begin where the robot is."""
+    if query.start_state is None:
+        return ""
+    distance = np.abs(q - query.start_state)
+    joint = int(distance.argmax())
+    if distance[joint] <= AT_START:
+        return ""
+    return (
+        f"the path begins {distance[joint]:.3g} away from the start state in "
+        f"{robot.joint_names[joint]}; the way there is not part of it"
+    )
 
 
 def trajectory_message(q: np.ndarray, times: np.ndarray | None, robot: Robot) -> JointTrajectory:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -18,6 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from meanflow_ik_core.errors import IKError
+from meanflow_ik_ros.joint_states import WARN_EVERY_S
 
 # One for each kind of request, for what must not wait behind them, and for TF.
 THREADS = 10
@@ -36,8 +38,10 @@ def run_node(make: Callable[[], MeanFlowIKNode], args: list[str] | None = None) 
     loading = True
 
     def on_signal(signum: int, frame: Any) -> None:
+        # Under a launch file Ctrl-C arrives twice; the second one must not hit the clean-up.
+        first = not stopped.is_set()
         stopped.set()
-        if loading:
+        if loading and first:
             raise KeyboardInterrupt
 
     node = None
@@ -48,6 +52,8 @@ def run_node(make: Callable[[], MeanFlowIKNode], args: list[str] | None = None) 
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = make()
         loading = False
+        settle_memory()
+        node.after_configure = settle_memory
         spin_until(node, stopped)
     except KeyboardInterrupt:
         pass
@@ -62,13 +68,19 @@ def run_node(make: Callable[[], MeanFlowIKNode], args: list[str] | None = None) 
             logger.fatal(traceback.format_exc())
         return 1
     finally:
-        # Under a launch file Ctrl-C arrives twice; the second one must not hit the clean-up.
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, signal.SIG_IGN)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def settle_memory() -> None:
+    """What is loaded stays: to look through it for garbage would stop all threads for 150 ms."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def spin_until(node: MeanFlowIKNode, stopped: threading.Event) -> None:
@@ -82,13 +94,19 @@ def spin_until(node: MeanFlowIKNode, stopped: threading.Event) -> None:
 
     def spin() -> None:
         try:
-            while not done.done():
+            while not done.done() and rclpy.ok():
                 try:
                     executor.spin_until_future_complete(done)
                 except InvalidHandle:
                     continue  # a transition has closed a service whose answer was under way
-        except ExternalShutdownException:
-            pass
+                except ExternalShutdownException:
+                    break
+                except Exception:
+                    # one callback's mistake, or an answer that a dead client does not take
+                    node.get_logger().error(
+                        f"a callback failed: {traceback.format_exc()}",
+                        throttle_duration_sec=WARN_EVERY_S,
+                    )
         except BaseException as error:
             failure.append(error)
         finally:

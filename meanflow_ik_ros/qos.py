@@ -64,6 +64,12 @@ def create_subscription(
         )
 
 
+def unused_overrides(node: Node) -> str:
+    """Names of overrides that no publisher or subscription of the node has taken."""
+    names = (name for name in node._parameter_overrides if name.startswith("qos_overrides."))
+    return ", ".join(sorted(name for name in names if not node.has_parameter(name)))
+
+
 @contextmanager
 def _bad_overrides(node: Node, topic: str) -> Iterator[None]:
     try:

@@ -314,9 +314,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Command line; --ros-args and what follows are for ROS."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = command_line().parse_args(remove_ros_args(["send_goal", *arguments])[1:])
     code = REFUSED
     try:
+        options = command_line().parse_args(remove_ros_args(["send_goal", *arguments])[1:])
         rclpy.init(args=["send_goal", *arguments], signal_handler_options=SignalHandlerOptions.NO)
         code = run(options, Console(width=None if sys.stdout.isatty() else 200))
     except IKError as error:
@@ -324,6 +324,10 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         # `| head` has read enough; Python would complain once more while it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if not type(error).__module__.startswith("rclpy"):
+            raise
+        print(f"send_goal: {' '.join(str(error).split())}", file=sys.stderr)
     finally:
         rclpy.try_shutdown()
     sys.exit(code)

@@ -230,10 +230,26 @@ def test_a_batch_beyond_the_limit_of_starts_is_refused(ros):
     node = make_node(max_batch_samples=100)
     try:
         targets = pose_array(reachable(node.robot, 4)[:, 0], node.robot.base)
-        assert ask(node, targets=targets, num_samples=25).error_code == Codes.SUCCESS
-        response = ask(node, targets=targets, num_samples=26)
+        few = {"num_samples": 25, "max_solutions": 25}
+        assert ask(node, targets=targets, **few).error_code == Codes.SUCCESS
+        for name in few:  # an answer has to fit into memory as well
+            response = ask(node, targets=targets, **{**few, name: 26})
+            assert response.error_code == Codes.INVALID_GOAL_CONSTRAINTS
+            assert "max_batch_samples allows 100" in response.message
+    finally:
+        node.destroy_node()
+
+
+def test_a_batch_of_too_many_targets_is_refused(ros):
+    node = make_node(max_batch_targets=3)
+    try:
+        targets = reachable(node.robot, 4)[:, 0]
+        few = {"num_samples": 4, "max_solutions": 1}
+        response = ask(node, targets=pose_array(targets[:3], node.robot.base), **few)
+        assert response.error_code == Codes.SUCCESS
+        response = ask(node, targets=pose_array(targets, node.robot.base), **few)
         assert response.error_code == Codes.INVALID_GOAL_CONSTRAINTS
-        assert "max_batch_samples allows 100" in response.message
+        assert "max_batch_targets allows 3" in response.message
     finally:
         node.destroy_node()
 

@@ -350,3 +350,29 @@ def test_the_fair_lock_goes_to_whoever_came_first():
     for thread in threads:
         thread.join(DEADLINE_S)
     assert order == list(range(20)) and not lock.locked()
+
+
+def test_a_callback_that_fails_ends_no_node(start, robot, capfd):
+    running = start()
+
+    def fail(message: JointState) -> None:
+        raise ZeroDivisionError("not my day")
+
+    running.node.create_subscription(JointState, "poison", fail, MANY)
+    poison = running.user.create_publisher(JointState, "poison", MANY)
+    running.wait(lambda: poison.get_subscription_count() == 1, "the subscription")
+    for _ in range(3):
+        poison.publish(JointState())
+        assert running.ask(robot).error_code == Codes.SUCCESS
+    # a transition that does not exist from here
+    request = ChangeState.Request()
+    request.transition.id = 3
+    assert not running.call(ChangeState, "change_state", request).success
+    assert running.ask(robot).error_code == Codes.SUCCESS
+    assert running.thread.is_alive() and not running.stopped.is_set()
+    assert "not my day" in capfd.readouterr().err
+
+
+def test_an_override_that_nothing_takes_is_warned_about(start, capfd):
+    start(**{"qos_overrides./meanflow_ik/candidate.publisher.depth": 7})
+    assert "candidate.publisher.depth" in capfd.readouterr().err

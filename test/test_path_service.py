@@ -268,3 +268,18 @@ def test_more_starts_together_than_the_node_allows_are_refused(panda):
     with pytest.raises(RequestError, match="max_batch_samples"):
         query_of(panda, parameters)
     assert query_of(panda, parameters, num_samples=63).num_samples == 63
+
+
+def test_more_waypoints_than_the_node_allows_are_refused(panda):
+    with pytest.raises(RequestError, match="12 targets.*max_batch_targets allows 11"):
+        query_of(panda, NodeParameters(max_batch_targets=11))
+
+
+def test_a_path_that_begins_elsewhere_says_so(panda):
+    near, far = state_of(panda.robot, READY), state_of(panda.robot, READY + 0.2)
+    for start, words in ((near, ""), (far, "away from the start state in panda_joint")):
+        query = query_of(panda, PARAMETERS, start_state=start)
+        result = find_path(panda, query, PARAMETERS, seed=0)
+        response = path_response_from_result(query, result, panda.robot, PARAMETERS, 0.0)
+        assert response.error_code == Codes.SUCCESS
+        assert (words in response.message) if words else response.message == ""

@@ -33,6 +33,9 @@ _SUMMARY = (
     ("kernel", "times faster than eager torch", "LM step against eager torch, one thread"),
     ("tracik", "times faster, median over poses", "100 different solutions of one pose vs TRAC-IK"),
     ("ros", "median round trip", "service round trip, 64 solutions, two processes"),
+    ("ros", "batch of 1000 x 8: median round trip", "the same for 1,000 targets x 8 solutions"),
+    ("ros", "path of 100 waypoints: median round trip", "the same for a path of 100 waypoints"),
+    ("ros", "goal topic to best_candidate, median", "goal topic to best_candidate"),
     ("raw", "median time", "1,000 raw samples of one pose, one network call"),
     ("raw", "different solutions, median time", "100 different valid solutions of one pose"),
 )

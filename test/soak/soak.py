@@ -310,7 +310,7 @@ def soak(seconds: float, sampler: str, seed: int) -> dict:
         ]
     )
     rclpy.init()
-    helpers: dict[str, subprocess.Popen] = {}
+    processes: dict[str, subprocess.Popen] = {}
     try:
         watch = Watch(namespace, node.pid)
         probe = watch.node.create_client(GetIKPath, f"{NODE}/get_ik_path")
@@ -321,27 +321,27 @@ def soak(seconds: float, sampler: str, seed: int) -> dict:
         for index, role in enumerate((*CLIENTS, "states")):
             command = [sys.executable, __file__, "--role", role, "--namespace", namespace]
             command += ["--seconds", str(seconds), "--seed", str(seed + index)]
-            helpers[role] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            processes[role] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         started = time.monotonic()
-        asking = [helpers[role] for role in CLIENTS]
-        while any(helper.poll() is None for helper in asking):
+        asking = [processes[role] for role in CLIENTS]
+        while any(process.poll() is None for process in asking):
             watch.look(started)
             if node.poll() is not None:
                 raise RuntimeError(f"the node crashed with exit code {node.returncode}")
             if time.monotonic() > started + seconds + READY_S:
                 raise RuntimeError("a client does not end")
-        helpers["states"].terminate()
+        processes["states"].terminate()
         results = {}
-        for role, helper in helpers.items():
-            printed, _ = helper.communicate(timeout=ANSWER_S)
-            if helper.returncode:
-                raise RuntimeError(f"the {role} client ended with exit code {helper.returncode}")
+        for role, process in processes.items():
+            printed, _ = process.communicate(timeout=ANSWER_S)
+            if process.returncode:
+                raise RuntimeError(f"the {role} client ended with exit code {process.returncode}")
             results[role] = json.loads(printed.splitlines()[-1])
         states = results.pop("states")
         node.send_signal(signal.SIGINT)
         exit_code = node.wait(30)
     finally:
-        for process in (*helpers.values(), node):
+        for process in (*processes.values(), node):
             if process.poll() is None:
                 process.kill()
                 process.wait()
