@@ -271,7 +271,7 @@ def test_more_starts_together_than_the_node_allows_are_refused(panda):
 
 
 def test_more_waypoints_than_the_node_allows_are_refused(panda):
-    with pytest.raises(RequestError, match="12 targets.*max_batch_targets allows 11"):
+    with pytest.raises(RequestError, match=r"12 targets.*max_batch_targets allows 11"):
         query_of(panda, NodeParameters(max_batch_targets=11))
 
 
