@@ -268,9 +268,17 @@ def test_quality_of_service_can_be_overridden_from_outside(start):
             "qos_overrides./joint_states.subscription.reliability": "best_effort",
         }
     )
-    (candidates,) = running.node.get_publishers_info_by_topic("/meanflow_ik/candidates")
+    topics = ("/meanflow_ik/candidates", "/meanflow_ik/best_candidate")
+    running.wait(
+        lambda: (
+            all(map(running.node.count_publishers, topics))
+            and bool(running.node.count_subscribers("/joint_states"))
+        ),
+        "the topics",
+    )
+    (candidates,) = running.node.get_publishers_info_by_topic(topics[0])
     assert candidates.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
-    (best,) = running.node.get_publishers_info_by_topic("/meanflow_ik/best_candidate")
+    (best,) = running.node.get_publishers_info_by_topic(topics[1])
     assert best.qos_profile.reliability == ReliabilityPolicy.RELIABLE
     (states,) = running.node.get_subscriptions_info_by_topic("/joint_states")
     assert states.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT

@@ -7,6 +7,8 @@ import re
 import shlex
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import rclpy
 import yaml
 from judge import Judge
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 
 from meanflow_ik_core.bench.report import full_table, summary_table
 from meanflow_ik_core.cli import main
@@ -155,10 +158,20 @@ def fill(message: Any, values: dict[str, Any]) -> Any:
     return message
 
 
+def graph(query: Callable[..., Any], node: Node, names: set[str]) -> dict[str, list[str]]:
+    """Types by name of what the node offers, once `names` are there: discovery takes a moment."""
+    deadline = time.monotonic() + 30.0
+    while True:
+        offered = dict(query(node.get_name(), node.get_namespace()))
+        if names <= offered.keys() or time.monotonic() > deadline:
+            return offered
+        time.sleep(0.01)
+
+
 def test_service_call_of_the_readme_is_answered(node):
     (words,) = [words for words in commands("ros2") if words[1:3] == ["service", "call"]]
     name, kind, request = words[3:]
-    served = dict(node.get_service_names_and_types_by_node(node.get_name(), node.get_namespace()))
+    served = graph(node.get_service_names_and_types_by_node, node, {name})
     assert served[name] == [kind]
     service = message_type(kind)
     response = node.answer_request(
@@ -186,16 +199,17 @@ def test_send_goal_of_the_readme_is_solved(node):
 
 
 def test_topics_of_the_readme_are_the_node_s(node):
-    me = (node.get_name(), node.get_namespace())
-    subscribed = dict(node.get_subscriber_names_and_types_by_node(*me))
-    published = dict(node.get_publisher_names_and_types_by_node(*me))
     (words,) = [words for words in commands("ros2") if words[1:3] == ["topic", "pub"]]
     topic, kind, goal = words[-3:]
+    subscribed = graph(node.get_subscriber_names_and_types_by_node, node, {topic})
     assert subscribed[topic] == [kind]
     fill(message_type(kind)(), yaml.safe_load(goal))
     (words,) = [words for words in commands("ros2") if words[1:3] == ["topic", "echo"]]
+    listed = re.findall(r"publisher `~/(\w+)` \| `([\w/]+)`", TEXTS["README.md"])
+    names = {words[3], *(f"/meanflow_ik/{name}" for name, _ in listed)}
+    published = graph(node.get_publisher_names_and_types_by_node, node, names)
     assert words[3] in published
-    for name, kind in re.findall(r"publisher `~/(\w+)` \| `([\w/]+)`", TEXTS["README.md"]):
+    for name, kind in listed:
         package, message = kind.split("/")[0], kind.split("/")[-1]
         assert published[f"/meanflow_ik/{name}"] == [f"{package}/msg/{message}"]
 
