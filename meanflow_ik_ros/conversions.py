@@ -16,7 +16,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 
 from meanflow_ik_core.errors import IKError, LinkError, SeedError, TargetError
-from meanflow_ik_core.geometry import matrix_from_quat_xyzw, quat_xyzw_from_matrix
+from meanflow_ik_core.geometry import quat_xyzw_from_matrix
 from meanflow_ik_ros.frames import FrameError
 from meanflow_ik_ros.msg import IKSolution, IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions
@@ -186,24 +186,30 @@ def frame_from_lookup(frame_lookup: FrameLookup, header: Header) -> np.ndarray:
 def matrix_from_pose(stamped: PoseStamped) -> np.ndarray:
     """(4, 4) of a pose; RequestError unless it is finite and its quaternion of unit length."""
     position, orientation = stamped.pose.position, stamped.pose.orientation
-    xyz = np.array([position.x, position.y, position.z])
-    quat_xyzw = np.array([orientation.x, orientation.y, orientation.z, orientation.w])
-    if not (np.isfinite(xyz).all() and np.isfinite(quat_xyzw).all()):
+    xyz = [position.x, position.y, position.z]
+    quat_xyzw = [orientation.x, orientation.y, orientation.z, orientation.w]
+    if not all(map(math.isfinite, (*xyz, *quat_xyzw))):
         raise RequestError(
             Codes.INVALID_GOAL_CONSTRAINTS,
-            f"target is not finite: position {xyz.tolist()}, quaternion xyzw {quat_xyzw.tolist()}",
+            f"target is not finite: position {xyz}, quaternion xyzw {quat_xyzw}",
         )
     norm = math.hypot(*quat_xyzw)
     if abs(norm - 1) > QUATERNION_NORM_TOLERANCE:
         raise RequestError(
             Codes.INVALID_GOAL_CONSTRAINTS,
-            f"quaternion xyzw {quat_xyzw.tolist()} has length {norm:.6g}, expected 1 "
+            f"quaternion xyzw {quat_xyzw} has length {norm:.6g}, expected 1 "
             f"(within {QUATERNION_NORM_TOLERANCE:g})",
         )
-    matrix = np.eye(4)
-    matrix[:3, :3] = matrix_from_quat_xyzw(torch.from_numpy(quat_xyzw)).numpy()
-    matrix[:3, 3] = xyz
-    return matrix
+    # by hand: on four numbers, calls of array libraries take longer than a tenth of a solve
+    x, y, z, w = (value / norm for value in quat_xyzw)
+    return np.array(
+        (
+            (1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w), xyz[0]),
+            (2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w), xyz[1]),
+            (2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y), xyz[2]),
+            (0.0, 0.0, 0.0, 1.0),
+        )
+    )
 
 
 def seed_from_joint_state(
@@ -280,6 +286,12 @@ def doubles(values: Any) -> array.array:
     return array.array("d", np.ascontiguousarray(values, dtype=np.float64).tobytes())
 
 
+def doubles_by_row(values: np.ndarray) -> list[array.array]:
+    """`doubles` of each row of (N, D)."""
+    flat, width = doubles(values), values.shape[1]
+    return [flat[start : start + width] for start in range(0, len(flat), width)]
+
+
 def pose_message(T_frame_link: np.ndarray, frame_id: str) -> PoseStamped:
     """A pose (4, 4) in frame `frame_id`, stamp zero."""
     message = PoseStamped()
@@ -354,14 +366,22 @@ def solutions_from_result(
     header, names = Header(stamp=query.stamp, frame_id=robot.base), list(robot.joint_names)
     return [
         IKSolution(
-            joint_state=JointState(header=header, name=names, position=doubles(q[row])),
-            position_error=doubles(position_error[row]),
-            orientation_error=doubles(orientation_error[row]),
-            distance=float(result.distance[0, row]),
-            cost=float(result.cost[0, row]),
-            valid=bool(valid[row]),
+            joint_state=JointState(header=header, name=names, position=positions),
+            position_error=positions_off,
+            orientation_error=orientations_off,
+            distance=distance,
+            cost=cost,
+            valid=is_valid,
         )
-        for row in rows
+        for positions, positions_off, orientations_off, distance, cost, is_valid in zip(
+            doubles_by_row(q[rows]),
+            doubles_by_row(position_error[rows]),
+            doubles_by_row(orientation_error[rows]),
+            result.distance[0, rows].tolist(),
+            result.cost[0, rows].tolist(),
+            valid[rows].tolist(),
+            strict=True,
+        )
     ]
 
 

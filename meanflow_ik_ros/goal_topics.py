@@ -5,6 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from visualization_msgs.msg import MarkerArray
@@ -22,6 +26,12 @@ if TYPE_CHECKING:
     from meanflow_ik_ros.parameters import NodeParameters
 
 
+# To draw the arms takes three times as long as to solve a goal. They follow this long after it, so
+# that neither its answer nor the next one waits; of goals that come faster, the last one is drawn.
+# Without a viewer nothing is; one that comes is shown the last goal.
+DRAW_AFTER_S = 0.05
+
+
 class GoalTopics:
     """Publishers of a node; `close` takes them down again."""
 
@@ -35,7 +45,21 @@ class GoalTopics:
         self._candidates = create_publisher(node, IKSolutionArray, "~/candidates", qos)
         self._joint_candidates = create_publisher(node, JointState, "~/joint_candidates", qos)
         self._best_candidate = create_publisher(node, JointState, "~/best_candidate", qos)
-        self._markers = create_publisher(node, MarkerArray, "~/markers", latched)
+        self._to_draw: tuple[IKQuery, GetIKSolutions.Response, NodeParameters] | None = None
+        self._drawing = node.create_timer(
+            DRAW_AFTER_S,
+            self._draw,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+            autostart=False,
+        )
+        self._markers = create_publisher(
+            node,
+            MarkerArray,
+            "~/markers",
+            latched,
+            PublisherEventCallbacks(matched=lambda _: self._draw_soon()),
+        )
         self._markers.publish(self._ghosts.start())
 
     def publish(
@@ -48,6 +72,18 @@ class GoalTopics:
         self._candidates.publish(candidates_from_response(query, response, self.robot))
         for joint_state in valid:
             self._joint_candidates.publish(joint_state)
+        self._to_draw = query, response, parameters
+        self._draw_soon()
+
+    def _draw_soon(self) -> None:
+        if self._drawing.is_canceled() and self._markers.get_subscription_count():
+            self._drawing.reset()
+
+    def _draw(self) -> None:
+        self._drawing.cancel()  # before reading: a goal that comes from here on starts it again
+        if self._to_draw is None:
+            return
+        query, response, parameters = self._to_draw
         self._markers.publish(
             self._ghosts.update(
                 response.solutions,
@@ -61,6 +97,7 @@ class GoalTopics:
         )
 
     def close(self) -> None:
+        self._node.destroy_timer(self._drawing)
         for publisher in (
             self._candidates,
             self._joint_candidates,

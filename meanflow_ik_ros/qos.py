@@ -20,6 +20,7 @@ from meanflow_ik_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from rclpy.callback_groups import CallbackGroup
+    from rclpy.event_handler import PublisherEventCallbacks
     from rclpy.node import Node
     from rclpy.publisher import Publisher
     from rclpy.subscription import Subscription
@@ -32,7 +33,13 @@ POLICIES = (
 )
 
 
-def create_publisher(node: Node, kind: type, topic: str, qos: QoSProfile) -> Publisher[Any]:
+def create_publisher(
+    node: Node,
+    kind: type,
+    topic: str,
+    qos: QoSProfile,
+    events: PublisherEventCallbacks | None = None,
+) -> Publisher[Any]:
     """A publisher with `qos` where no parameter says otherwise; ConfigError for a bad one."""
     with _bad_overrides(node, topic):
         return node.create_publisher(
@@ -40,6 +47,7 @@ def create_publisher(node: Node, kind: type, topic: str, qos: QoSProfile) -> Pub
             kind,
             topic,
             copy.copy(qos),
+            event_callbacks=events,
             qos_overriding_options=QoSOverridingOptions(POLICIES),
         )
 

@@ -33,28 +33,37 @@ Q = np.array([0.3, 0.2, -0.2, -1.7, 0.4, 2.0, 0.5])
 OPACITY, LIFETIME_S, ARMS = 0.55, 90.5, 4
 
 
-def start_node() -> subprocess.Popen:
+def start_node(namespace: str = "/drawn") -> subprocess.Popen:
     values = {"sampler": "uniform", "marker_count": ARMS, "marker_opacity": OPACITY}
     values |= {"marker_lifetime": LIFETIME_S, "max_solutions": 7}
     flags = [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
     command = [sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", *flags]
-    return subprocess.Popen([*command, "-r", "__ns:=/drawn", "--log-level", "error"])
+    return subprocess.Popen([*command, "-r", f"__ns:={namespace}", "--log-level", "error"])
 
 
 class Screen:
     """A node with a viewer, as RViz is one; and what it takes to send goals."""
 
-    def __init__(self):
+    def __init__(self, namespace: str = "/drawn", sees: bool = True):
+        self.namespace = namespace
         self.node = Node("screen")
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
         self.viewer = Viewer()
         self.arrays: list[MarkerArray] = []
         self.candidates: list[IKSolutionArray] = []
-        subscribe = self.node.create_subscription
-        subscribe(MarkerArray, "/drawn/meanflow_ik/markers", self.take, LATCHED)
-        subscribe(IKSolutionArray, "/drawn/meanflow_ik/candidates", self.candidates.append, MANY)
-        self.goals = self.node.create_publisher(PoseStamped, "/drawn/meanflow_ik/goal_pose", MANY)
+        self.node.create_subscription(
+            IKSolutionArray, self.topic("candidates"), self.candidates.append, MANY
+        )
+        self.goals = self.node.create_publisher(PoseStamped, self.topic("goal_pose"), MANY)
+        if sees:
+            self.look()
+
+    def topic(self, name: str) -> str:
+        return f"{self.namespace}/meanflow_ik/{name}"
+
+    def look(self) -> None:
+        self.node.create_subscription(MarkerArray, self.topic("markers"), self.take, LATCHED)
 
     def take(self, array: MarkerArray) -> None:
         self.arrays.append(array)
@@ -70,10 +79,11 @@ class Screen:
         """Wait for a node that has just been started; its first array is always heard."""
         self.arrays.clear()
         self.wait(lambda: bool(self.arrays), "the array of the start")
+        self.reach_node()
+
+    def reach_node(self) -> None:
         self.wait(lambda: self.goals.get_subscription_count() == 1, "the goal topic")
-        self.wait(
-            lambda: self.node.count_publishers("/drawn/meanflow_ik/candidates") == 1, "candidates"
-        )
+        self.wait(lambda: self.node.count_publishers(self.topic("candidates")) == 1, "candidates")
 
     def show(self, goal: PoseStamped) -> IKSolutionArray:
         self.arrays.clear()
@@ -120,6 +130,24 @@ def test_a_viewer_shows_the_candidates_of_the_goal_and_nothing_of_an_ended_node(
             node.send_signal(signal.SIGINT if run else signal.SIGKILL)
             node.wait(DEADLINE_S)
     check_picture(screen.viewer)
+
+
+def test_a_viewer_that_comes_after_the_goal_is_shown_its_arms(screen, robot):
+    node = start_node("/late")
+    late = Screen("/late", sees=False)
+    try:
+        late.reach_node()
+        late.goals.publish(goal_at(robot))
+        late.wait(lambda: bool(late.candidates), "the candidates")
+        late.look()
+        late.wait(lambda: bool(late.viewer.namespaces("candidate")), "the arms")
+        shown = late.candidates[-1].solutions
+        check_arms(late.viewer, [s.joint_state.position for s in shown], robot)
+    finally:
+        node.kill()
+        node.wait(DEADLINE_S)
+        late.executor.shutdown()
+        late.node.destroy_node()
 
 
 def check_arms(viewer: Viewer, positions, robot: mik.Robot) -> None:
