@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
 from .errors import LinkError, RobotError
-from .urdf import leaf_links, listing, read_tree
-
-ROBOT_FOLDER = Path(__file__).parent / "robots"
-_YAML_KEYS = ("urdf", "base", "tips", "held", "workspace_scale")
+from .robot_file import available_robots as available_robots
+from .robot_file import find_robot_file
+from .urdf import leaf_links, link_names, listing, read_tree
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +47,7 @@ class Robot:
     tip_placement: np.ndarray  # (T, 4, 4) float64
     frames: Mapping[str, tuple[int, np.ndarray]]  # link -> (node, T_node_link); node -1 is the base
     held: Mapping[str, float]  # joints that stay at a value, rad or m
+    ignore_collisions: tuple[tuple[str, str], ...] = ()  # links whose touching is not looked for
     _on_device: dict = field(default_factory=dict, repr=False)
 
     @property
@@ -149,6 +148,7 @@ class Robot:
             digest.update(_rounded_bytes(getattr(self, name)))
         return digest.hexdigest()
 
+    @torch.inference_mode(False)  # what is kept must be able to take part in gradients later
     def _constants(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         key = (dtype, device)
         if key not in self._on_device:
@@ -236,11 +236,6 @@ class Robot:
         return columns.transpose(-1, -2) @ constants["selection"]
 
 
-def available_robots() -> list[str]:
-    """Names that `load_robot` knows."""
-    return sorted(path.stem for path in ROBOT_FOLDER.glob("*.yaml"))
-
-
 def load_robot(
     name: str | Path,
     base: str | None = None,
@@ -251,7 +246,8 @@ def load_robot(
     """Load a robot by its name, from a robot YAML file, or from a URDF.
 
     Args:
-        name: one of `available_robots`, or the path of a ``.yaml`` or ``.urdf`` file.
+        name: one of `available_robots`, or the path or package:// address of a ``.yaml`` or
+            ``.urdf`` file.
         base: link that poses refer to; default: the file's, or the URDF's root link.
         tips: links that targets are given for; default: the file's, or the only leaf link.
         held: joints [rad or m] that stay at a value.
@@ -261,47 +257,31 @@ def load_robot(
         RobotError: unknown name, unreadable file, or a joint that is not supported.
         LinkError: base or tip does not exist, is named twice, or no joint moves it.
     """
-    path = Path(name)
-    settings: dict[str, Any] = {}
-    if path.suffix in (".yaml", ".yml"):
-        settings, urdf_path = _read_robot_yaml(path)
-    elif path.suffix in (".urdf", ".xml"):
-        urdf_path = path
-    elif str(name) in available_robots():
-        settings, urdf_path = _read_robot_yaml(ROBOT_FOLDER / f"{name}.yaml")
-    else:
-        raise RobotError(
-            f"unknown robot {str(name)!r}; robots are {', '.join(available_robots())}, "
-            "or give the path of a .urdf or .yaml file"
-        )
-    base = base or settings.get("base")
-    tips = tips or settings.get("tips")
+    file = find_robot_file(name)
+    base, tips = base or file.base, tips or file.tips
     if not tips:
-        tips = leaf_links(urdf_path)
+        tips = leaf_links(file.urdf_path)
         if len(tips) != 1:
             raise LinkError(
-                f"{urdf_path} has {len(tips)} leaf links; name the tips among {listing(tips)}"
+                f"{file.urdf_path} has {len(tips)} leaf links; name the tips among {listing(tips)}"
             )
-    scale = float(workspace_scale or settings.get("workspace_scale") or 1.0)
+    scale = float(workspace_scale or file.workspace_scale or 1.0)
     if not (np.isfinite(scale) and scale > 0):
         raise RobotError(f"workspace_scale is {scale}; it must be a positive length in metres")
-    tree = read_tree(urdf_path, base, list(tips), {**settings.get("held", {}), **(held or {})})
-    return Robot(name=path.stem, urdf_path=urdf_path, workspace_scale=scale, **tree._asdict())
-
-
-def _read_robot_yaml(path: Path) -> tuple[dict[str, Any], Path]:
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise RobotError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RobotError(f"{path} is not YAML: {error}") from error
-    if not isinstance(settings, dict) or "urdf" not in settings:
-        raise RobotError(f"{path} must be a mapping with at least the key 'urdf'")
-    unknown = sorted(set(settings) - set(_YAML_KEYS))
-    if unknown:
-        raise RobotError(f"{path} has unknown keys {unknown}; keys are {list(_YAML_KEYS)}")
-    return settings, path.parent / settings["urdf"]
+    links = link_names(file.urdf_path) if file.ignore_collisions else []
+    for link in {link for pair in file.ignore_collisions for link in pair} - set(links):
+        raise LinkError(
+            f"ignore_collisions of {name} name {link!r}, which is no link; "
+            f"links are {listing(links, link)}"
+        )
+    tree = read_tree(file.urdf_path, base, list(tips), {**file.held, **(held or {})})
+    return Robot(
+        name=Path(name).stem,
+        urdf_path=file.urdf_path,
+        workspace_scale=scale,
+        ignore_collisions=file.ignore_collisions,
+        **tree._asdict(),
+    )
 
 
 def _in_torch(function: Any, q: Any, num_joints: int) -> Any:

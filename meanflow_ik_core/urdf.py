@@ -13,6 +13,8 @@ import pinocchio as pin
 from .errors import LinkError, RobotError
 
 SUPPORTED_JOINTS = ("revolute", "continuous", "prismatic", "fixed")
+# Refused where they move a tip, left in their neutral place elsewhere.
+UNSUPPORTED_JOINTS = ("floating", "planar")
 
 
 class KinematicTree(NamedTuple):
@@ -61,8 +63,8 @@ def read_model(urdf_path: Path) -> pin.Model:
         raise RobotError(f"{urdf_path} is not a URDF that Pinocchio can read: {error}") from error
 
 
-def read_joint_elements(urdf_path: Path) -> dict[str, ElementTree.Element]:
-    """The <joint> elements by name; refuses what the solver cannot move."""
+def read_urdf(urdf_path: Path) -> ElementTree.Element:
+    """The <robot> element, or a `RobotError` that says why there is none."""
     try:
         root = ElementTree.parse(urdf_path).getroot()
     except OSError as error:
@@ -71,15 +73,17 @@ def read_joint_elements(urdf_path: Path) -> dict[str, ElementTree.Element]:
         raise RobotError(f"{urdf_path} is not well-formed XML: {error}") from error
     if root.tag != "robot":
         raise RobotError(f"{urdf_path} has the root element <{root.tag}>, a URDF has <robot>")
+    return root
+
+
+def read_joint_elements(urdf_path: Path) -> dict[str, ElementTree.Element]:
+    """The <joint> elements by name; refuses types that no URDF has, and closed loops."""
     joints: dict[str, ElementTree.Element] = {}
     children: dict[str, str] = {}
-    for element in root.findall("joint"):
+    for element in read_urdf(urdf_path).findall("joint"):
         name, kind = element.get("name", ""), element.get("type", "")
-        if kind not in SUPPORTED_JOINTS:
-            raise RobotError(
-                f"joint {name!r} of {urdf_path} has type {kind!r}; "
-                f"supported are {', '.join(SUPPORTED_JOINTS)}, and mimic"
-            )
+        if kind not in SUPPORTED_JOINTS + UNSUPPORTED_JOINTS:
+            raise RobotError(_unsupported(name, kind, urdf_path))
         link = element.find("child")
         child = "" if link is None else link.get("link", "")
         if child in children:
@@ -90,6 +94,13 @@ def read_joint_elements(urdf_path: Path) -> dict[str, ElementTree.Element]:
         children[child] = name
         joints[name] = element
     return joints
+
+
+def _unsupported(name: str, kind: str | None, urdf_path: Path) -> str:
+    return (
+        f"joint {name!r} of {urdf_path} has type {kind!r}; "
+        f"supported are {', '.join(SUPPORTED_JOINTS)}, and mimic"
+    )
 
 
 def resolve_mimics(joints: Mapping[str, ElementTree.Element]) -> dict[str, Mimic]:
@@ -162,6 +173,11 @@ def _require_link(model: pin.Model, name: str, role: str) -> int:
     return model.getFrameId(name, pin.FrameType.BODY)
 
 
+def link_names(urdf_path: Path) -> list[str]:
+    """All links, in the file's order."""
+    return [link.get("name", "") for link in read_urdf(urdf_path).findall("link")]
+
+
 def leaf_links(urdf_path: Path) -> list[str]:
     """Links that are the parent of no joint: the usual candidates for tips."""
     elements = list(read_joint_elements(urdf_path).values())
@@ -185,7 +201,8 @@ def read_tree(
         held: joints [rad or m] that stay at a value instead of being solved for.
 
     Raises:
-        RobotError: the URDF does not parse, or has a joint that cannot be solved for.
+        RobotError: the URDF does not parse, has a closed loop, or a joint that moves a tip and
+            cannot be solved for.
         LinkError: the base or a tip does not exist, is named twice, or no joint moves it.
     """
     elements = read_joint_elements(urdf_path)
@@ -194,7 +211,11 @@ def read_tree(
     held = dict(held or {})
     for name in held:
         if name not in elements:
-            raise RobotError(f"held joint {name!r} is unknown; {listing(list(elements), name)}")
+            raise RobotError(
+                f"held joint {name!r} is unknown; joints are {listing(list(elements), name)}"
+            )
+        if name in mimics:
+            raise RobotError(f"held joint {name!r} mimics {mimics[name].joint!r}; hold that one")
     if base is None:
         base = str(next(frame.name for frame in model.frames if frame.type == pin.FrameType.BODY))
     if not tips:
@@ -219,6 +240,12 @@ def read_tree(
 
     def cross(index: int, origin: int, upward: bool) -> tuple[int, np.ndarray]:
         node, T_node_here = reached[origin]
+        kind = elements[model.names[index]].get("type")
+        if kind in UNSUPPORTED_JOINTS:
+            raise RobotError(
+                _unsupported(model.names[index], kind, urdf_path)
+                + "; choose a base beyond it, so that it moves no tip"
+            )
         T_parent_joint = model.jointPlacements[index].homogeneous
         axis, prismatic = _motion_axis(model, index)
         moved = owner(index)
@@ -284,7 +311,10 @@ def read_tree(
     lower[continuous], upper[continuous] = -np.pi, np.pi
     for name, low, high in zip(joint_names, lower, upper, strict=True):
         if not (np.isfinite(low) and np.isfinite(high) and low < high):
-            raise RobotError(f"joint {name!r} of {urdf_path} has no usable limits: [{low}, {high}]")
+            raise RobotError(
+                f"joint {name!r} of {urdf_path} has no usable limits: [{low}, {high}]; "
+                "hold it at a value, or give it limits"
+            )
     return KinematicTree(
         base=base,
         tips=tuple(tips),

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Self-collision against distances that are known in closed form, and against plain postures."""
+"""Self-collision against closed forms, plain postures, and Pinocchio on the raw meshes."""
+
+import struct
+from importlib import metadata
+from pathlib import Path
 
 import numpy as np
+import pinocchio as pin
 import pytest
 import torch
 from judge import TORSO, Judge
+from test_robots import NAMES
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.collision import SelfCollision
@@ -43,13 +49,134 @@ def test_the_panda_touches_itself_when_folded_and_not_when_ready(posture, touche
     assert ("panda_link5", "panda_link6") not in check.pairs()
 
 
-def test_unreadable_shapes_are_refused(tmp_path):
-    path = tmp_path / "meshed.urdf"
-    path.write_text(
-        '<robot name="r"><link name="a"/><link name="b"><collision><geometry>'
-        '<mesh filename="package://nowhere/b.stl"/></geometry></collision></link>'
-        '<joint name="j" type="revolute"><parent link="a"/><child link="b"/><axis xyz="0 0 1"/>'
-        '<limit lower="-1" upper="1" velocity="1" effort="1"/></joint></robot>'
+MESHED = """
+<robot name="r"><link name="a"><collision><geometry>{first}</geometry></collision></link>
+  <link name="b"/><link name="c"><collision><geometry>{second}</geometry></collision></link>
+  <joint name="turn" type="revolute"><parent link="a"/><child link="b"/><axis xyz="0 0 1"/>
+    <limit lower="-3" upper="3" velocity="1" effort="1"/></joint>
+  <joint name="slide" type="prismatic"><parent link="b"/><child link="c"/><axis xyz="1 0 0"/>
+    <limit lower="0" upper="3" velocity="1" effort="1"/></joint></robot>
+"""
+BALL = '<sphere radius="0.1"/>'
+
+
+def write_stl(path: Path, boxes: list[tuple[tuple, tuple]]) -> None:
+    """A binary STL of axis-aligned boxes, each given by its lowest and highest corner."""
+    triangles = []
+    for low, high in boxes:
+        corners = np.array([[(low, high)[i >> k & 1][k] for k in range(3)] for i in range(8)])
+        for face in (
+            (0, 1, 3, 2),
+            (4, 5, 7, 6),
+            (0, 1, 5, 4),
+            (2, 3, 7, 6),
+            (0, 2, 6, 4),
+            (1, 3, 7, 5),
+        ):
+            a, b, c, d = corners[list(face)]
+            triangles += [(a, b, c), (a, c, d)]
+    body = b"".join(
+        struct.pack("<12fH", 0, 0, 0, *np.concatenate(triangle), 0) for triangle in triangles
     )
-    with pytest.raises(mik.RobotError, match=r"meshed\.urdf"):
-        SelfCollision(mik.load_robot(path))
+    path.write_bytes(bytes(80) + struct.pack("<I", len(triangles)) + body)
+
+
+def meshed_robot(folder: Path, first: str, second: str = BALL) -> mik.Robot:
+    path = folder / "meshed.urdf"
+    path.write_text(MESHED.format(first=first, second=second))
+    return mik.load_robot(path, tips=["c"])
+
+
+def test_a_convex_mesh_is_solid(tmp_path):
+    write_stl(tmp_path / "cube.stl", [((-0.2, -0.2, -0.2), (0.2, 0.2, 0.2))])
+    check = SelfCollision(meshed_robot(tmp_path, '<mesh filename="cube.stl" scale="2 2 2"/>'))
+    assert check.in_collision(np.array([[0.0, d] for d in (0.0, 0.2, 0.49, 0.51)])).tolist() == [
+        True, True, True, False,
+    ]  # fmt: skip
+
+
+def test_the_room_between_the_arms_of_a_mesh_is_free(tmp_path):
+    walls = [((-1.0, y, -0.2), (1.0, y + 0.1, 0.2)) for y in (-0.5, 0.4)]
+    write_stl(tmp_path / "walls.stl", walls)
+    check = SelfCollision(meshed_robot(tmp_path, '<mesh filename="walls.stl"/>'))
+    along, across = np.array([0.0, 0.5]), np.array([np.pi / 2, 0.45])
+    assert check.in_collision(np.stack((along, across))).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_answer_is_that_of_pinocchio_on_the_raw_shapes(name):
+    robot = mik.load_robot(name)
+    check = SelfCollision(robot)
+    model = pin.buildModelFromUrdf(str(robot.urdf_path))
+    folders = [str(robot.urdf_path.parent)]
+    if any(d.name == "example-robot-data" for d in metadata.distributions()):
+        wheel = metadata.distribution("example-robot-data")
+        folders.append(str(wheel.locate_file("cmeel.prefix/share")))
+    shapes = pin.buildGeomFromUrdf(
+        model, str(robot.urdf_path), pin.GeometryType.COLLISION, package_dirs=folders
+    )
+    links = [model.frames[shape.parentFrame].name for shape in shapes.geometryObjects]
+    pairs = {frozenset(pair) for pair in check.pairs()}
+    for first in range(len(links)):
+        for second in range(first):
+            if {links[first], links[second]} in pairs:
+                shapes.addCollisionPair(pin.CollisionPair(first, second))
+    data, shape_data = model.createData(), shapes.createData()
+    q = robot.random_configurations(100, torch.Generator().manual_seed(3)).numpy()
+    expected = []
+    for row in q:
+        full = pin.neutral(model)
+        for joint_name, value in zip(robot.joint_names, row, strict=True):
+            joint = model.joints[model.getJointId(joint_name)]
+            turned = (np.cos(value), np.sin(value))
+            full[joint.idx_q : joint.idx_q + joint.nq] = value if joint.nq == 1 else turned
+        expected.append(pin.computeCollisions(model, data, shapes, shape_data, full, True))
+    assert check.in_collision(q).tolist() == expected
+    assert check.in_collision(q[::-1]).tolist() == expected[::-1]
+    assert check.in_collision(q.reshape(4, 25, -1)).ravel().tolist() == expected
+
+
+def test_ignored_pairs_and_pairs_that_no_joint_moves_are_not_checked(tmp_path):
+    path = tmp_path / "arms.yaml"
+    path.write_text(f"urdf: {TORSO}\ntips: [left_tool, right_hand]\n")
+    every = SelfCollision(mik.load_robot(path)).pairs()
+    path.write_text(path.read_text() + "ignore_collisions: [[right_hand, left_hand]]\n")
+    assert set(every) - set(SelfCollision(mik.load_robot(path)).pairs()) == {
+        ("left_hand", "right_hand")
+    }
+    one_arm = mik.load_robot(TORSO, tips=["left_tool"], base="torso", held={"turn": 0.0})
+    assert ("right_hand", "torso") in every
+    assert ("right_hand", "torso") not in SelfCollision(one_arm).pairs()
+
+
+@pytest.mark.parametrize("shoulder", [-0.6, -0.4])
+def test_links_that_are_held_are_checked_where_they_are_held(shoulder):
+    held = {"right_shoulder": shoulder, "right_elbow": -1.6, "right_slide": 0.15}
+    robot = mik.load_robot(TORSO, tips=["left_hand"], held=held)
+    hands = ("left_hand", "right_hand")
+    others = [pair for pair in SelfCollision(robot).pairs() if pair != hands]
+    check = SelfCollision(robot, others)
+    assert check.pairs() == [hands]
+    both = mik.load_robot(TORSO, tips=hands)
+    q = robot.random_configurations(20000, torch.Generator().manual_seed(0)).numpy()
+    full = np.tile([held.get(name, 0.0) for name in both.joint_names], (len(q), 1))
+    full[:, [both.joint_names.index(name) for name in robot.joint_names]] = q
+    centres = both.forward(full)[..., :3, 3]
+    distance = np.linalg.norm(centres[:, 0] - centres[:, 1], axis=-1)
+    clear = np.abs(distance - 0.1) > 1e-6
+    assert (check.in_collision(q) == (distance < 0.1))[clear].all()
+    assert (distance < 0.1).any()
+
+
+def test_shapes_that_are_missing_damaged_or_malformed_are_refused_by_name(tmp_path):
+    (tmp_path / "torn.stl").write_bytes(b"solid nothing")
+    for first, message in (
+        ('<mesh filename="package://nowhere/b.stl"/>', r"package://nowhere/b\.stl.*meshed\.urdf"),
+        ('<mesh filename="gone.stl"/>', r"gone\.stl.*does not exist"),
+        ('<mesh filename="torn.stl"/>', r"torn\.stl.*cannot be read"),
+        ('<sphere radius="big"/>', r"link 'a'.*malformed.*big"),
+        ('<box size="1 1"/>', r"link 'a'.*malformed.*3 numbers"),
+        ('<torus radius="1"/>', r"link 'a'.*<torus>"),
+    ):
+        with pytest.raises(mik.RobotError, match=message):
+            SelfCollision(meshed_robot(tmp_path, first))

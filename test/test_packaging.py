@@ -82,12 +82,13 @@ def test_build_ships_every_file_of_both_packages(built):
 def test_built_core_finds_its_robots_and_their_urdf(built, tmp_path):
     code = (
         "import meanflow_ik_core as mik\n"
-        "for name in mik.available_robots():\n"
-        "    print(name, mik.load_robot(name).urdf_path)\n"
+        "print(mik.load_robot('panda').urdf_path, mik.load_robot('dual_panda').num_joints)\n"
+        "print(*mik.available_robots())\n"
     )
-    lines = dict(line.split(" ", 1) for line in run_python(code, built, tmp_path).splitlines())
-    assert "panda" in lines
-    assert all(Path(urdf).is_relative_to(built) for urdf in lines.values())
+    first, second = run_python(code, built, tmp_path).splitlines()
+    urdf, joints = first.rsplit(" ", 1)
+    assert Path(urdf).is_relative_to(built) and joints == "14"
+    assert {"panda", "dual_panda", "baxter", "tiago_pro", "g1"} <= set(second.split())
 
 
 def test_core_imports_nothing_of_ros(built, tmp_path):
@@ -192,10 +193,12 @@ INTERFACES = {
     "srv.GetIKSolutions.Request": {
         "targets": "sequence<geometry_msgs/PoseStamped>",
         "tip_links": "sequence<string>",
+        "free_axes": "sequence<string>",
         "seed_state": "sensor_msgs/JointState",
         "num_samples": "uint32",
         "max_solutions": "uint32",
         "avoid_self_collision": "boolean",
+        "objectives": "sequence<string>",
     },
     "srv.GetIKSolutions.Response": {
         "error_code": "int32",
