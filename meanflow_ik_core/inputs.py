@@ -1,26 +1,117 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a caller hands to the solver, checked and brought into one form."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from .errors import SeedError, TargetError
+from .errors import LinkError, OptionError, SeedError, TargetError
 from .robot import Robot
 
 # A target may deviate this much from a rigid transform (float32 leaves about 1e-7).
 _RIGID_TOLERANCE = 1e-5
+AXES = ("x", "y", "z", "rx", "ry", "rz")  # of a target's frame
 _SEED_TOLERANCE = 1e-6  # rad or m
 
 
-def check_targets(robot: Robot, targets: Any) -> np.ndarray:
+def check_tips(robot: Robot, tips: Any) -> tuple[int, ...]:
+    """Indices of the tips that targets are given for, in the targets' order; None: all tips.
+
+    Raises:
+        LinkError: no tip, an unknown one, or one named twice.
+    """
+    if tips is None:
+        return tuple(range(robot.num_tips))
+    names = [tips] if isinstance(tips, str) else list(tips)
+    exist = f"robot {robot.name!r} has the tips {', '.join(robot.tips)}"
+    if not names:
+        raise LinkError(f"tips is empty; {exist}")
+    for name in names:
+        if name not in robot.tips:
+            raise LinkError(f"unknown tip {name!r}; {exist}")
+        if names.count(name) > 1:
+            raise LinkError(f"tip {name!r} is named twice; {exist}")
+    return tuple(robot.tips.index(name) for name in names)
+
+
+def check_free_axes(robot: Robot, given: tuple[int, ...], free_axes: Any) -> np.ndarray | None:
+    """What is asked for of each tip, (T, 6) bool along `AXES`; None: everything.
+
+    Args:
+        robot: whose tips.
+        given: indices of the tips that targets are given for.
+        free_axes: tip to the axes of its target that may be anything, as "rx ry rz"; or None.
+
+    Raises:
+        LinkError: an unknown tip, or one without a target.
+        OptionError: unknown axes, or nothing is left to ask for.
+    """
+    if free_axes is None and len(given) == robot.num_tips:
+        return None
+    asked = np.zeros((robot.num_tips, 6), bool)
+    asked[list(given)] = True
+    if free_axes is not None and not isinstance(free_axes, Mapping):
+        raise OptionError(
+            f"free_axes is {free_axes!r}; it must be a mapping of tips to axes such as 'rx ry rz'"
+        )
+    for tip, axes in (free_axes or {}).items():
+        if tip not in robot.tips or robot.tips.index(tip) not in given:
+            named = ", ".join(robot.tips[index] for index in given)
+            raise LinkError(f"free_axes names {tip!r}; the tips with a target are {named}")
+        names = axes.split() if isinstance(axes, str) else list(axes)
+        unknown = [name for name in names if name not in AXES]
+        if unknown:
+            raise OptionError(
+                f"free_axes of {tip!r} has {unknown[0]!r}; axes are {' '.join(AXES)}, "
+                "of the target's frame"
+            )
+        asked[robot.tips.index(tip), [AXES.index(name) for name in names]] = False
+    if not asked.any():
+        raise OptionError("all axes of all tips are free; nothing is asked for")
+    return None if asked.all() else asked
+
+
+def check_tolerance(robot: Robot, given: tuple[int, ...], value: Any, name: str) -> Any:
+    """A tolerance for all tips, or (T,): one for each target, brought to the robot's order.
+
+    Raises:
+        OptionError: not positive, or neither one nor as many as there are targets.
+    """
+    if isinstance(value, float):
+        return value
+    try:
+        tolerance = np.array(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{name} is {value!r}; it must be positive") from error
+    if tolerance.ndim == 0:
+        return float(tolerance)
+    if tolerance.shape != (len(given),):
+        tips = ", ".join(robot.tips[index] for index in given)
+        raise OptionError(
+            f"{name} has the shape {tolerance.shape}; it must be one number, or one for each of "
+            f"{tips}"
+        )
+    every = np.full(robot.num_tips, tolerance.max())
+    every[list(given)] = tolerance
+    return every
+
+
+def check_targets(robot: Robot, targets: Any, given: tuple[int, ...] | None = None) -> np.ndarray:
     """Target poses as (B, T, 4, 4) float64, rotations made orthonormal to the last digit.
+
+    Args:
+        robot: whose tips.
+        targets: (B, G, 4, 4), or (B, 4, 4) for one tip.
+        given: indices of the G tips that targets are given for; None: all. Others come back with
+            the identity.
 
     Raises:
         TargetError: wrong shape, not numbers, not finite, or not a rigid transform.
     """
-    tips = robot.num_tips
+    given = tuple(range(robot.num_tips)) if given is None else given
+    tips = len(given)
     try:
         array = targets.detach().cpu().numpy() if isinstance(targets, Tensor) else targets
         T_base_tip = np.array(array, dtype=np.float64)
@@ -30,9 +121,11 @@ def check_targets(robot: Robot, targets: Any) -> np.ndarray:
         T_base_tip = T_base_tip[:, None]
     if T_base_tip.ndim != 4 or T_base_tip.shape[1:] != (tips, 4, 4):
         one = "(B, 4, 4) or " if tips == 1 else ""
+        names = ", ".join(robot.tips[index] for index in given)
+        what = "with the tips" if tips == robot.num_tips else "with targets for"
         raise TargetError(
             f"targets have the shape {np.shape(array)}; robot {robot.name!r} "
-            f"with the tips {', '.join(robot.tips)} takes {one}(B, {tips}, 4, 4)"
+            f"{what} {names} takes {one}(B, {tips}, 4, 4)"
         )
     if not np.isfinite(T_base_tip).all():
         raise TargetError("targets have entries that are not finite")
@@ -49,7 +142,11 @@ def check_targets(robot: Robot, targets: Any) -> np.ndarray:
         )
     u, _, vt = np.linalg.svd(rotation)
     T_base_tip[..., :3, :3] = u @ vt
-    return T_base_tip
+    if given == tuple(range(robot.num_tips)):
+        return T_base_tip
+    every = np.tile(np.eye(4), (len(T_base_tip), robot.num_tips, 1, 1))
+    every[:, list(given)] = T_base_tip
+    return every
 
 
 def check_seed_state(

@@ -2,7 +2,7 @@
 """Make candidate configurations exact: damped least squares (`lm`) or Adam on the pose error."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from .errors import OptionError
 from .kernels import StepSettings, iterate, pose_errors
+from .recombination import Part, independent_parts, recombine
 from .robot import Robot
-from .tiles import CONVERGED, OPEN
-from .torch_step import iterate_torch, pose_errors_torch
+from .tiles import CONVERGED, FAILED, OPEN
+from .torch_step import axis_weights_torch, iterate_torch, pose_errors_torch
 
 # Where float32 steps end and float64 steps take over; convergence is quadratic by then.
 _COARSE_TOLERANCE = 1e-3
@@ -45,11 +46,13 @@ def refine_lm(
     time_limit: float | None = None,
     position_weight: float | np.ndarray = 1.0,
     orientation_weight: float | np.ndarray = 1.0,
+    axis_weights: np.ndarray | None = None,
 ) -> Refined:
     """Damped least squares on the CPU: float32 steps, then float64 steps where those came close.
 
-    Starts outside the limits are clipped into them. A start that is not finite is returned as it
-    came, with infinite errors.
+    Where the tips fall into parts that share no joint, a start that finds only some of them is
+    completed with what others found. Starts outside the limits are clipped into them. A start
+    that is not finite is returned as it came, with infinite errors.
 
     Args:
         robot: whose kinematics and limits.
@@ -63,6 +66,8 @@ def refine_lm(
             every few thousand samples, about once per millisecond.
         position_weight: what 1 m counts in the step, scalar or (T,).
         orientation_weight: what 1 rad counts in the step, scalar or (T,).
+        axis_weights: (T, 6) factors to these for x y z rx ry rz of the targets' frames; where one
+            is 0, the tip is free. None: 1 everywhere.
 
     Returns:
         All samples, in the order of ``q0``.
@@ -74,11 +79,16 @@ def refine_lm(
     q0, targets = _checked(robot, q0, targets)
     finite = np.asarray(np.isfinite(q0).all(-1))
     q = _into_limits(robot, np.where(finite[..., None], q0, 0.0))
-    settings = StepSettings(position_weight=position_weight, orientation_weight=orientation_weight)
+    settings = StepSettings(
+        position_weight=position_weight,
+        orientation_weight=orientation_weight,
+        axis_weights=axis_weights,
+    )
     coarse, fine = _stage_tolerances(position_tolerance, orientation_tolerance)
     found = np.zeros(len(q), np.int64)
     enough = np.iinfo(np.int64).max if wanted is None else wanted
     todo = np.flatnonzero(finite)
+    parts = independent_parts(robot, axis_weights) if robot.num_tips > 1 else []
     for first in range(0, len(todo), _SAMPLES_PER_PASS):
         if time_limit is not None and first and time.perf_counter() - started > time_limit:
             break
@@ -91,13 +101,15 @@ def refine_lm(
                 robot, *part, batch, so_far.copy(), enough, max_iterations, *coarse, settings,
                 np.float32,
             ).ravel()  # fmt: skip
+            if len(parts) > 1:
+                _recombine(robot, *part, batch, outcome, parts, axis_weights, *coarse)
             close = batch[outcome[batch] == CONVERGED]
             iterate(robot, *part, close, so_far, enough, _FINE_ITERATIONS, *fine, settings)
             # Not all that came close converge, so some problems may need more of their starts.
             still = (outcome[batch] == OPEN) & (so_far[batch // q.shape[1]] < enough)
             batch = batch[still]
     q = np.where(finite[..., None], _into_limits(robot, q), q0)
-    errors = pose_errors(robot, q, targets)
+    errors = pose_errors(robot, q, targets, axis_weights)
     return _judged(robot, q, *errors, position_tolerance, orientation_tolerance)
 
 
@@ -111,6 +123,7 @@ def refine_lm_torch(
     *,
     position_weight: float | np.ndarray = 1.0,
     orientation_weight: float | np.ndarray = 1.0,
+    axis_weights: np.ndarray | None = None,
 ) -> Refined:
     """The same refinement as `refine_lm`, in torch on the device of ``q0``.
 
@@ -123,6 +136,8 @@ def refine_lm_torch(
         max_iterations: float32 steps of a sample at most.
         position_weight: what 1 m counts in the step, scalar or (T,).
         orientation_weight: what 1 rad counts in the step, scalar or (T,).
+        axis_weights: (T, 6) factors to these for x y z rx ry rz of the targets' frames; where one
+            is 0, the tip is free. None: 1 everywhere.
 
     Returns:
         All samples, in the order of ``q0``, on the CPU.
@@ -132,7 +147,11 @@ def refine_lm_torch(
     """
     goals = torch.as_tensor(targets, dtype=torch.float64, device=q0.device)
     _check_shapes(robot, tuple(q0.shape), tuple(goals.shape))
-    settings = StepSettings(position_weight=position_weight, orientation_weight=orientation_weight)
+    settings = StepSettings(
+        position_weight=position_weight,
+        orientation_weight=orientation_weight,
+        axis_weights=axis_weights,
+    )
     coarse, fine = _stage_tolerances(position_tolerance, orientation_tolerance)
     lower, upper = robot.limits(torch.float64, q0.device)
     problem = torch.arange(len(q0), device=q0.device).repeat_interleave(q0.shape[1])
@@ -153,7 +172,9 @@ def refine_lm_torch(
     q = torch.where(finite[:, None], wrapped.clamp(lower, upper), q)
     position_error, orientation_error = (
         error.unflatten(0, q0.shape[:2]).cpu().numpy()
-        for error in pose_errors_torch(robot.forward(q), goals[problem])
+        for error in pose_errors_torch(
+            robot.forward(q), goals[problem], axis_weights_torch(robot, axis_weights, q)
+        )
     )
     q = q.unflatten(0, q0.shape[:2]).cpu().numpy()
     return _judged(
@@ -203,8 +224,11 @@ def _adam(
     targets: np.ndarray,
     position_tolerance: float | np.ndarray = 1e-5,
     orientation_tolerance: float | np.ndarray = 1e-5,
+    axis_weights: np.ndarray | None = None,
     **settings: Any,
 ) -> Refined:
+    if axis_weights is not None:
+        raise OptionError("refinement 'adam' is for complete goals; use 'lm' for partial ones")
     q0, targets = _checked(robot, q0, targets)
     goals = torch.from_numpy(targets)[:, None]
     q = refine_adam(robot, torch.from_numpy(q0), goals, **settings).numpy()
@@ -214,6 +238,29 @@ def _adam(
 
 # Each (robot, q0, targets, position_tolerance, orientation_tolerance, ...) -> Refined.
 REFINEMENTS: dict[str, Callable[..., Refined]] = {"lm": refine_lm, "adam": _adam}
+
+
+def _recombine(
+    robot: Robot,
+    q: np.ndarray,
+    targets: np.ndarray,
+    batch: np.ndarray,
+    outcome: np.ndarray,
+    parts: Sequence[Part],
+    axis_weights: np.ndarray | None,
+    position_tolerance: np.ndarray,
+    orientation_tolerance: np.ndarray,
+) -> None:
+    """Complete samples that failed in some of their parts only; see `recombine`."""
+    tried = np.zeros(q.shape[:2], bool)
+    tried.ravel()[batch] = outcome[batch] != OPEN
+    failed = tried & (outcome.reshape(tried.shape) == FAILED)
+    position, orientation = pose_errors(robot, q, targets, axis_weights)
+    close = (position <= position_tolerance) & (orientation <= orientation_tolerance)
+    close &= tried[..., None]
+    for problem in np.flatnonzero(failed.any(1)):
+        done = recombine(q[problem], close[problem], failed[problem], parts)
+        outcome.reshape(tried.shape)[problem, done] = CONVERGED
 
 
 _Tolerances = tuple[np.ndarray, np.ndarray]

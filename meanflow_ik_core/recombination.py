@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Goals that fall into parts: what one start found for one part serves another start as well."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .robot import Robot
+
+
+class Part(NamedTuple):
+    """Tips whose joints move no other tip."""
+
+    tips: np.ndarray  # indices
+    joints: np.ndarray  # indices
+
+
+def independent_parts(robot: Robot, axis_weights: np.ndarray | None = None) -> list[Part]:
+    """The parts that the tips with something asked for fall into, such as arms and each leg."""
+    moves = np.zeros((robot.num_tips, robot.num_joints), bool)
+    for tip, node in enumerate(robot.tip_node):
+        while node >= 0:
+            moves[tip, robot.joint[node]] = True
+            node = robot.parent[node]
+    given = range(robot.num_tips)
+    if axis_weights is not None:
+        given = np.flatnonzero((np.asarray(axis_weights) != 0).any(1)).tolist()
+    parts: list[tuple[list[int], np.ndarray]] = []
+    for tip in given:
+        coupled = [part for part in parts if (part[1] & moves[tip]).any()]
+        parts = [part for part in parts if not (part[1] & moves[tip]).any()]
+        tips = [tip, *(other for part in coupled for other in part[0])]
+        parts.append((tips, np.logical_or.reduce([moves[other] for other in tips])))
+    return [Part(np.array(sorted(tips)), np.flatnonzero(joints)) for tips, joints in parts]
+
+
+def recombine(
+    q: np.ndarray, close: np.ndarray, failed: np.ndarray, parts: Sequence[Part]
+) -> np.ndarray:
+    """Complete failed samples of one problem, part by part, with what other samples found.
+
+    Args:
+        q: (N, J), changed in place.
+        close: (N, T) bool, tips that are near their targets.
+        failed: (N,) bool, samples to complete.
+        parts: two or more, see `independent_parts`.
+
+    Returns:
+        (N,) bool: failed samples that are now near their targets with all tips.
+    """
+    found = np.stack([close[:, part.tips].all(1) for part in parts], 1)
+    rows = np.flatnonzero(failed)
+    if len(rows) == 0 or not found.any(0).all():
+        return np.zeros(len(q), bool)
+    source = q.copy()
+    for number, part in enumerate(parts):
+        lacking = rows[~found[rows, number]]
+        have = np.flatnonzero(found[:, number])
+        # One after another, with a shift per part so that not the same samples meet again.
+        taken = have[(np.arange(len(lacking)) + number * len(have) // len(parts)) % len(have)]
+        q[np.ix_(lacking, part.joints)] = source[np.ix_(taken, part.joints)]
+    return failed.copy()
