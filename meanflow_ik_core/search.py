@@ -21,12 +21,16 @@ from .robot import Robot
 _MAX_STARTS = 1024
 # How many rows of starts are refined at once: some 300 MB for an arm.
 _STARTS_AT_ONCE = 1 << 20
+_CHECKS_AT_ONCE = 4
 _ORIGIN = "<U16"  # numpy type of a sampler's name
 
 
 @dataclass(frozen=True)
 class IKResult:
-    """Candidates of B targets, M rows each, best first: valid ones, then the nearest others."""
+    """Candidates of B targets, M rows each, best first: valid ones, then the nearest others.
+
+    Errors are those to the nearest pose that is asked for: 0 for a tip without a target.
+    """
 
     joint_positions: np.ndarray  # (B, M, J) float64 rad or m; NaN where there is no candidate
     position_error: np.ndarray  # (B, M, T) m
@@ -37,6 +41,8 @@ class IKResult:
     origin: np.ndarray  # (B, M) str: the sampler of the row, or "seed"; "" without a candidate
     starts: dict[str, int]  # how many starts were refined, by origin
     timing: dict[str, float]  # seconds for sample, refine, select
+    objective_values: np.ndarray | None = None  # (B, M, O) unweighted, lower is better; NaN as q
+    clearance: np.ndarray | None = None  # (B, M) m between links, approximate; None: not asked
 
     def origin_counts(self) -> dict[str, int]:
         """How many valid rows came from where."""
@@ -56,12 +62,13 @@ class SolveOptions:
     select: str
     refinement: str
     timeout: float | None
-    position_tolerance: float
-    orientation_tolerance: float
+    position_tolerance: float | np.ndarray  # scalar or (T,)
+    orientation_tolerance: float | np.ndarray
     error_weight: float
     distance_weight: float
     min_separation: float
     avoid_self_collision: bool
+    objective_steps: int = 0
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "max_solutions"):
@@ -79,8 +86,11 @@ class SolveOptions:
         if self.timeout is not None and not self.timeout > 0:
             raise OptionError(f"timeout is {self.timeout!r}; it must be positive seconds, or None")
         for name in ("position_tolerance", "orientation_tolerance"):
-            if not getattr(self, name) > 0:
+            value = getattr(self, name)
+            if not (np.all(value > 0) if isinstance(value, np.ndarray) else value > 0):
                 raise OptionError(f"{name} is {getattr(self, name)!r}; it must be positive")
+        if not isinstance(self.objective_steps, int | np.integer) or self.objective_steps < 0:
+            raise OptionError(f"objective_steps is {self.objective_steps!r}; an integer from 0")
         for name in ("error_weight", "distance_weight", "min_separation"):
             if not getattr(self, name) >= 0:
                 raise OptionError(f"{name} is {getattr(self, name)!r}; it must not be negative")
@@ -102,9 +112,22 @@ class SearchParts:
 
     robot: Robot
     samplers: tuple[str, str]  # of the first starts, and of the last resort
-    draw: Callable[[str, np.ndarray, int], Tensor]  # sampler, T_base_tip, N -> (B, N, J)
+    # sampler, T_base_tip, N, reference (B, J) -> (B, N, J)
+    draw: Callable[[str, np.ndarray, int, np.ndarray], Tensor]
     refine: Callable[[Tensor, np.ndarray], Refined]  # (B, N, J), T_base_tip -> Refined
     in_collision: Callable[[np.ndarray], np.ndarray] | None  # (N, J) -> (N,); None: not asked
+    wishes: "Wishes | None" = None  # None: no objectives
+    clearance: Callable[[np.ndarray], np.ndarray] | None = None  # (..., J) -> (...) m
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What objectives have to say in a search, O of them."""
+
+    weights: np.ndarray  # (O,)
+    values: Callable[[np.ndarray, np.ndarray], np.ndarray]  # q (N, J), reference (J,) -> (N, O)
+    # solutions (R, J), T_base_tip, reference (R, J) -> Refined (R, 1); None: as they are
+    improve: Callable[[np.ndarray, np.ndarray, np.ndarray], Refined] | None
 
 
 class Search:
@@ -154,6 +177,8 @@ class Search:
                 if len(problems):
                     self._round(problems, sampler, size)
             used += size
+        if self._parts.wishes is not None and self._parts.wishes.improve is not None:
+            self._improve(self._parts.wishes.improve)
 
     def result(self) -> IKResult:
         options, robot = self._options, self._parts.robot
@@ -171,17 +196,26 @@ class Search:
             valid[problem, :count] = chosen.valid
             origin[problem, :count] = chosen.origin
         distance = joint_distance(robot, q, self._reference[:, None])
-        distance = np.where(np.isnan(distance), np.inf, distance)
+        cost = self._cost(position_error, orientation_error, distance)
+        wishes, clearance = self._parts.wishes, self._parts.clearance
+        objective_values = None
+        if wishes is not None:
+            objective_values = np.stack(
+                [wishes.values(*rows) for rows in zip(q, self._reference, strict=True)]
+            )
+            cost += _weighted(wishes, objective_values)
         return IKResult(
             joint_positions=q,
             position_error=position_error,
             orientation_error=orientation_error,
             valid=valid,
-            distance=distance,
-            cost=self._cost(position_error, orientation_error, distance),
+            distance=np.where(np.isnan(distance), np.inf, distance),
+            cost=np.where(np.isnan(cost), np.inf, cost),
             origin=origin,
             starts=dict(self._starts),
             timing=dict(self._spent),
+            objective_values=objective_values,
+            clearance=None if clearance is None else clearance(q),
         )
 
     def _num_valid(self) -> np.ndarray:
@@ -207,7 +241,7 @@ class Search:
         for begin in range(0, len(problems), size):
             some = problems[begin : begin + size]
             began = time.perf_counter()
-            starts = self._parts.draw(sampler, self._T_base_tip[some], count)
+            starts = self._parts.draw(sampler, self._T_base_tip[some], count, self._reference[some])
             self._spent["sample"] += time.perf_counter() - began
             self._refine(some, starts, sampler)
             for problem in some.tolist():
@@ -220,38 +254,113 @@ class Search:
         names = np.full(starts.shape[1], origin, dtype=_ORIGIN)
         for row, problem in enumerate(problems):
             q, valid = refined.q[row], refined.converged[row].copy()
-            if self._parts.in_collision is not None and valid.any():
-                valid[valid] = ~self._parts.in_collision(q[valid])
             errors = refined.position_error[row], refined.orientation_error[row]
-            self._found[problem].append(Candidates(q, *errors, valid, names))
+            candidates = Candidates(q, *errors, valid, names)
+            if self._parts.in_collision is not None and valid.any():
+                candidates = self._checked(problem, candidates, self._parts.in_collision)
+            self._found[problem].append(candidates)
+        self._spent["refine"] += time.perf_counter() - began
+
+    def _checked(
+        self,
+        problem: int,
+        candidates: Candidates,
+        in_collision: Callable[[np.ndarray], np.ndarray],
+    ) -> Candidates:
+        """Those that touch themselves are not valid. Where the best are asked for, the rest is
+        left out unchecked once there are enough."""
+        options, robot = self._options, self._parts.robot
+        if options.select != "best" or candidates.valid.sum() <= options.max_solutions:
+            valid = candidates.valid
+            valid[valid] = ~in_collision(candidates.q[valid])
+            return candidates
+        ranked = self._ranked(problem, [candidates])
+        num_valid, size = int(ranked.valid.sum()), max(_CHECKS_AT_ONCE, options.max_solutions)
+        for first in range(0, num_valid, size):
+            stop = min(first + size, num_valid)
+            ranked.valid[first:stop] = ~in_collision(ranked.q[first:stop])
+            rows = select_best(
+                ranked.q[:stop], robot.continuous, ranked.valid[:stop], options.max_solutions,
+                options.min_separation,
+            )  # fmt: skip
+            if len(rows) == options.max_solutions:
+                kept = np.r_[:stop, num_valid : len(ranked.q)]
+                return Candidates(*(array[kept] for array in ranked))
+        return ranked
+
+    def _improve(self, improve: Callable[[np.ndarray, np.ndarray, np.ndarray], Refined]) -> None:
+        """Move the chosen solutions in their null spaces; where they come together, others fill
+        the rows."""
+        began = time.perf_counter()
+        options, robot = self._options, self._parts.robot
+        chosen = {
+            problem: Candidates(*(array[chosen.valid] for array in chosen))
+            for problem, chosen in self._chosen.items()
+        }
+        owner = np.repeat(list(chosen), [len(rows.q) for rows in chosen.values()]).astype(np.int64)
+        if not len(owner):
+            return
+        q = np.concatenate([rows.q for rows in chosen.values()])
+        better = improve(q, self._T_base_tip[owner], self._reference[owner])
+        valid = better.converged[:, 0].copy()
+        if self._parts.in_collision is not None and valid.any():
+            valid[valid] = ~self._parts.in_collision(better.q[valid, 0])
+        for problem, before in chosen.items():
+            mine = owner == problem
+            errors = better.position_error[mine, 0], better.orientation_error[mine, 0]
+            after = Candidates(better.q[mine, 0], *errors, valid[mine], before.origin)
+            if options.select == "diverse":  # keep to those that were chosen for their spread
+                parts = self._ranked(problem, [after]), self._ranked(problem, [before])
+                rows = Candidates(*map(np.concatenate, zip(*parts, strict=True)))
+            else:
+                rows = self._ranked(problem, [after, *self._found[problem]])
+            kept = select_best(
+                rows.q, robot.continuous, rows.valid, options.max_solutions, options.min_separation
+            )
+            others = self._chosen[problem]
+            others = Candidates(*(array[~others.valid] for array in others))
+            rows = self._ranked(problem, [Candidates(*(array[kept] for array in rows)), others])
+            self._chosen[problem] = Candidates(*(array[: options.max_solutions] for array in rows))
         self._spent["refine"] += time.perf_counter() - began
 
     def _choose(self, problem: int) -> Candidates:
         """The rows to return so far; what can never be returned is dropped."""
         began = time.perf_counter()
         options, robot = self._options, self._parts.robot
-        parts = self._found[problem]
-        pool = (
-            parts[0]
-            if len(parts) == 1
-            else Candidates(*map(np.concatenate, zip(*parts, strict=True)))
-        )
-        distance = joint_distance(robot, pool.q, self._reference[problem])
-        cost = self._cost(pool.position_error, pool.orientation_error, distance)
-        order = rank(cost, pool.valid)
-        ranked = Candidates(*(array[order] for array in pool))
+        ranked = self._ranked(problem, self._found[problem])
         choose = select_best if options.select == "best" else select_diverse
         rows = choose(
             ranked.q, robot.continuous, ranked.valid, options.max_solutions, options.min_separation
         )
         num_valid = int(ranked.valid.sum())
-        nearest = np.arange(num_valid, len(order))[: options.max_solutions]
+        nearest = np.arange(num_valid, len(ranked.q))[: options.max_solutions]
         keep_valid = rows if options.select == "best" else np.arange(num_valid)
+        if options.select == "best" and self._parts.wishes is not None:
+            # spares for solutions that come together in their null spaces
+            keep_valid = choose(
+                ranked.q, robot.continuous, ranked.valid, 2 * options.max_solutions,
+                options.min_separation,
+            )  # fmt: skip
         keep = np.concatenate((keep_valid, nearest))
         self._found[problem] = [Candidates(*(array[keep] for array in ranked))]
         chosen = np.concatenate((rows, nearest))[: options.max_solutions]
         self._spent["select"] += time.perf_counter() - began
         return Candidates(*(array[chosen] for array in ranked))
+
+    def _ranked(self, problem: int, parts: list[Candidates]) -> Candidates:
+        """All of a problem's candidates, best first."""
+        pool = (
+            parts[0]
+            if len(parts) == 1
+            else Candidates(*map(np.concatenate, zip(*parts, strict=True)))
+        )
+        reference = self._reference[problem]
+        distance = joint_distance(self._parts.robot, pool.q, reference)
+        cost = self._cost(pool.position_error, pool.orientation_error, distance)
+        if self._parts.wishes is not None:
+            cost += _weighted(self._parts.wishes, self._parts.wishes.values(pool.q, reference))
+        order = rank(cost, pool.valid)
+        return Candidates(*(array[order] for array in pool))
 
     def _cost(
         self, position_error: np.ndarray, orientation_error: np.ndarray, distance: np.ndarray
@@ -264,3 +373,8 @@ class Search:
             options.error_weight,
             options.distance_weight,
         )
+
+
+def _weighted(wishes: Wishes, objective_values: np.ndarray) -> np.ndarray:
+    """(...) what values (..., O) count in the ranking; infinite without a candidate."""
+    return np.nan_to_num(objective_values @ wishes.weights, nan=np.inf)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The clearance on spheres against Coal's exact check: disagreements and time."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from ..clearance import SphereModel
+from ..collision import SelfCollision
+from ..robot import load_robot
+from .result import BenchResult, Measure, at_least_one, environment
+
+_MARGIN = 0.01  # m
+_REPETITIONS = 3
+
+
+def run(
+    *, robots: str = "panda,dual_panda", configurations: int = 4096, seed: int = 0
+) -> BenchResult:
+    """Shares of uniform configurations that the spheres judge differently, and times.
+
+    Args:
+        robots: names with commas.
+        configurations: how many, in one batch.
+    """
+    at_least_one(configurations=configurations)
+    measures: list[Measure] = []
+    for name in robots.split(","):
+        robot = load_robot(name.strip())
+        check = SelfCollision(robot)
+        model = SphereModel(robot, check)
+        # not those that the corrections were found from
+        generator = torch.Generator().manual_seed(seed + (1 << 40))
+        q = robot.random_configurations(configurations, generator, torch.float32)
+        exact_input = q.double().numpy()
+        gap = model.distance(q)
+        touching = torch.from_numpy(check.in_collision(exact_input))
+        spheres_time, exact_time = [], []
+        for _ in range(_REPETITIONS):
+            started = time.perf_counter()
+            model.distance(q, cap=_MARGIN)
+            spheres_time.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            check.in_collision(exact_input)
+            exact_time.append(time.perf_counter() - started)
+        scale = 1e6 / configurations
+        found = {
+            "spheres": (len(model.radius), ""),
+            "pairs of links": (len(model.pairs), ""),
+            "touching": (touching.float().mean(), ""),
+            "touching, called free": ((touching & (gap > 0)).float().mean(), ""),
+            "free, called touching": ((~touching & (gap <= 0)).float().mean(), ""),
+            "touching, called farther than 10 mm": (
+                (touching & (gap > _MARGIN)).float().mean(),
+                "",
+            ),
+            "free, called nearer than 10 mm": ((~touching & (gap <= _MARGIN)).float().mean(), ""),
+            "spheres, time per configuration": (scale * min(spheres_time), "us"),
+            "exact check, time per configuration": (scale * min(exact_time), "us"),
+        }
+        measures += [
+            Measure(f"{robot.name}: {what}", float(value), unit)
+            for what, (value, unit) in found.items()
+        ]
+    options = {"robots": robots, "configurations": configurations, "seed": seed}
+    return BenchResult("clearance", tuple(measures), options, environment())

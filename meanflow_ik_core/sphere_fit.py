@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spheres that stand for collision shapes: their union follows the surface of each body."""
+
+from typing import Any, NamedTuple
+
+import coal
+import numpy as np
+
+METHOD = 8  # to be raised with every change that moves spheres, for they are kept in a cache
+_POINTS = 800  # per body, spread over its surface by area
+_HOLLOW_POINTS = 1600  # of a body that is not convex
+_SIDES = 32  # of a round shape's polygon
+_ITERATIONS = 30
+_COUNTS = (1, 2, 3, 4, 8, 16)
+# For bodies that reach farther than _LARGE from their middle, such as a torso; then if hollow.
+_MORE_COUNTS = (24, 48)
+_MOST_COUNTS = (96,)
+_LARGE = 0.2  # m
+_MARGIN = 0.02  # m, how far free points are from a body at least
+
+
+class Spheres(NamedTuple):
+    """S spheres of a body, in the body's frame."""
+
+    centre: np.ndarray  # (S, 3) m
+    radius: np.ndarray  # (S,) m
+
+
+def triangles_from_shape(shape: Any) -> np.ndarray:
+    """(F, 3, 3) corners of the triangles of a shape's surface, in the shape's frame, m.
+
+    Raises:
+        TypeError: Coal's shape is of a kind that is not known here.
+    """
+    if isinstance(shape, coal.Box):
+        corners = np.array(np.meshgrid(*[(-1, 1)] * 3, indexing="ij")).reshape(3, 8).T
+        faces = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+        index = [corner for a, b, c, d in faces for corner in ((a, b, c), (a, c, d))]
+        return (corners * np.asarray(shape.halfSide).reshape(3))[index]
+    if isinstance(shape, coal.Sphere):
+        return _lathe(_half_circle(shape.radius))
+    if isinstance(shape, coal.Ellipsoid):
+        return _lathe(_half_circle(1.0)) * np.asarray(shape.radii).reshape(3)
+    if isinstance(shape, coal.Capsule):
+        circle = _half_circle(shape.radius)
+        shift = np.array((0.0, shape.halfLength))
+        half = len(circle) // 2 + 1
+        return _lathe(np.vstack((circle[:half] - shift, circle[half - 1 :] + shift)))
+    if isinstance(shape, coal.Cylinder):
+        r, h = shape.radius, shape.halfLength
+        return _lathe(np.array([(0, -h), (r, -h), (r, h), (0, h)]))
+    if isinstance(shape, coal.Cone):
+        r, h = shape.radius, shape.halfLength
+        return _lathe(np.array([(0, -h), (r, -h), (0, h)]))
+    if isinstance(shape, coal.Convex):
+        faces = [shape.polygons(face) for face in range(shape.num_polygons)]
+        return np.asarray(shape.points())[_corners(faces)]
+    if isinstance(shape, coal.BVHModelBase):
+        faces = [shape.tri_indices(face) for face in range(shape.num_tris)]
+        return np.asarray(shape.vertices())[_corners(faces)]
+    raise TypeError(f"collision shape {type(shape).__name__} has no surface to cover")
+
+
+class Body(NamedTuple):
+    """Points that spheres are fitted to, all (P, 3) m."""
+
+    surface: np.ndarray
+    core: np.ndarray  # inside, where the spheres begin
+    free: np.ndarray  # around the body and in its hollows
+    room: np.ndarray  # (P,) m, distance of the free points from the body
+    hollow: bool  # a mesh that is not convex
+
+
+def body_from_shapes(shapes: list[np.ndarray], convex: list[bool]) -> Body:
+    """Points on, in and around the union of shapes.
+
+    Args:
+        shapes: triangles (F, 3, 3) of each shape, all in the frame of the body.
+        convex: whether each shape is; what lies inside a convex shape is not on the union.
+    """
+    rng = np.random.default_rng(0)
+    count = _POINTS if all(convex) else _HOLLOW_POINTS
+    area = [_areas(triangles).sum() for triangles in shapes]
+    outside, inside = [], []
+    for index, triangles in enumerate(shapes):
+        share = 4 * max(16, round(count * area[index] / sum(area)))
+        points = _on_triangles(triangles, share, rng)
+        inside.append(0.5 * (points + points[rng.permutation(len(points))]))
+        for other, planes in enumerate(shapes):
+            if other != index and convex[other]:
+                points = points[_depth(planes, points) < 1e-3]
+        outside.append(points)
+    surface, core = np.concatenate(outside), np.concatenate(inside)
+    surface = surface if len(surface) else core
+    surface, core = (points[rng.permutation(len(points))[:count]] for points in (surface, core))
+    free, room = np.zeros((0, 3)), np.zeros(0)
+    if len(shapes) > 1 or not all(convex):  # else no sphere can stick out unnoticed
+        low, high = surface.min(0) - _MARGIN, surface.max(0) + _MARGIN
+        free = low + rng.random((count, 3)) * (high - low)
+        for planes, is_convex in zip(shapes, convex, strict=True):
+            if is_convex:
+                free = free[_depth(planes, free) < 0]
+        room = _distances(surface, np.zeros(len(surface)), free).min(1, initial=np.inf)
+        free, room = free[room > _MARGIN], room[room > _MARGIN]
+    return Body(surface, core, free, room, not all(convex))
+
+
+def fit_spheres(body: Body, tolerance: float) -> Spheres:
+    """As few spheres as follow a surface to the tolerance, 16 at most, or 48 for a large body,
+    or 96 for one that is hollow too.
+
+    Points are assigned to the sphere they are deepest in, and each sphere takes a damped
+    Gauss-Newton step towards its points, in turns.
+
+    Args:
+        body: what to follow.
+        tolerance: m, root mean square distance of its surface from the union of the spheres.
+    """
+    surface = body.surface
+    best, least = Spheres(surface[:1], np.zeros(1)), np.inf
+    reach = np.linalg.norm(surface - surface.mean(0), axis=-1).max()
+    counts = _COUNTS
+    if reach > _LARGE:
+        counts += _MORE_COUNTS + (_MOST_COUNTS if body.hollow else ())
+    for count in counts:
+        spheres = _fit(body, count)
+        error = float(np.sqrt(np.mean(signed_distance(spheres, surface) ** 2)))
+        if error < least:
+            best, least = spheres, error
+        if least <= tolerance:
+            break
+    return best
+
+
+def signed_distance(spheres: Spheres, points: np.ndarray) -> np.ndarray:
+    """(P,) m from points (P, 3) to the union of spheres; negative inside one of them."""
+    return _distances(spheres.centre, spheres.radius, points).min(-1)
+
+
+def _fit(body: Body, count: int) -> Spheres:
+    centre = _spread(body.core, count)
+    radius = np.quantile(_distances(centre, np.zeros(count), body.surface), 0.02, axis=0)
+    points = np.concatenate((body.surface, body.free))
+    best, least = (centre, radius), np.inf
+    for _ in range(_ITERATIONS):
+        distance = _distances(centre, radius, points)
+        owner = distance.argmin(1)
+        residual = distance[np.arange(len(points)), owner]
+        # free points only push away spheres that come nearer than the body does
+        residual[len(body.surface) :] = np.minimum(residual[len(body.surface) :] - body.room, 0)
+        loss = float(np.mean(residual**2))
+        if loss < least:
+            best, least = (centre, radius), loss
+        offset = points - centre[owner]
+        length = np.maximum(np.linalg.norm(offset, axis=-1, keepdims=True), 1e-9)
+        features = np.concatenate((-offset / length, np.full_like(length, -1.0)), -1)
+        own = np.eye(count)[owner] * (residual != 0)[:, None]
+        squares = (features[:, :, None] * features[:, None]).reshape(-1, 16)
+        gram = (own.T @ squares).reshape(count, 4, 4)
+        right = own.T @ (features * residual[:, None])
+        damping = 0.05 * own.sum(0)[:, None, None] * np.eye(4) + 1e-6 * np.eye(4)
+        step = -np.linalg.solve(gram + damping, right[..., None])[..., 0]
+        centre, radius = centre + step[:, :3], np.maximum(radius + step[:, 3], 1e-4)
+    return Spheres(*best)
+
+
+def _distances(centre: np.ndarray, radius: np.ndarray, points: np.ndarray) -> np.ndarray:
+    # by products instead of differences, which is five times as fast and right to 1e-8 m
+    square = (points**2).sum(1)[:, None] + (centre**2).sum(1) - 2 * points @ centre.T
+    return np.sqrt(np.maximum(square, 0.0)) - radius
+
+
+def _spread(points: np.ndarray, count: int) -> np.ndarray:
+    """Means of ``count`` clusters: farthest-point start, then Lloyd's iteration."""
+    centres = points.mean(0)[None]
+    chosen = [int(np.argmax(np.linalg.norm(points - centres, axis=-1)))]
+    gap = np.linalg.norm(points - points[chosen[0]], axis=-1)
+    while len(chosen) < count:
+        chosen.append(int(gap.argmax()))
+        gap = np.minimum(gap, np.linalg.norm(points - points[chosen[-1]], axis=-1))
+    centres = points[chosen]
+    for _ in range(10):
+        owner = _distances(centres, np.zeros(count), points).argmin(1)
+        own = np.eye(count)[owner]
+        size = np.maximum(own.sum(0), 1e-9)[:, None]
+        centres = np.where(size > 0.5, own.T @ points / size, centres)
+    return centres
+
+
+def _corners(faces: list) -> list[tuple[int, int, int]]:
+    # Coal's triangles have no end to iterate to
+    return [(face[0], face[1], face[2]) for face in faces]
+
+
+def _half_circle(radius: float) -> np.ndarray:
+    angle = np.linspace(-np.pi / 2, np.pi / 2, _SIDES // 2 + 1)
+    return radius * np.stack((np.cos(angle), np.sin(angle)), -1)
+
+
+def _lathe(profile: np.ndarray) -> np.ndarray:
+    """Triangles of the surface that a profile (P, 2) of (radius, height) draws around z."""
+    angle = np.linspace(0, 2 * np.pi, _SIDES + 1)
+    around = np.stack((np.cos(angle), np.sin(angle)), -1)
+    ring = np.concatenate(
+        (
+            profile[:, None, :1] * around,
+            np.broadcast_to(profile[:, None, 1:], (len(profile), _SIDES + 1, 1)),
+        ),
+        -1,
+    )
+    a, b, c, d = ring[:-1, :-1], ring[:-1, 1:], ring[1:, 1:], ring[1:, :-1]
+    both = np.concatenate((np.stack((a, b, c), -2), np.stack((a, c, d), -2)))
+    both = both.reshape(-1, 3, 3)
+    return both[_areas(both) > 1e-12]
+
+
+def _areas(triangles: np.ndarray) -> np.ndarray:
+    return 0.5 * np.linalg.norm(_normals(triangles), axis=-1)
+
+
+def _normals(triangles: np.ndarray) -> np.ndarray:
+    return np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+
+
+def _on_triangles(triangles: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    area = np.cumsum(_areas(triangles))
+    position = (np.arange(count) + rng.random(count)) / count * area[-1]
+    chosen = triangles[np.minimum(np.searchsorted(area, position), len(triangles) - 1)]
+    u, v = np.sort(rng.random((2, count)), axis=0)
+    weights = np.stack((u, v - u, 1 - v), -1)
+    return np.einsum("ni,nik->nk", weights, chosen)
+
+
+def _depth(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(P,) how deep points lie in a convex shape; negative outside."""
+    normal = _normals(triangles)
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    corner = triangles[:, 0]
+    middle = triangles.reshape(-1, 3).mean(0)
+    normal *= np.sign(np.einsum("fk,fk->f", normal, corner - middle))[:, None]
+    beyond = points @ normal.T - np.einsum("fk,fk->f", normal, corner)
+    return -beyond.max(-1)
