@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from .errors import CheckpointError, OptionError
-from .model import MeanFlowNetwork
+from .model import MeanFlowNetwork, VelocityNetwork
+from .networks import NETWORKS
 from .robot import Robot
 
 CHECKPOINT_FOLDER = Path(__file__).parent / "checkpoints"
@@ -41,7 +42,7 @@ def available_checkpoints() -> list[str]:
 
 
 def save_checkpoint(
-    path: str | Path, network: MeanFlowNetwork, robot: Robot, training: Mapping[str, Any]
+    path: str | Path, network: VelocityNetwork, robot: Robot, training: Mapping[str, Any]
 ) -> None:
     """Write the weights in float16 and their metadata; the file appears whole or not at all.
 
@@ -67,6 +68,7 @@ def save_checkpoint(
         "tips": list(robot.tips),
         "joint_names": list(robot.joint_names),
         "workspace_scale": robot.workspace_scale,
+        "kind": network.kind,
         "network": network.config,
         "training": dict(training),
     }
@@ -79,7 +81,7 @@ def save_checkpoint(
 
 def load_checkpoint(
     name: str | Path, robot: Robot, device: torch.device | str = "cpu"
-) -> tuple[MeanFlowNetwork, dict[str, Any]]:
+) -> tuple[VelocityNetwork, dict[str, Any]]:
     """Read a network and the record of its training.
 
     Args:
@@ -89,7 +91,8 @@ def load_checkpoint(
 
     Returns:
         The network in float32 and evaluation mode, and the metadata: version, robot, fingerprint,
-        base, tips, joint_names, workspace_scale, network, training; path and sha256 of the file.
+        base, tips, joint_names, workspace_scale, kind, network, training; path and sha256 of the
+        file.
 
     Raises:
         CheckpointError: the file is missing, damaged, not ours, or of another robot.
@@ -105,14 +108,15 @@ def load_checkpoint(
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
     _refuse_non_finite(weights, f"{path} is damaged")
+    kind = NETWORKS[record["kind"]]
     try:
         # built without memory first: sizes in a stranger's file must not be able to fill it
         with torch.device("meta"):
-            expected = MeanFlowNetwork(**record["network"]).state_dict()
+            expected = kind(**record["network"]).state_dict()
     except (OptionError, TypeError) as error:
         raise CheckpointError(f"{path} describes no network that exists: {error}") from error
     _check_shapes(path, weights, {name: tensor.shape for name, tensor in expected.items()})
-    network = MeanFlowNetwork(**record["network"])
+    network = kind(**record["network"])
     network.load_state_dict(weights)
     return network.to(device).eval().requires_grad_(False), record
 
@@ -147,6 +151,12 @@ def _read_record(path: Path, text: str | None) -> dict[str, Any]:
         )
     if not isinstance(record["network"], dict):
         raise CheckpointError(f"{path} is damaged: its network sizes are {record['network']!r}")
+    # the first checkpoints have no kind
+    record.setdefault("kind", MeanFlowNetwork.kind)
+    if record["kind"] not in list(NETWORKS):
+        raise CheckpointError(
+            f"{path} holds a network of kind {record['kind']!r}; kinds are {sorted(NETWORKS)}"
+        )
     return record
 
 

@@ -6,14 +6,14 @@ Symbols: x0 data, x1 noise, z_t = (1 - t) x0 + t x1, v = x1 - x0, r <= t, u the 
 that paper. "Improved MeanFlow": Geng et al. 2025, "Improved Mean Flows".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, jvp
 
 from .errors import OptionError
-from .model import MeanFlowNetwork, denormalise_joints, normalise_joints
+from .model import VelocityNetwork, denormalise_joints, normalise_joints
 from .robot import Robot
 
 Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]  # (z (B, J), r (B,), t (B,)) -> u (B, J)
@@ -22,8 +22,8 @@ JVP_TANGENTS = ("total", "partial")
 TANGENT_VELOCITIES = ("network", "sample")
 
 
-def velocity_of(network: MeanFlowNetwork, condition: Tensor) -> Velocity:
-    """The network's u as a function of (z, r, t) for fixed conditions (B, 7 T)."""
+def velocity_of(network: VelocityNetwork, condition: Tensor) -> Velocity:
+    """The network's u as a function of (z, r, t) for fixed conditions (B, C)."""
     state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
     def velocity(z: Tensor, r: Tensor, t: Tensor) -> Tensor:
@@ -140,7 +140,12 @@ def dispersive_loss(features: Tensor, tau: float = 0.5, normalise: bool = True) 
 
 
 def damped_step(
-    robot: Robot, q: Tensor, targets: Tensor, damping: float = 1e-2, max_step: float = 0.5
+    robot: Robot,
+    q: Tensor,
+    targets: Tensor,
+    damping: float = 1e-2,
+    max_step: float = 0.5,
+    given: Tensor | None = None,
 ) -> Tensor:
     """One damped least-squares step of joints towards target poses, kept within the limits.
 
@@ -149,6 +154,7 @@ def damped_step(
     Args:
         q: (B, J), targets: (B, T, 4, 4), damping: m^2 and rad^2 weigh the same,
         max_step: rad or m.
+        given: bool (B, T, 2), positions and orientations that count; None: all.
 
     Returns:
         (B, J).
@@ -158,6 +164,10 @@ def damped_step(
     turn = targets[..., :3, :3] @ poses[..., :3, :3].transpose(-1, -2)
     shift = targets[..., :3, 3] - poses[..., :3, 3]
     error = torch.cat((shift, rotation_vector(turn)), -1).flatten(1)
+    if given is not None:
+        rows = given.repeat_interleave(3, -1).flatten(1)
+        error = torch.where(rows, error, 0.0)
+        jacobian = torch.where(rows[..., None], jacobian, 0.0)
     scale = damping * (error.square().sum(-1) + 1e-3)
     eye = torch.eye(error.shape[-1], dtype=q.dtype, device=q.device)
     gram = jacobian @ jacobian.transpose(-1, -2) + scale[:, None, None] * eye
@@ -190,6 +200,8 @@ def refinement_loss(
     steps: int = 1,
     power: float = 0.0,
     epsilon: float = 1e-5,
+    given: Tensor | None = None,
+    groups: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """Mean of |x0_hat - stop_grad(refined x0_hat)|^2: Gauss-Newton form of the pose error.
 
@@ -198,6 +210,9 @@ def refinement_loss(
         targets: (B, T, 4, 4).
         steps: damped steps that make the refined estimate.
         power, epsilon: see `weighted_squared_error`.
+        given: bool (B, T, 2), what of the targets counts; None: all.
+        groups: indices of joints whose error is weighted by itself; their terms are added. None:
+            one group of all joints.
 
     Returns:
         scalar.
@@ -206,9 +221,27 @@ def refinement_loss(
     with torch.no_grad():
         q = denormalise_joints(x0_hat, lower, upper)
         for _ in range(steps):
-            q = damped_step(robot, q, targets)
+            q = damped_step(robot, q, targets, given=given)
         refined = normalise_joints(q, lower, upper)
-    return weighted_squared_error(x0_hat, refined, power, epsilon).mean()
+    if groups is None:
+        return weighted_squared_error(x0_hat, refined, power, epsilon).mean()
+    terms = [
+        weighted_squared_error(x0_hat[:, group], refined[:, group], power, epsilon).mean()
+        for group in groups
+    ]
+    return torch.stack(terms).sum()
+
+
+def joints_of_tips(robot: Robot) -> list[Tensor]:
+    """Indices of the joints that move each tip, ascending."""
+    joints = []
+    for node in robot.tip_node.tolist():
+        moved_by: set[int] = set()
+        while node >= 0:
+            moved_by.add(int(robot.joint[node]))
+            node = int(robot.parent[node])
+        joints.append(torch.tensor(sorted(moved_by)))
+    return joints
 
 
 def energy_score(x0_hat: Tensor, x0: Tensor, power: float = 1.0) -> Tensor:

@@ -7,6 +7,7 @@ z_r = z_t - (t - r) u.
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,9 @@ from torch.nn import functional as F
 
 from .errors import OptionError
 from .geometry import matrix_from_quat_xyzw, quat_xyzw_from_matrix
-from .robot import Robot
 
 QUATERNION_CONDITION = 7  # position / workspace_scale (3), quat_xyzw (4), per tip
-_POSE_FEATURES = 12  # position (3), rotation matrix (9)
+POSE_FEATURES = 12  # position (3), rotation matrix (9)
 _TIME_FREQUENCIES = 8
 
 
@@ -40,16 +40,122 @@ def condition_from_poses(T_base_tip: Tensor, workspace_scale: float) -> Tensor:
     return torch.cat((T_base_tip[..., :3, 3] / workspace_scale, quat_xyzw), -1).flatten(-2)
 
 
-class MeanFlowNetwork(nn.Module):
-    """Residual MLP u(z, r, t, condition) with the pose and the two times as modulation.
+class VelocityNetwork(nn.Module):
+    """Residual MLP on z, scaled and shifted in every block by a context of targets and times.
 
     The input layer is a sum of linear maps of z and of the context, which is the same as one
-    linear map of their concatenation. Every block is also scaled and shifted by the context. The
-    context does not depend on z, so that N samples of one pose pay for it once (`one_step`).
+    linear map of their concatenation. The context does not depend on z, so that N samples of one
+    pose pay for it once (`one_step`). A leaf says how targets become a context.
+    """
+
+    kind: str  # name of the leaf, in settings and checkpoints
+    config: dict[str, int]  # arguments that make this network again
+    num_joints: int
+    num_tips: int
+    frequencies: Tensor  # (F,) rad
+
+    @staticmethod
+    def condition(
+        T_base_tip: Tensor, workspace_scale: float, given: Tensor | None = None
+    ) -> Tensor:
+        """What `forward` wants to know of target poses.
+
+        Args:
+            T_base_tip: (..., T, 4, 4).
+            workspace_scale: m, of the robot.
+            given: bool, broadcast to (..., T, 2): whether the position and the orientation of a tip
+                are asked for; None: all of them.
+
+        Raises:
+            OptionError: the network needs all tips, and not all are given.
+        """
+        raise NotImplementedError
+
+    def forward(self, z: Tensor, r: Tensor, t: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Average velocity between times r and t.
+
+        Args:
+            z: (B, J) point of the path at time t.
+            r: (B,) earlier time, 0 is data.
+            t: (B,) later time, 1 is noise.
+            condition: (B, C), see `condition`.
+
+        Returns:
+            u (B, J), and the features (B, hidden_dim) of block depth // 2.
+        """
+        return self._trunk(z, self._context(r, t, condition))
+
+    def one_step(self, z: Tensor, condition: Tensor) -> Tensor:
+        """x0_hat = z - u(z, 0, 1, condition) for N noises of each of B poses, in one call.
+
+        Args:
+            z: (B, N, J) Gaussian noise.
+            condition: (B, C).
+
+        Returns:
+            (B, N, J) normalised joints.
+        """
+        times = torch.zeros_like(condition[:, 0]), torch.ones_like(condition[:, 0])
+        context = self._context(*times, condition)
+        return z - self._trunk(z, context[:, None])[0]
+
+    def _pose_features(self, condition: Tensor) -> Tensor:
+        """(B, context_dim) of the targets alone."""
+        raise NotImplementedError
+
+    def _add_times(self, context_dim: int) -> None:
+        # slow waves only: with 8 periods in [0, 1] the derivative in t, which the target of the
+        # MeanFlow loss holds, grows without bound after some 8 M samples
+        frequencies = math.pi * torch.logspace(-2, 1, _TIME_FREQUENCIES, base=2.0)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.time_mlp = nn.Sequential(
+            nn.Linear(2 * _TIME_FREQUENCIES, 64), nn.SiLU(), nn.Linear(64, 64)
+        )
+        self.time_in = nn.Linear(2 * 64, context_dim)
+
+    def _add_trunk(
+        self, num_joints: int, hidden_dim: int, depth: int, context_dim: int, context_depth: int
+    ) -> None:
+        self.feature_block = depth // 2
+        self.context_mlp = nn.Linear(context_dim, context_dim)
+        self.context_blocks = nn.ModuleList(
+            _ContextBlock(context_dim) for _ in range(context_depth)
+        )
+        self.z_in = nn.Linear(num_joints, hidden_dim)
+        self.context_in = nn.Linear(context_dim, hidden_dim, bias=False)
+        self.blocks = nn.ModuleList(_Block(hidden_dim, context_dim) for _ in range(depth))
+        self.out = nn.Linear(hidden_dim, num_joints)
+        # u = 0 at the start: the loss begins at E|v|^2 whatever the width and depth
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def _times(self, r: Tensor, t: Tensor) -> Tensor:
+        phase = torch.stack((t, t - r), -1)[..., None] * self.frequencies
+        return self.time_in(self.time_mlp(torch.cat((phase.sin(), phase.cos()), -1)).flatten(-2))
+
+    def _context(self, r: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        hidden = F.silu(self._pose_features(condition) + self._times(r, t))
+        context = F.silu(self.context_mlp(hidden))
+        for block in self.context_blocks:
+            context = block(context)
+        return context
+
+    def _trunk(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.z_in(z) + self.context_in(context)
+        features = hidden
+        for index, block in enumerate(self.blocks):
+            hidden = block(hidden, context)
+            if index == self.feature_block:
+                features = hidden
+        return self.out(F.silu(hidden)), features
+
+
+class MeanFlowNetwork(VelocityNetwork):
+    """Network whose targets are one vector, the poses of all tips side by side.
 
     Args:
         num_joints: J.
-        num_tips: T; the condition has 7 T entries.
+        num_tips: T; the condition has 7 T entries, see `condition_from_poses`.
         hidden_dim: width of the residual stream.
         depth: number of residual blocks; `features` are the output of block depth // 2.
         context_dim: width of the embedding of pose and times.
@@ -59,7 +165,7 @@ class MeanFlowNetwork(nn.Module):
         OptionError: a size is not a positive integer.
     """
 
-    frequencies: Tensor  # (F,) rad
+    kind = "mlp"
 
     def __init__(
         self,
@@ -79,82 +185,41 @@ class MeanFlowNetwork(nn.Module):
             "context_dim": context_dim,
             "context_depth": context_depth,
         }
-        for name, value in self.config.items():
-            least = 0 if name == "context_depth" else 1
-            if not isinstance(value, int) or value < least:
-                raise OptionError(f"{name} is {value!r}; it must be an integer of at least {least}")
+        check_sizes(self.config, least={"context_depth": 0})
         self.num_joints, self.num_tips = num_joints, num_tips
-        self.feature_block = depth // 2
-        # slow waves only: with 8 periods in [0, 1] the derivative in t, which the target of the
-        # MeanFlow loss holds, grows without bound after some 8 M samples
-        frequencies = math.pi * torch.logspace(-2, 1, _TIME_FREQUENCIES, base=2.0)
-        self.register_buffer("frequencies", frequencies, persistent=False)
-        self.time_mlp = nn.Sequential(
-            nn.Linear(2 * _TIME_FREQUENCIES, 64), nn.SiLU(), nn.Linear(64, 64)
-        )
-        self.time_in = nn.Linear(2 * 64, context_dim)
-        self.pose_in = nn.Linear(_POSE_FEATURES * num_tips, context_dim)
-        self.context_mlp = nn.Linear(context_dim, context_dim)
-        self.context_blocks = nn.ModuleList(
-            _ContextBlock(context_dim) for _ in range(context_depth)
-        )
-        self.z_in = nn.Linear(num_joints, hidden_dim)
-        self.context_in = nn.Linear(context_dim, hidden_dim, bias=False)
-        self.blocks = nn.ModuleList(_Block(hidden_dim, context_dim) for _ in range(depth))
-        self.out = nn.Linear(hidden_dim, num_joints)
-        # u = 0 at the start: the loss begins at E|v|^2 whatever the width and depth
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        # the order of the layers is that of their parameters in the states of optimizers
+        self._add_times(context_dim)
+        self.pose_in = nn.Linear(POSE_FEATURES * num_tips, context_dim)
+        self._add_trunk(num_joints, hidden_dim, depth, context_dim, context_depth)
 
-    def forward(self, z: Tensor, r: Tensor, t: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Average velocity between times r and t.
+    @staticmethod
+    def condition(
+        T_base_tip: Tensor, workspace_scale: float, given: Tensor | None = None
+    ) -> Tensor:
+        if given is not None and not given.all():
+            raise OptionError(
+                "this network has learned complete goals only: it needs the position and the "
+                "orientation of every tip"
+            )
+        return condition_from_poses(T_base_tip, workspace_scale)
 
-        Args:
-            z: (B, J) point of the path at time t.
-            r: (B,) earlier time, 0 is data.
-            t: (B,) later time, 1 is noise.
-            condition: (B, 7 T), see `condition_from_poses`.
-
-        Returns:
-            u (B, J), and the features (B, hidden_dim) of block depth // 2.
-        """
-        return self._trunk(z, self._context(r, t, condition))
-
-    def one_step(self, z: Tensor, condition: Tensor) -> Tensor:
-        """x0_hat = z - u(z, 0, 1, condition) for N noises of each of B poses, in one call.
-
-        Args:
-            z: (B, N, J) Gaussian noise.
-            condition: (B, 7 T).
-
-        Returns:
-            (B, N, J) normalised joints.
-        """
-        times = torch.zeros_like(condition[:, 0]), torch.ones_like(condition[:, 0])
-        context = self._context(*times, condition)
-        return z - self._trunk(z, context[:, None])[0]
-
-    def _context(self, r: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def _pose_features(self, condition: Tensor) -> Tensor:
         pose = condition.unflatten(-1, (self.num_tips, QUATERNION_CONDITION))
         # the matrix is the same for q and -q, so is the answer
         rotation = matrix_from_quat_xyzw(pose[..., 3:]).flatten(-2)
-        pose_features = torch.cat((pose[..., :3], rotation), -1).flatten(-2)
-        phase = torch.stack((t, t - r), -1)[..., None] * self.frequencies
-        times = self.time_mlp(torch.cat((phase.sin(), phase.cos()), -1)).flatten(-2)
-        hidden = F.silu(self.pose_in(pose_features) + self.time_in(times))
-        context = F.silu(self.context_mlp(hidden))
-        for block in self.context_blocks:
-            context = block(context)
-        return context
+        return self.pose_in(torch.cat((pose[..., :3], rotation), -1).flatten(-2))
 
-    def _trunk(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = self.z_in(z) + self.context_in(context)
-        features = hidden
-        for index, block in enumerate(self.blocks):
-            hidden = block(hidden, context)
-            if index == self.feature_block:
-                features = hidden
-        return self.out(F.silu(hidden)), features
+
+def check_sizes(sizes: Mapping[str, int], least: Mapping[str, int]) -> None:
+    """Refuse sizes below 1, or below what ``least`` has for them.
+
+    Raises:
+        OptionError: a size is too small, or not an integer.
+    """
+    for name, value in sizes.items():
+        low = least.get(name, 1)
+        if not isinstance(value, int) or value < low:
+            raise OptionError(f"{name} is {value!r}; it must be an integer of at least {low}")
 
 
 class _ContextBlock(nn.Module):
@@ -183,8 +248,3 @@ class _Block(nn.Module):
         scale, shift = self.modulation(context).chunk(2, -1)
         normed = F.layer_norm(hidden, hidden.shape[-1:])
         return hidden + self.second(F.silu(self.first(normed * (1 + scale) + shift)))
-
-
-def network_for(robot: Robot, **sizes: int) -> MeanFlowNetwork:
-    """A fresh network with the joints and tips of a robot."""
-    return MeanFlowNetwork(robot.num_joints, robot.num_tips, **sizes)

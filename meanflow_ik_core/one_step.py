@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One network call on the CPU, as fast as eager torch goes: `MeanFlowNetwork.one_step`, folded."""
+"""One network call on the CPU, as fast as eager torch goes: `VelocityNetwork.one_step`, folded."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import OptionError
-from .model import MeanFlowNetwork
+from .model import MeanFlowNetwork, VelocityNetwork
+from .token_model import TokenNetwork
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 # Samples whose activations stay in the caches; more at once take twice as long per sample.
@@ -57,9 +59,14 @@ class OneStep:
     """
 
     @torch.no_grad()
-    def __init__(self, network: MeanFlowNetwork, workspace_scale: float, dtype: torch.dtype):
+    def __init__(self, network: VelocityNetwork, workspace_scale: float, dtype: torch.dtype):
         self._dtype = dtype
-        self._pose = _pose_layer(network, workspace_scale)
+        if isinstance(network, TokenNetwork):
+            self._pose_features = _token_features(network, workspace_scale)
+        elif isinstance(network, MeanFlowNetwork):
+            self._pose_features = _matrix_features(network, workspace_scale)
+        else:
+            raise OptionError(f"a network of kind {network.kind!r} has no folded call")
         self._context = _copied(network.context_mlp)
         context_blocks: list[Any] = [*network.context_blocks]
         self._context_blocks = [
@@ -81,30 +88,31 @@ class OneStep:
         self._out = _copied(network.out)
 
     @torch.inference_mode()
-    def __call__(self, noise: Tensor, T_base_tip: Tensor) -> Tensor:
+    def __call__(self, noise: Tensor, T_base_tip: Tensor, given: Tensor | None = None) -> Tensor:
         """N samples for each of B poses.
 
         Args:
             noise: (B, N, J) float32.
             T_base_tip: (B, T, 4, 4), float32 or float64.
+            given: bool (T, 2), see `VelocityNetwork.condition`.
 
         Returns:
             (B, N, J) normalised joints, float32.
         """
         batch, count = noise.shape[:2]
         if 0 < batch * count <= _ROWS_PER_PASS:
-            return self._pass(noise, T_base_tip)
+            return self._pass(noise, T_base_tip, given)
         x0_hat = torch.empty_like(noise)
         poses = max(1, _ROWS_PER_PASS // max(1, count))
         for first in range(0, batch, poses):
             rows = slice(first, first + poses)
             for sample in range(0, count, _ROWS_PER_PASS):
                 columns = slice(sample, sample + _ROWS_PER_PASS)
-                x0_hat[rows, columns] = self._pass(noise[rows, columns], T_base_tip[rows])
+                x0_hat[rows, columns] = self._pass(noise[rows, columns], T_base_tip[rows], given)
         return x0_hat
 
-    def _pass(self, noise: Tensor, T_base_tip: Tensor) -> Tensor:
-        context = F.silu(F.linear(T_base_tip[..., :3, :].flatten(1).float(), *self._pose))
+    def _pass(self, noise: Tensor, T_base_tip: Tensor, given: Tensor | None) -> Tensor:
+        context = F.silu(self._pose_features(T_base_tip, given))
         context = F.silu(F.linear(context, *self._context))
         for first, second in self._context_blocks:
             normed = F.layer_norm(context, context.shape[-1:])
@@ -127,15 +135,50 @@ def _modulated(hidden: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift, F.layer_norm(hidden, width), scale)
 
 
-def _pose_layer(network: MeanFlowNetwork, workspace_scale: float) -> tuple[Tensor, Tensor]:
-    """Weight and bias of `pose_in` for rows of [R | p] in metres, at the times r = 0 and t = 1."""
-    phase = network.frequencies.expand(2, -1)
-    times = network.time_mlp(torch.cat((phase.sin(), phase.cos()), -1)).flatten()
+def _matrix_features(
+    network: MeanFlowNetwork, workspace_scale: float
+) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """`pose_in` and the times r = 0, t = 1, of rows of [R | p] in metres."""
     weight = network.pose_in.weight.unflatten(1, (network.num_tips, -1))
     position = weight[..., :3, None] / workspace_scale
     rotation = weight[..., 3:].unflatten(-1, (3, 3))
-    rows = torch.cat((rotation, position), -1)
-    return rows.flatten(1), network.pose_in.bias + network.time_in(times)
+    rows = torch.cat((rotation, position), -1).flatten(1)
+    bias = network.pose_in.bias + _one_step_times(network)
+
+    def features(T_base_tip: Tensor, given: Tensor | None) -> Tensor:
+        if given is not None:
+            network.condition(T_base_tip[:0], workspace_scale, given)  # refuses partial goals
+        return F.linear(T_base_tip[..., :3, :].flatten(1).float(), rows, bias)
+
+    return features
+
+
+def _token_features(
+    network: TokenNetwork, workspace_scale: float
+) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """What the encoder makes of poses in metres, and the times r = 0, t = 1."""
+    network = copy.deepcopy(network).requires_grad_(False)
+    times = _one_step_times(network)
+    network.blocks = nn.ModuleList()  # of no use here
+
+    def features(T_base_tip: Tensor, given: Tensor | None) -> Tensor:
+        rotation = T_base_tip[..., :3, :3].flatten(-2)
+        position = T_base_tip[..., :3, 3] / workspace_scale
+        if given is None:
+            left_out = position.new_zeros(2).expand(*position.shape[:-1], 2)
+        else:
+            given = given.expand(*position.shape[:-1], 2)
+            position = torch.where(given[..., :1], position, 0.0)
+            rotation = torch.where(given[..., 1:], rotation, 0.0)
+            left_out = (~given).to(position.dtype)
+        return network.encode(torch.cat((position, rotation, left_out), -1).float()) + times
+
+    return features
+
+
+def _one_step_times(network: VelocityNetwork) -> Tensor:
+    zero = torch.zeros_like(network.frequencies[:1])
+    return network._times(zero, zero + 1).squeeze(0)
 
 
 def _copied(layer: nn.Linear) -> tuple[Tensor, Tensor]:

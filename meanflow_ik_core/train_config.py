@@ -13,6 +13,7 @@ import yaml
 
 from .errors import ConfigError
 from .losses import JVP_TANGENTS, TANGENT_VELOCITIES
+from .networks import NETWORKS
 
 _LONGEST_CHAIN = 5
 
@@ -40,10 +41,34 @@ class TrainConfig:
         ConfigError: a value has the wrong type or is out of its range.
     """
 
+    network: str = _choice(
+        "mlp",
+        "mlp: all tips as one vector; tokens: one token per tip, any of which may be left out",
+        tuple(NETWORKS),
+    )
     hidden_dim: int = _number(256, "width of the residual stream", 1)
     depth: int = _number(6, "number of residual blocks", 1)
     context_dim: int = _number(64, "width of the embedding of pose and times", 1)
     context_depth: int = _number(0, "residual blocks of that embedding, run once per pose", 0)
+
+    token_dim: int = _number(128, "width of a token of network tokens", 1)
+    token_depth: int = _number(1, "layers of attention between tokens, run once per pose", 0)
+
+    collision_free: bool = _flag(
+        False, "learn from, and be validated on, configurations that do not touch themselves"
+    )
+    collision_free_start: float = _number(
+        0.0, "share of the run before which that does not act, for such are dearer to draw", 0, 1
+    )
+    drop_tip: float = _number(
+        0.0, "share of the poses of which tips are left out at random, at least one stays", 0, 1
+    )
+    drop_orientation: float = _number(
+        0.0, "share of the tips that are left of which the orientation is left out", 0, 1
+    )
+    drop_position: float = _number(
+        0.0, "share of the tips that then still have both of which the position is left out", 0, 1
+    )
 
     batch_size: int = _number(1024, "samples per step, over all processes together", 2)
     iterations: int = _number(50_000, "steps of the whole run", 1)
@@ -105,8 +130,16 @@ class TrainConfig:
         1.0, "power of the distances in it: below 1, near ones count more", 0, 2, low_open=True
     )
     lambda_kernel: float = _number(0.0, "weight of their kernel score", 0)
+    score_tips: float = _number(
+        0.0,
+        "weight of the same two scores on the joints of each tip by themselves, beside all joints",
+        0,
+    )
     lambda_refine: float = _number(
         0.0, "weight of the distance from them to their refined selves", 0
+    )
+    refine_tips: bool = _flag(
+        False, "weigh that distance for the joints of each tip by themselves, not for all joints"
     )
     refine_power: float = _number(
         0.5,
@@ -135,6 +168,19 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        drops = self.drop_tip + self.drop_orientation + self.drop_position
+        if self.network == "mlp" and drops > 0:
+            raise ConfigError(
+                "network is 'mlp', which needs complete goals; only 'tokens' can drop parts"
+            )
+
+    @property
+    def network_sizes(self) -> dict[str, int]:
+        """Sizes that a network of this kind takes."""
+        names = ["hidden_dim", "depth", "context_dim", "context_depth"]
+        if self.network == "tokens":
+            names += ["token_dim", "token_depth"]
+        return {name: getattr(self, name) for name in names}
 
 
 def train_config_from_mapping(settings: Mapping[str, Any], source: str = "") -> TrainConfig:

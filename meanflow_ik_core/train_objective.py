@@ -3,24 +3,28 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .configurations import draw_configurations
 from .errors import ConfigError
 from .losses import (
     average_velocity_target,
     dispersive_loss,
     energy_score,
     interpolate,
+    joints_of_tips,
     kernel_score,
     refinement_loss,
     sample_times,
     velocity_of,
     weighted_squared_error,
 )
-from .model import MeanFlowNetwork, condition_from_poses, normalise_joints
+from .model import VelocityNetwork, normalise_joints
+from .networks import NETWORKS
 from .robot import Robot
 from .train_config import TrainConfig
 
@@ -32,7 +36,7 @@ class Batch:
     """Fresh samples for the terms on velocities."""
 
     x0: Tensor  # (B, J) normalised joints
-    condition: Tensor  # (B, 7 T) of their poses
+    condition: Tensor  # (B, C) of their poses
     x1: Tensor  # (B, J) noise
     r: Tensor  # (B,)
     t: Tensor  # (B,)
@@ -44,15 +48,16 @@ class Estimates:
 
     x0: Tensor  # (P, J) normalised joints
     targets: Tensor  # (P, T, 4, 4) their poses
-    condition: Tensor  # (P, 7 T)
+    condition: Tensor  # (P, C)
+    given: Tensor  # (P, T, 2) bool, positions and orientations that the condition tells
     x1: Tensor  # (P, N, J) noise
 
 
 def draw_batch(
     robot: Robot, config: TrainConfig, count: int, progress: float, generator: torch.Generator
 ) -> Batch:
-    """Joints uniform within the limits, their poses, noise and times."""
-    x0, _, condition = _draw_poses(robot, count, generator)
+    """Joints of `draw_configurations`, their poses, noise and times."""
+    x0, _, condition, _ = _draw_poses(robot, config, count, progress, generator)
     if config.mode == "baseline" or config.reference_time == "zero":
         t = torch.rand(count, generator=generator, device=generator.device)
         r = torch.zeros_like(t)
@@ -68,24 +73,47 @@ def draw_batch(
 
 
 def draw_estimates(
-    robot: Robot, config: TrainConfig, count: int, generator: torch.Generator
+    robot: Robot, config: TrainConfig, count: int, progress: float, generator: torch.Generator
 ) -> Estimates:
-    """Joints uniform within the limits, their poses, and several noises for each."""
-    x0, targets, condition = _draw_poses(robot, count, generator)
+    """Joints of `draw_configurations`, their poses, and several noises for each."""
+    x0, targets, condition, given = _draw_poses(robot, config, count, progress, generator)
     shape = (count, config.estimate_samples, x0.shape[-1])
     x1 = torch.randn(shape, generator=generator, device=generator.device)
-    return Estimates(x0, targets, condition, x1)
+    return Estimates(x0, targets, condition, given, x1)
+
+
+def draw_given(
+    robot: Robot, config: TrainConfig, count: int, generator: torch.Generator
+) -> Tensor | None:
+    """(B, T, 2) which positions and orientations a pose keeps, of every tip at least one of two
+    or neither, and of every pose at least one tip; None: nothing is ever dropped."""
+    if config.drop_tip + config.drop_orientation + config.drop_position == 0:
+        return None
+    tips, device = robot.num_tips, generator.device
+    chance = torch.rand(count, tips + 1, 3, generator=generator, device=device)
+    # as likely to go as to stay, except one
+    stays = chance[:, :-1, 0] < 0.5
+    stays.scatter_(1, (chance[:, -1:, 1] * tips).long(), True)
+    stays |= chance[:, -1:, 0] >= config.drop_tip
+    orientation = chance[:, :-1, 1] >= config.drop_orientation
+    position = ~orientation | (chance[:, :-1, 2] >= config.drop_position)
+    return torch.stack((stays & position, stays & orientation), -1)
 
 
 def _draw_poses(
-    robot: Robot, count: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalised joints (B, J), their poses (B, T, 4, 4) and conditions (B, 7 T)."""
+    robot: Robot, config: TrainConfig, count: int, progress: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Normalised joints (B, J), their poses (B, T, 4, 4), conditions (B, C) and what those tell
+    (B, T, 2)."""
     lower, upper = robot.limits(torch.float32, generator.device)
-    q = robot.random_configurations(count, generator, torch.float32)
+    collision_free = config.collision_free and progress >= config.collision_free_start
+    q = draw_configurations(robot, count, generator, collision_free, exact=False)
     targets = robot.forward(q)
-    condition = condition_from_poses(targets, robot.workspace_scale)
-    return normalise_joints(q, lower, upper), targets, condition
+    given = draw_given(robot, config, count, generator)
+    condition = NETWORKS[config.network].condition(targets, robot.workspace_scale, given)
+    if given is None:
+        given = targets.new_ones(count, robot.num_tips, 2, dtype=torch.bool)
+    return normalise_joints(q, lower, upper), targets, condition, given
 
 
 class Objective:
@@ -100,8 +128,10 @@ class Objective:
         ConfigError: compilation is asked for and there is no C++ compiler.
     """
 
-    def __init__(self, network: MeanFlowNetwork, robot: Robot, config: TrainConfig):
+    def __init__(self, network: VelocityNetwork, robot: Robot, config: TrainConfig):
         self._network, self._robot, self._config = network, robot, config
+        self._joints = joints_of_tips(robot)
+        self._drops = config.drop_tip + config.drop_orientation + config.drop_position > 0
         self._forward, self._target = network, self._target_of
         self._one_step = network.one_step
         if config.compile:
@@ -176,13 +206,22 @@ class Objective:
         x0_hat = x0_hat.float()
         terms = {}
         if config.lambda_energy > 0:
-            terms["energy"] = energy_score(x0_hat, estimates.x0, config.energy_power)
+
+            def energy(x0_hat: Tensor, x0: Tensor) -> Tensor:
+                return energy_score(x0_hat, x0, config.energy_power)
+
+            terms["energy"] = self._score(energy, x0_hat, estimates.x0)
         if config.lambda_kernel > 0:
             lower, upper = self._robot.limits(x0_hat.dtype, x0_hat.device)
             in_radians = 0.5 * (upper - lower)
-            terms["kernel"] = kernel_score(x0_hat * in_radians, estimates.x0 * in_radians)
+            terms["kernel"] = self._score(
+                kernel_score, x0_hat * in_radians, estimates.x0 * in_radians
+            )
         if config.lambda_refine > 0:
-            targets = estimates.targets.repeat_interleave(config.estimate_samples, 0)
+            targets, given = (
+                rows.repeat_interleave(config.estimate_samples, 0)
+                for rows in (estimates.targets, estimates.given)
+            )
             terms["refine"] = refinement_loss(
                 self._robot,
                 x0_hat.flatten(0, 1),
@@ -190,8 +229,20 @@ class Objective:
                 config.refine_steps,
                 config.refine_power,
                 config.refine_epsilon,
+                given if self._drops else None,
+                self._joints if config.refine_tips else None,
             )
         return terms
+
+    def _score(
+        self, score: Callable[[Tensor, Tensor], Tensor], x0_hat: Tensor, x0: Tensor
+    ) -> Tensor:
+        """A proper score of all joints, and, weighted, those of the joints of each tip."""
+        total = score(x0_hat, x0)
+        if self._config.score_tips > 0:
+            parts = [score(x0_hat[..., joints], x0[..., joints]) for joints in self._joints]
+            total = total + self._config.score_tips * torch.stack(parts).sum()
+        return total
 
     def _target_rows(self, count: int) -> int:
         """Rows whose target is the average velocity; the others, or all, have the flow term."""

@@ -20,7 +20,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .checkpoint import save_checkpoint
 from .errors import CheckpointError, ConfigError
-from .model import MeanFlowNetwork, network_for
+from .model import VelocityNetwork
+from .networks import network_for
 from .robot import Robot
 from .train_config import TrainConfig
 from .train_objective import Objective, draw_batch, draw_estimates
@@ -101,14 +102,8 @@ class Run:
         self.checkpoint_path = out_dir / f"{robot.name}.safetensors"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            network = network_for(
-                robot,
-                hidden_dim=config.hidden_dim,
-                depth=config.depth,
-                context_dim=config.context_dim,
-                context_depth=config.context_depth,
-            )
-        self.network: MeanFlowNetwork = network.to(device)
+            network = network_for(robot, config.network, **config.network_sizes)
+        self.network: VelocityNetwork = network.to(device)
         self.average = AveragedModel(self.network, multi_avg_fn=_averaging(config.ema_decay))
         self.optimizers = _optimizers(self.network, config)
         self.generator = torch.Generator(device).manual_seed(_stream_seed(config.seed, rank, 0))
@@ -165,7 +160,7 @@ class Run:
             self.samples += config.batch_size
         if self.objective.uses_estimates(progress):
             count = config.estimate_poses // self.world
-            estimates = draw_estimates(self.robot, config, count, self.generator)
+            estimates = draw_estimates(self.robot, config, count, progress, self.generator)
             self.samples += config.estimate_poses * config.estimate_samples
         loss, terms = self.objective(batch, estimates)
         self.network.zero_grad()
@@ -194,6 +189,7 @@ class Run:
             config.validation_poses,
             config.validation_samples,
             config.seed + 1,
+            config.collision_free,
         )
         write_scalars(writer, "validation", self.metrics, self.step)
         values = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
@@ -220,6 +216,7 @@ class Run:
                 "step": self.step,
                 "samples": self.samples,
                 "seconds": self.seconds,
+                "metrics": self.metrics,
                 "network": self.network.state_dict(),
                 "average": self.average.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -279,6 +276,8 @@ class Run:
                 optimizer.load_state_dict(saved)
         self.step, self.samples = state["step"], state["samples"]
         self.seconds = state["seconds"]
+        # the first states have none
+        self.metrics = state.get("metrics", {})
         if len(state["streams"]) == self.world:
             self.generator.set_state(state["streams"][self.rank])
         else:
@@ -313,7 +312,7 @@ def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:
     return average
 
 
-def _optimizers(network: MeanFlowNetwork, config: TrainConfig) -> list[torch.optim.Optimizer]:
+def _optimizers(network: VelocityNetwork, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """AdamW of all parameters, or Muon of the blocks' matrices and AdamW of the others.
 
     Raises:
@@ -326,7 +325,7 @@ def _optimizers(network: MeanFlowNetwork, config: TrainConfig) -> list[torch.opt
             raise ConfigError(
                 f"optimizer is 'muon', which torch {torch.__version__} has not; 2.9 and later do"
             )
-        blocks = ("blocks.", "context_")
+        blocks = ("blocks.", "context_", "token_")
         matrices = {k: v for k, v in rest.items() if k.startswith(blocks) and v.ndim == 2}
         rest = {k: v for k, v in rest.items() if k not in matrices}
         optimizers.append(

@@ -17,7 +17,7 @@ from meanflow_ik_core.checkpoint import (
     save_checkpoint,
 )
 from meanflow_ik_core.errors import CheckpointError
-from meanflow_ik_core.model import network_for
+from meanflow_ik_core.networks import network_for
 
 TRAINING = {"steps": 12, "samples": 3456, "config": {"lr": 1e-3}}
 

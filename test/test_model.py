@@ -12,9 +12,9 @@ from meanflow_ik_core.model import (
     MeanFlowNetwork,
     condition_from_poses,
     denormalise_joints,
-    network_for,
     normalise_joints,
 )
+from meanflow_ik_core.networks import network_for
 
 SIZES = [(1, 1), (7, 1), (6, 2), (14, 2), (23, 4)]  # (J, T)
 

@@ -10,7 +10,8 @@ from meanflow_ik_core import one_step
 from meanflow_ik_core.checkpoint import load_checkpoint
 from meanflow_ik_core.evaluation import evaluate
 from meanflow_ik_core.geometry import matrix_from_quat_xyzw
-from meanflow_ik_core.model import MeanFlowNetwork, condition_from_poses, network_for
+from meanflow_ik_core.model import MeanFlowNetwork, condition_from_poses
+from meanflow_ik_core.networks import network_for
 from meanflow_ik_core.one_step import OneStep, bfloat16_supported, dtype_from_precision
 from meanflow_ik_core.samplers.meanflow import MeanFlowSampler
 

@@ -19,7 +19,8 @@ from torch.func import functional_call, jvp
 from meanflow_ik_core import load_robot, training
 from meanflow_ik_core.checkpoint import load_checkpoint
 from meanflow_ik_core.errors import CheckpointError, ConfigError
-from meanflow_ik_core.model import condition_from_poses, network_for
+from meanflow_ik_core.model import MeanFlowNetwork, condition_from_poses
+from meanflow_ik_core.networks import network_for
 from meanflow_ik_core.train_config import TrainConfig, load_train_config
 from meanflow_ik_core.train_objective import Objective, draw_batch, draw_estimates
 from meanflow_ik_core.training import Run, learning_rate_factor, train
@@ -217,7 +218,7 @@ def test_each_extra_term_changes_the_gradient(robot, term):
         torch.nn.init.normal_(network.out.weight, std=0.1)
         generator = torch.Generator().manual_seed(0)
         batch = draw_batch(robot, config, 64, 0.9, generator)
-        estimates = draw_estimates(robot, config, 16, generator)
+        estimates = draw_estimates(robot, config, 16, 0.0, generator)
         loss, _ = Objective(network, robot, config)(batch, estimates)
         loss.backward()
         gradients.append(network.blocks[0].first.weight.grad)
@@ -225,7 +226,7 @@ def test_each_extra_term_changes_the_gradient(robot, term):
 
 
 def test_estimates_have_the_joints_of_their_poses(robot):
-    estimates = draw_estimates(robot, SMALL, 8, torch.Generator().manual_seed(0))
+    estimates = draw_estimates(robot, SMALL, 8, 0.0, torch.Generator().manual_seed(0))
     lower, upper = robot.limits(torch.float64)
     q = lower + 0.5 * (estimates.x0.double() + 1) * (upper - lower)
     torch.testing.assert_close(robot.forward(q).float(), estimates.targets, rtol=0, atol=1e-5)
@@ -341,6 +342,15 @@ def test_a_run_starts_anew_when_it_is_not_resumed(robot, tmp_path):
     assert read_state(tmp_path)["samples"] == SAMPLES
 
 
+def test_a_resumed_run_keeps_its_last_validation_until_the_next(robot, tmp_path):
+    train(robot, SMALL, tmp_path, progress=False)
+    before = read_state(tmp_path)["metrics"]
+    assert "position_error_mean" in before
+    run = Run(robot, SMALL, tmp_path, 0, 1, torch.device("cpu"))
+    run.load()
+    assert run.record()["validation"] == before
+
+
 def test_a_longer_run_goes_on_from_the_end_of_a_shorter_one(robot, tmp_path):
     train(robot, SMALL, tmp_path, progress=False)
     longer = train(robot, replace(SMALL, iterations=40), tmp_path, progress=False)
@@ -374,6 +384,8 @@ def test_the_state_of_another_robot_or_network_is_refused(robot, tmp_path):
 class Shifted(torch.nn.Module):
     """Answers every pose with the configuration that made it, shifted in every joint."""
 
+    condition = staticmethod(MeanFlowNetwork.condition)
+
     def __init__(self, x0):
         super().__init__()
         self.out = torch.nn.Linear(1, 1)
@@ -405,7 +417,8 @@ GRADIENT_SCRIPT = """
 import torch
 from torch import distributed as dist
 from meanflow_ik_core import load_robot
-from meanflow_ik_core.model import condition_from_poses, network_for
+from meanflow_ik_core.model import MeanFlowNetwork, condition_from_poses
+from meanflow_ik_core.networks import network_for
 from meanflow_ik_core.train_config import TrainConfig
 from meanflow_ik_core.train_objective import (
     Batch, Estimates, Objective, draw_batch, draw_estimates,
@@ -428,7 +441,7 @@ def gradient(batch):
 def shard(rank):
     generator = torch.Generator().manual_seed(rank)
     batch = draw_batch(robot, config, 16, 0.0, generator)
-    return batch, draw_estimates(robot, config, 8, generator)
+    return batch, draw_estimates(robot, config, 8, 0.0, generator)
 
 def values(pair):
     return zip(vars(pair[0]).values(), vars(pair[1]).values())
@@ -515,7 +528,7 @@ def test_the_compiled_objective_agrees_with_the_plain_one(robot):
         network = network_for(robot, hidden_dim=16, depth=1, context_dim=8)
         torch.nn.init.normal_(network.out.weight, std=0.1)
         batch = draw_batch(robot, config, 32, 0.0, torch.Generator().manual_seed(0))
-        estimates = draw_estimates(robot, config, 8, torch.Generator().manual_seed(1))
+        estimates = draw_estimates(robot, config, 8, 0.0, torch.Generator().manual_seed(1))
         loss, _ = Objective(network, robot, config)(batch, estimates)
         loss.backward()
         results.append((loss.detach(), network.z_in.weight.grad))

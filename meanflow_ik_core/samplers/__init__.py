@@ -4,10 +4,11 @@
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,17 +27,43 @@ class Sampler(ABC):
         """Make the sampler; ``checkpoint`` is a name, a path, or None for the robot's own."""
 
     @abstractmethod
-    def sample(self, T_base_tip: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    def sample(
+        self,
+        T_base_tip: Tensor,
+        count: int,
+        generator: torch.Generator,
+        given: np.ndarray | None = None,
+    ) -> Tensor:
         """Draw configurations within the limits.
 
         Args:
             T_base_tip: (B, T, 4, 4) float64 on the generator's device.
             count: N, how many per target.
             generator: the only source of randomness.
+            given: (T, 2) bool, whether the position and the orientation of a tip are asked for;
+                poses of tips that are not are ignored. None: everything.
 
         Returns:
             (B, N, J) rad or m.
+
+        Raises:
+            OptionError: the sampler needs complete goals, and this one is not.
         """
+
+    def map_from_noise(
+        self, T_base_tip: Tensor, given: np.ndarray | None = None
+    ) -> Callable[[Tensor], Tensor] | None:
+        """The map from Gaussian noise to samples, where the sampler is one; else None.
+
+        Args:
+            T_base_tip: (B, T, 4, 4) float64.
+            given: as for `sample`.
+
+        Returns:
+            A function of (B, N, J) noise to (B, N, J) rad or m, which may lie beyond the limits.
+            Gradients flow through it where the noise asks for them.
+        """
+        return None
 
 
 def available_samplers() -> list[str]:

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The learned sampler: noise and target become configurations in one network call."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..checkpoint import load_checkpoint
 from ..errors import OptionError
-from ..model import MeanFlowNetwork, condition_from_poses, denormalise_joints
+from ..model import VelocityNetwork, denormalise_joints
 from ..one_step import OneStep, dtype_from_precision
 from ..robot import Robot
 from . import Sampler
@@ -36,7 +38,7 @@ class MeanFlowSampler(Sampler):
     def __init__(
         self,
         robot: Robot,
-        network: MeanFlowNetwork,
+        network: VelocityNetwork,
         device: torch.device,
         num_calls: int = 1,
         latent_scale: float = 1.0,
@@ -65,18 +67,56 @@ class MeanFlowSampler(Sampler):
         return sampler
 
     @torch.inference_mode()
-    def sample(self, T_base_tip: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    def sample(
+        self,
+        T_base_tip: Tensor,
+        count: int,
+        generator: torch.Generator,
+        given: np.ndarray | None = None,
+    ) -> Tensor:
         batch, joints = T_base_tip.shape[0], self._robot.num_joints
         z = torch.randn(batch, count, joints, generator=generator, device=generator.device)
         z *= self._latent_scale
-        x0_hat = self._from_noise(z, T_base_tip)
+        mask = self._mask(given, z.device)
+        x0_hat = self._from_noise(z, T_base_tip, mask)
         lower, upper = self._robot.limits(x0_hat.dtype, x0_hat.device)
         return denormalise_joints(x0_hat.clamp(-1, 1), lower, upper)
 
-    def _from_noise(self, z: Tensor, T_base_tip: Tensor) -> Tensor:
+    def map_from_noise(
+        self, T_base_tip: Tensor, given: np.ndarray | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        lower, upper = self._robot.limits(torch.float32, T_base_tip.device)
+        mask = self._mask(given, T_base_tip.device)
+        scale = self._robot.workspace_scale
+        condition = self._network.condition(T_base_tip, scale, mask).float()
+
+        def joints(z: Tensor) -> Tensor:
+            scaled = self._latent_scale * z
+            if not (z.requires_grad and torch.is_grad_enabled()):
+                # a copy, for a tensor of the inference mode could not take part in gradients
+                return denormalise_joints(
+                    self._from_noise(scaled, T_base_tip, mask), lower, upper
+                ).clone()
+            if self._num_calls == 1:
+                return denormalise_joints(self._network.one_step(scaled, condition), lower, upper)
+            return denormalise_joints(self._walk(scaled, condition), lower, upper)
+
+        return joints
+
+    def _mask(self, given: np.ndarray | None, device: torch.device) -> Tensor | None:
+        if given is None:
+            return None
+        if np.shape(given) != (self._robot.num_tips, 2):
+            raise OptionError(
+                f"given has shape {np.shape(given)}; it must be ({self._robot.num_tips}, 2)"
+            )
+        return torch.as_tensor(given, dtype=torch.bool, device=device)
+
+    def _from_noise(self, z: Tensor, T_base_tip: Tensor, given: Tensor | None) -> Tensor:
         if self._one_step is not None:
-            return self._one_step(z, T_base_tip)
-        condition = condition_from_poses(T_base_tip, self._robot.workspace_scale).float()
+            return self._one_step(z, T_base_tip, given)
+        scale = self._robot.workspace_scale
+        condition = self._network.condition(T_base_tip, scale, given).float()
         if self._num_calls == 1:
             return self._network.one_step(z, condition)
         return self._walk(z, condition)

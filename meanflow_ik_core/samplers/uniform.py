@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,13 @@ class UniformSampler(Sampler):
     def build(cls, robot: Robot, checkpoint: str | Path | None, device: torch.device) -> Sampler:
         return cls(robot)
 
-    def sample(self, T_base_tip: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    def sample(
+        self,
+        T_base_tip: Tensor,
+        count: int,
+        generator: torch.Generator,
+        given: np.ndarray | None = None,
+    ) -> Tensor:
         batch = T_base_tip.shape[0]
         q = self._robot.random_configurations(batch * count, generator, torch.float32)
         return q.view(batch, count, self._robot.num_joints)
