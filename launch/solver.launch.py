@@ -14,15 +14,13 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-import meanflow_ik_core
-
 # A checker takes this folder for the package of that name.
 from launch import LaunchContext, LaunchDescription  # pyright: ignore[reportAttributeAccessIssue]
 
 CONFIG = Path(get_package_share_directory("meanflow_ik_ros")) / "config"
 
 ARGUMENTS = {
-    "robot": ("", "Shipped robot or path of a URDF; empty: as in params_file."),
+    "robot": ("", "Shipped robot, path of a YAML or URDF file; empty: as in params_file."),
     "checkpoint": ("", "Trained network, name or path; empty: as in params_file."),
     "params_file": (str(CONFIG / "solver.yaml"), "YAML file with the node's parameters."),
     "autostart": ("", "false: wait for a manager's transitions; empty: as in params_file."),
@@ -66,8 +64,10 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     if value["rviz"].lower() not in TRUE:
         return [solver]
     prefix = f"/{namespace}" if namespace else ""
-    description = urdf_of(value["robot"] or robot_of(value["params_file"])).read_text()
+    robot = value["robot"] or robot_of(value["params_file"])
+    description = described(urdf_of(robot))
     root = root_link(description)
+    base, placed = base_of(robot, value["params_file"], root)
     state_publisher = Node(
         package="robot_state_publisher",
         executable="robot_state_publisher",
@@ -89,7 +89,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         executable="static_transform_publisher",
         name="best_candidate_base",
         namespace=f"{prefix}/meanflow_ik",
-        arguments=["--frame-id", root, "--child-frame-id", PREFIX + root],
+        arguments=["--frame-id", base, "--child-frame-id", PREFIX + root, *placed],
         output="screen",
     )
     topics = ("markers", "goal_pose", "robot_description")
@@ -97,37 +97,72 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         package="rviz2",
         executable="rviz2",
         name="rviz2",
-        arguments=["-d", str(CONFIG / "solver.rviz"), "--fixed-frame", root],
+        arguments=["-d", str(CONFIG / "solver.rviz"), "--fixed-frame", base],
         remappings=[(f"/meanflow_ik/{topic}", f"{prefix}/meanflow_ik/{topic}") for topic in topics],
         output="screen",
     )
     return [solver, state_publisher, beside, rviz]
 
 
+def value_of(name: str, params_file: str) -> str | None:
+    """A parameter in a file."""
+    nodes = (yaml.safe_load(Path(params_file).read_text()) or {}).values()
+    values = [node.get("ros__parameters", {}).get(name) for node in nodes]
+    return next(filter(None, values), None)
+
+
 def robot_of(params_file: str) -> str:
     """The parameter `robot` of a file, the node's default where it has none."""
-    nodes = (yaml.safe_load(Path(params_file).read_text()) or {}).values()
-    values = [node.get("ros__parameters", {}).get("robot") for node in nodes]
-    return next(filter(None, values), "panda")
+    return value_of("robot", params_file) or "panda"
 
 
 def urdf_of(robot: str) -> Path:
     """The URDF of a shipped robot, of a robot YAML file, or the file itself."""
-    path = Path(robot)
-    if not path.suffix:
-        path = Path(meanflow_ik_core.__file__).parent / "robots" / f"{robot}.yaml"
-    if path.suffix in (".yaml", ".yml"):
-        path = path.parent / yaml.safe_load(path.read_text())["urdf"]
-    return path
+    from meanflow_ik_core.robot_file import find_robot_file
+
+    return find_robot_file(robot).urdf_path
+
+
+def described(urdf: Path) -> str:
+    """The text of a URDF, in which viewers find the meshes of packages that are no ROS packages."""
+    text = urdf.read_text()
+    if "package://" not in text:
+        return text
+    from meanflow_ik_core.composition import portable_urdf
+
+    return portable_urdf(urdf)
+
+
+def base_of(robot: str, params_file: str, root: str) -> tuple[str, list[str]]:
+    """The link that the markers refer to, and where the root link stands in it."""
+    import torch
+
+    from meanflow_ik_core.errors import LinkError
+    from meanflow_ik_core.geometry import quat_xyzw_from_matrix
+    from meanflow_ik_core.robot import load_robot
+    from meanflow_ik_core.robot_file import find_robot_file
+
+    base = value_of("base_frame", params_file) or find_robot_file(robot).base or root
+    if base == root:
+        return base, []
+    try:
+        T_base_root = load_robot(robot, base=base).base_offset(root)
+    except LinkError:  # the base moves: where it is, the transforms of the real robot say
+        return root, []
+    xyz = T_base_root[:3, 3].tolist()
+    xyzw = quat_xyzw_from_matrix(torch.from_numpy(T_base_root[:3, :3])).tolist()
+    names = ("--x", "--y", "--z", "--qx", "--qy", "--qz", "--qw")
+    return base, [
+        text for name, number in zip(names, xyz + xyzw, strict=True) for text in (name, str(number))
+    ]
 
 
 def root_link(description: str) -> str:
     """The link of a URDF that is no joint's child."""
     robot = ElementTree.fromstring(description)
     children = {child.get("link") for child in robot.iterfind("joint/child")}
-    return next(
-        name for link in robot.iterfind("link") if (name := link.get("name")) not in children
-    )
+    names = [link.get("name", "") for link in robot.iterfind("link")]
+    return next(name for name in names if name not in children)
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import array
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,8 +23,10 @@ from meanflow_ik_ros.conversions import (
     judge_at_frames,
     seed_from_joint_state,
     tips_from_links,
+    wishes_from_request,
 )
 from meanflow_ik_ros.srv import GetIKSolutionsBatch
+from meanflow_ik_ros.wishes import COMPLETE, Asked
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot import Robot
@@ -51,6 +53,8 @@ class BatchQuery:
     num_samples: int
     max_solutions: int
     avoid_self_collision: bool
+    asked: Asked = COMPLETE
+    objectives: tuple[Any, ...] = ()
 
 
 def batch_from_request(
@@ -75,14 +79,11 @@ def batch_from_request(
     )
     default = min(parameters.num_samples, STARTS_PER_SOLUTION * max_solutions)
     num_samples = count_from_field("num_samples", request.num_samples, default, most)
+    tips = tips_from_links(request.tip_links, robot, parameters.tip_link, partial=True)
     targets, offsets = targets_from_pose_array(
-        request.targets,
-        request.tip_links,
-        robot,
-        parameters,
-        frame_lookup,
-        max(num_samples, max_solutions),
+        request.targets, tips, robot, parameters, frame_lookup, max(num_samples, max_solutions)
     )
+    asked, objectives = wishes_from_request(request, *tips, robot, parameters)
     return BatchQuery(
         targets=targets,
         T_tip_frame=offsets,
@@ -90,12 +91,14 @@ def batch_from_request(
         num_samples=num_samples,
         max_solutions=max_solutions,
         avoid_self_collision=bool(request.avoid_self_collision),
+        asked=asked,
+        objectives=objectives,
     )
 
 
 def targets_from_pose_array(
     poses: PoseArray,
-    tip_links: list[str],
+    tips: tuple[list[int], np.ndarray, list[str]],
     robot: Robot,
     parameters: NodeParameters,
     frame_lookup: FrameLookup,
@@ -104,14 +107,14 @@ def targets_from_pose_array(
     """T_base_tip (B, T, 4, 4) and T_tip_frame (T, 4, 4), both in the robot's order of tips.
 
     Args:
-        poses: one per tip for each target, tip by tip.
-        tip_links: one link per tip; empty: the node's `tip_link`, else the robot's tips.
+        poses: one per link for each target, link by link.
+        tips: as `tips_from_links` has them.
         rows: starts or solutions per target; all of them together are limited.
 
     Raises:
         RequestError: number of poses, link, frame or pose is wrong, or there are too many.
     """
-    order, offsets, links = tips_from_links(tip_links, robot, parameters.tip_link)
+    order, offsets, links = tips
     T_frame_link = matrices_from_poses(poses)
     if len(T_frame_link) == 0 or len(T_frame_link) % len(links):
         raise RequestError(
@@ -134,7 +137,7 @@ def targets_from_pose_array(
         )
     T_base_frame = frame_from_lookup(frame_lookup, poses.header)
     T_base_link = T_base_frame @ T_frame_link.reshape(-1, len(links), 4, 4)
-    targets = np.empty_like(T_base_link)
+    targets = np.tile(np.eye(4), (count, robot.num_tips, 1, 1))
     targets[:, order] = T_base_link @ np.linalg.inv(offsets[order])
     return targets, offsets
 
@@ -173,7 +176,7 @@ def batch_response_from_result(
 ) -> GetIKSolutionsBatch.Response:
     """The answer; `total_time` [s] counts from the arrival of the request."""
     valid, position_error, orientation_error = judge_at_frames(
-        result, query.targets, query.T_tip_frame, robot, parameters
+        result, query.targets, query.T_tip_frame, robot, parameters, query.asked
     )
     solved = np.count_nonzero(valid, axis=1) > 0
     keep = valid.copy()

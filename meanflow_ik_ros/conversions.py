@@ -17,9 +17,11 @@ from std_msgs.msg import Header
 
 from meanflow_ik_core.errors import IKError, LinkError, SeedError, TargetError
 from meanflow_ik_core.geometry import quat_xyzw_from_matrix
+from meanflow_ik_core.torch_step import pose_errors_torch
 from meanflow_ik_ros.frames import FrameError
 from meanflow_ik_ros.msg import IKSolution, IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions
+from meanflow_ik_ros.wishes import COMPLETE, Asked, asked_from_request, objectives_from_texts
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot import Robot
@@ -61,6 +63,8 @@ class IKQuery:
     avoid_self_collision: bool
     stamp: Any
     goals: tuple[PoseStamped, ...]
+    asked: Asked = COMPLETE
+    objectives: tuple[Any, ...] = ()
 
 
 def query_from_request(
@@ -85,9 +89,11 @@ def query_from_request(
     max_solutions = count_from_field(
         "max_solutions", request.max_solutions, parameters.max_solutions, parameters.max_num_samples
     )
-    targets, offsets = targets_from_poses(
-        request.targets, request.tip_links, robot, parameters.tip_link, frame_lookup
+    order, offsets, links = tips_from_links(
+        request.tip_links, robot, parameters.tip_link, partial=True
     )
+    targets = targets_at_tips(request.targets, order, offsets, links, robot, frame_lookup)
+    asked, objectives = wishes_from_request(request, order, offsets, links, robot, parameters)
     return IKQuery(
         targets=targets[None],
         T_tip_frame=offsets,
@@ -97,7 +103,28 @@ def query_from_request(
         avoid_self_collision=bool(request.avoid_self_collision),
         stamp=request.targets[0].header.stamp,
         goals=tuple(request.targets),
+        asked=asked,
+        objectives=objectives,
     )
+
+
+def wishes_from_request(
+    request: Any,
+    order: list[int],
+    offsets: np.ndarray,
+    links: list[str],
+    robot: Robot,
+    parameters: NodeParameters,
+) -> tuple[Asked, tuple[Any, ...]]:
+    """What is asked for of the tips, and the objectives; the node's where the request has none."""
+    texts = list(request.objectives) or list(parameters.objectives)
+    if not request.free_axes and not texts and len(order) == robot.num_tips:
+        return COMPLETE, ()
+    try:
+        asked = asked_from_request(order, links, list(request.free_axes), offsets, robot)
+        return asked, objectives_from_texts(texts, robot)
+    except IKError as error:
+        raise RequestError(Codes.INVALID_GOAL_CONSTRAINTS, str(error)) from error
 
 
 def count_from_field(name: str, value: int, default: int, most: int) -> int:
@@ -126,30 +153,51 @@ def targets_from_poses(
         RequestError: number of poses, link, frame or pose is wrong.
     """
     order, offsets, links = tips_from_links(tip_links, robot, tip_link)
+    return targets_at_tips(poses, order, offsets, links, robot, frame_lookup), offsets
+
+
+def targets_at_tips(
+    poses: list[PoseStamped],
+    order: list[int],
+    offsets: np.ndarray,
+    links: list[str],
+    robot: Robot,
+    frame_lookup: FrameLookup,
+) -> np.ndarray:
+    """T_base_tip (T, 4, 4) of poses for links, the identity for tips that have none.
+
+    Args:
+        order: tips in the order of poses and links.
+        offsets: (T, 4, 4) T_tip_frame of the links.
+
+    Raises:
+        RequestError: number of poses, frame or pose is wrong.
+    """
     if len(poses) != len(links):
         raise RequestError(
             Codes.INVALID_GOAL_CONSTRAINTS,
             f"{len(poses)} targets for {len(links)} tip links ({', '.join(links)}), expected one "
-            f"for each tip of robot {robot.name}: {', '.join(robot.tips)}",
+            f"for each; the tips of robot {robot.name} are {', '.join(robot.tips)}",
         )
-    targets = np.empty((robot.num_tips, 4, 4))
+    targets = np.tile(np.eye(4), (robot.num_tips, 1, 1))
     for tip, pose in zip(order, poses, strict=True):
         T_frame_link = matrix_from_pose(pose)
         T_base_frame = frame_from_lookup(frame_lookup, pose.header)
         targets[tip] = T_base_frame @ T_frame_link @ np.linalg.inv(offsets[tip])
-    return targets, offsets
+    return targets
 
 
 def tips_from_links(
-    tip_links: list[str], robot: Robot, tip_link: str
+    tip_links: list[str], robot: Robot, tip_link: str, partial: bool = False
 ) -> tuple[list[int], np.ndarray, list[str]]:
-    """Tips (T) in the order of the links, T_tip_frame (T, 4, 4) in the robot's order, the links.
+    """Tips in the order of the links, T_tip_frame (T, 4, 4) in the robot's order, the links.
 
     Args:
         tip_links: one link per tip; empty: `tip_link`, or where that is empty, the robot's tips.
+        partial: whether some tips may have no link.
 
     Raises:
-        RequestError: a link is unknown, or the links are not one for each tip.
+        RequestError: a link is unknown, a tip is named twice, or one has no link and may not.
     """
     links = list(tip_links) or ([tip_link] if tip_link else list(robot.tips))
     offsets: dict[int, np.ndarray] = {}
@@ -166,13 +214,14 @@ def tips_from_links(
             )
         offsets[tip] = np.asarray(offset, dtype=np.float64)
         order.append(tip)
-    if len(offsets) != robot.num_tips:
+    if len(offsets) != robot.num_tips and not partial:
         raise RequestError(
             Codes.INVALID_GOAL_CONSTRAINTS,
             f"{len(links)} tip links ({', '.join(links)}), expected one "
             f"for each tip of robot {robot.name}: {', '.join(robot.tips)}",
         )
-    return order, np.stack([offsets[tip] for tip in range(robot.num_tips)]), links
+    every = [offsets.get(tip, np.eye(4)) for tip in range(robot.num_tips)]
+    return order, np.stack(every), links
 
 
 def frame_from_lookup(frame_lookup: FrameLookup, header: Header) -> np.ndarray:
@@ -316,26 +365,37 @@ def judge_at_frames(
     T_tip_frame: np.ndarray,
     robot: Robot,
     parameters: NodeParameters,
+    asked: Asked = COMPLETE,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which rows are valid (B, M), and their errors [m], [rad] (B, M, T) at the links asked for."""
     errors = result.position_error, result.orientation_error
     if not np.array_equal(T_tip_frame, np.broadcast_to(np.eye(4), T_tip_frame.shape)):
         # The solver measures at the tip; a lever arm to the link asked for can add to the error.
-        errors = errors_at_frames(result.joint_positions, targets, T_tip_frame, robot)
+        errors = errors_at_frames(result.joint_positions, targets, T_tip_frame, robot, asked.axes)
     valid = result.valid & (errors[0] <= parameters.position_tolerance).all(-1)
     return valid & (errors[1] <= parameters.orientation_tolerance).all(-1), *errors
 
 
 def errors_at_frames(
-    q: np.ndarray, targets: np.ndarray, T_tip_frame: np.ndarray, robot: Robot
+    q: np.ndarray,
+    targets: np.ndarray,
+    T_tip_frame: np.ndarray,
+    robot: Robot,
+    axes: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distance [m] and angle [rad], each (B, M, T), between the links asked for and their targets.
 
     Args:
         q: (B, M, J), targets: (B, T, 4, 4), T_tip_frame: (T, 4, 4).
+        axes: (T, 6) bool, what is asked for; None: everything.
     """
     reached = np.asarray(robot.forward(q)) @ T_tip_frame
     wanted = (targets @ T_tip_frame)[:, None]
+    if axes is not None:
+        weights = torch.from_numpy(axes.astype(np.float64))
+        goals = torch.from_numpy(np.broadcast_to(wanted, reached.shape).copy())
+        distance, angle = pose_errors_torch(torch.from_numpy(reached), goals, weights)
+        return distance.numpy(), angle.numpy()
     position = np.linalg.norm(reached[..., :3, 3] - wanted[..., :3, 3], axis=-1)
     relative = np.swapaxes(reached[..., :3, :3], -1, -2) @ wanted[..., :3, :3]
     sine = 0.5 * np.linalg.norm(
@@ -360,7 +420,9 @@ def solutions_from_result(
     q = result.joint_positions[0]
     valid, position_error, orientation_error = (
         part[0]
-        for part in judge_at_frames(result, query.targets, query.T_tip_frame, robot, parameters)
+        for part in judge_at_frames(
+            result, query.targets, query.T_tip_frame, robot, parameters, query.asked
+        )
     )
     rows = np.flatnonzero(valid if valid.any() else np.isfinite(q).all(-1))
     header, names = Header(stamp=query.stamp, frame_id=robot.base), list(robot.joint_names)

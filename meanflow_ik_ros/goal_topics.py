@@ -87,7 +87,7 @@ class GoalTopics:
         self._markers.publish(
             self._ghosts.update(
                 response.solutions,
-                query.targets[0] @ query.T_tip_frame,
+                query.asked.of_tips(query.targets[0] @ query.T_tip_frame),
                 query.stamp,
                 count=parameters.marker_count,
                 opacity=parameters.marker_opacity,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseArray, PoseStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -52,6 +52,7 @@ from meanflow_ik_ros.process import run_node
 from meanflow_ik_ros.qos import create_subscription, unused_overrides
 from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
 from meanflow_ik_ros.turns import FairLock
+from meanflow_ik_ros.wishes import objectives_from_texts
 
 # While shutting down: how long without a request until the queue counts as empty, and at most.
 QUIET_S = 0.1
@@ -145,8 +146,7 @@ class MeanFlowIKNode(LifecycleNode):
         """Load and compile everything, then open the topics and the services."""
         parameters = self.parameters
         self.robot = robot_from_parameters(parameters)
-        if parameters.tip_link:
-            self.robot.tip_offset(parameters.tip_link)
+        check_with_robot(parameters, self.robot)
         if parameters.num_threads:
             torch.set_num_threads(parameters.num_threads)
         self.solver = mik.load_solver(
@@ -176,9 +176,11 @@ class MeanFlowIKNode(LifecycleNode):
         topics = QoSProfile(depth=self.parameters.qos_depth)
         self.goal_topics = GoalTopics(self, self.robot, topics)
         self._close.append(self.goal_topics.close)
+        goals = MutuallyExclusiveCallbackGroup()
         listen: list[tuple[type, str, Callable[[Any], None], Any]] = [
             (JointState, "joint_states", self.joints.receive, self._listening),
-            (PoseStamped, "~/goal_pose", self.receive_goal, MutuallyExclusiveCallbackGroup()),
+            (PoseStamped, "~/goal_pose", self.receive_goal, goals),
+            (PoseArray, "~/goal_poses", self.receive_goals, goals),
         ]
         for kind, topic, receive, group in listen:
             subscription = create_subscription(self, kind, topic, receive, topics, group)
@@ -240,7 +242,8 @@ class MeanFlowIKNode(LifecycleNode):
         """Call the solver, one caller at a time."""
         with self._solver_lock:
             return self.solver.solve(
-                query.targets,
+                **query.asked.arguments(query.targets, self.robot),
+                objectives=query.objectives,
                 num_samples=query.num_samples,
                 max_solutions=query.max_solutions,
                 seed_state=query.seed_state,
@@ -337,10 +340,21 @@ class MeanFlowIKNode(LifecycleNode):
         return response
 
     def receive_goal(self, goal: PoseStamped) -> None:
-        """The goal topic: the same way as the service, the answer goes to the topics."""
+        """A goal for one tip: the robot's only one, or that of the parameter `tip_link`."""
+        self._answer_goal([goal], [])
+
+    def receive_goals(self, goals: PoseArray) -> None:
+        """A goal for every tip of the robot, in its order."""
+        targets = [PoseStamped(header=goals.header, pose=pose) for pose in goals.poses]
+        self._answer_goal(targets, list(self.robot.tips))
+
+    def _answer_goal(self, targets: list[PoseStamped], tip_links: list[str]) -> None:
+        """The same way as the service; the answer goes to the topics."""
         parameters = self.parameters
         request = GetIKSolutions.Request(
-            targets=[goal], avoid_self_collision=parameters.avoid_self_collision
+            targets=targets,
+            tip_links=tip_links,
+            avoid_self_collision=parameters.avoid_self_collision,
         )
         query, response = self.answer(request, GetIKSolutions.Response())
         if query is None:
@@ -371,8 +385,8 @@ class MeanFlowIKNode(LifecycleNode):
         """All of them are taken, or none with the reason."""
         try:
             changed = self.parameters.changed(values_of(parameters))
-            if changed.tip_link and self.configured:
-                self.robot.tip_offset(changed.tip_link)
+            if self.configured:
+                check_with_robot(changed, self.robot)
         except mik.IKError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
@@ -399,6 +413,13 @@ def robot_from_parameters(parameters: NodeParameters) -> mik.Robot:
     if parameters.tip_link and Path(parameters.robot).suffix in (".urdf", ".xml"):
         tips = [parameters.tip_link]
     return mik.load_robot(parameters.robot, base=parameters.base_frame or None, tips=tips)
+
+
+def check_with_robot(parameters: NodeParameters, robot: mik.Robot) -> None:
+    """Raise an IKError where parameters do not fit the robot."""
+    if parameters.tip_link:
+        robot.tip_offset(parameters.tip_link)
+    objectives_from_texts(parameters.objectives, robot)
 
 
 def main(args: list[str] | None = None) -> None:

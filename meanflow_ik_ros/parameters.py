@@ -105,7 +105,12 @@ class NodeParameters:
         1e-5, "Orientation error up to which a solution is valid [rad].", low=1e-9, high=1.0
     )
     avoid_self_collision: bool = parameter(
-        False, "Whether candidates for ~/goal_pose must be free of self-collision."
+        False, "Whether candidates for ~/goal_pose(s) must be free of self-collision."
+    )
+    objectives: tuple[str, ...] = parameter(
+        (),
+        "What solutions shall also be good for, where the request says nothing: a name or YAML "
+        "each, for example '{name: posture, weight: 2.0}'.",
     )
     select: str = parameter(
         "best",
@@ -134,8 +139,9 @@ class NodeParameters:
     )
     tip_link: str = parameter(
         "",
-        "Link that ~/goal_pose, and a request without tip_links, are about: the robot's tip or a "
-        "frame rigidly fixed to it. Empty: the robot's own tip.",
+        "Link that ~/goal_pose, and a request without tip_links, are about: a tip of the robot or "
+        "a frame rigidly fixed to it; other tips may then be anywhere. Empty: the robot's own "
+        "tips; with several, ~/goal_pose needs one here.",
     )
     base_frame: str = parameter(
         "",
@@ -218,7 +224,11 @@ class NodeParameters:
         Raises:
             ConfigError: a value is out of range, or two values contradict each other.
         """
-        mine = {name: value for name, value in values.items() if name in FIELDS}
+        mine = {
+            name: entries_of(FIELDS[name], value)
+            for name, value in values.items()
+            if name in FIELDS
+        }
         return dataclasses.replace(self, **mine)
 
 
@@ -228,6 +238,10 @@ FIELDS = {field.name: field for field in dataclasses.fields(NodeParameters)}
 def check_value(field: dataclasses.Field[Any], value: Any) -> None:
     """Raise ConfigError unless `value` has the type of the default and lies in its bounds."""
     expected = type(field.default)
+    if expected is tuple:
+        if type(value) is not tuple or not all(type(entry) is str for entry in value):
+            raise ConfigError(f"{field.name} is {value!r}, expected a list of texts")
+        return
     if type(value) is not expected:
         raise ConfigError(
             f"{field.name} is {value!r} ({type(value).__name__}), expected {expected.__name__}"
@@ -241,12 +255,21 @@ def check_value(field: dataclasses.Field[Any], value: Any) -> None:
         raise ConfigError(f"{field.name} is {value!r}, expected one of {', '.join(choices)}")
 
 
+def entries_of(field: dataclasses.Field[Any], value: Any) -> Any:
+    """A list of ROS as a tuple, for fields that are one; an empty list may come as None."""
+    if isinstance(field.default, tuple) and (value is None or not isinstance(value, str)):
+        return tuple(value or ())
+    return value
+
+
 def descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
     """What `ros2 param describe` shows."""
     message = ParameterDescriptor(
         name=field.name,
         description=field.metadata["help"],
         read_only=field.metadata["read_only"],
+        # the type of an empty list could not be told
+        dynamic_typing=isinstance(field.default, tuple),
     )
     if field.metadata["choices"]:
         message.additional_constraints = "one of " + ", ".join(field.metadata["choices"])
@@ -287,10 +310,11 @@ def declare_parameters(node: Node) -> NodeParameters:
     for field in FIELDS.values():
         default: Any = field.default
         try:
+            default = list(default) if isinstance(default, tuple) else default
             declared = node.declare_parameter(field.name, default, descriptor(field))
         except ParameterException as error:
             raise ConfigError(f"parameter {field.name}: {error}") from error
-        values[field.name] = declared.value
+        values[field.name] = entries_of(field, declared.value)
     return NodeParameters(**values)
 
 

@@ -21,6 +21,7 @@ from meanflow_ik_ros.conversions import (
     doubles,
     errors_at_frames,
     seed_from_joint_state,
+    tips_from_links,
 )
 from meanflow_ik_ros.srv import GetIKPath
 
@@ -77,8 +78,9 @@ def path_from_request(
             Codes.INVALID_GOAL_CONSTRAINTS,
             f"the largest of times is {max(request.times):g}, a trajectory holds up to {_LATEST_S}",
         )
+    tips = tips_from_links(request.tip_links, robot, parameters.tip_link)
     targets, offsets = targets_from_pose_array(
-        request.waypoints, request.tip_links, robot, parameters, frame_lookup, num_samples
+        request.waypoints, tips, robot, parameters, frame_lookup, num_samples
     )
     return PathQuery(
         targets=targets,

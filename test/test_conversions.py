@@ -166,11 +166,61 @@ def test_a_wrong_number_of_targets_is_refused(panda, count):
         query(request_of(*targets), panda)
 
 
-def test_a_target_for_one_of_two_arms_is_refused(torso):
+def test_a_target_for_one_of_two_arms_leaves_the_other_open(torso):
     current = 0.5 * (torso.lower + torso.upper)
-    target = stamped(pin.SE3.Identity(), torso.base)
-    with refusal(Codes.INVALID_GOAL_CONSTRAINTS, "1 tip links", *TORSO_TIPS):
-        query(request_of(target, tip_links=TORSO_TIPS[:1]), torso, current=current)
+    pose = random_pose(np.random.default_rng(6))
+    target = stamped(pose, torso.base)
+    for tip, link in enumerate(TORSO_TIPS):
+        asked = query(request_of(target, tip_links=[link]), torso, current=current)
+        np.testing.assert_allclose(asked.targets[0, tip], pose.homogeneous, atol=1e-14)
+        assert asked.asked.tips == (tip,)
+        arguments = asked.asked.arguments(asked.targets, torso)
+        assert arguments["tips"] == [link]
+        np.testing.assert_array_equal(arguments["targets"], asked.targets[:, [tip]])
+    for links in ([], TORSO_TIPS):
+        with refusal(Codes.INVALID_GOAL_CONSTRAINTS, "1 targets", *TORSO_TIPS):
+            query(request_of(target, tip_links=links), torso, current=current)
+
+
+def test_free_axes_belong_to_the_links_in_their_order(torso):
+    current = 0.5 * (torso.lower + torso.upper)
+    targets = [stamped(random_pose(np.random.default_rng(seed)), torso.base) for seed in (7, 8)]
+    request = request_of(*targets, tip_links=TORSO_TIPS[::-1], free_axes=["rx ry rz", ""])
+    asked = query(request, torso, current=current).asked
+    assert asked.free_axes == {TORSO_TIPS[1]: "rx ry rz"}
+    assert asked.tips is None
+    for free, words in (
+        (["rz"], ["1 free_axes", "2 tip links"]),
+        (["rz", "roll"], ["'roll'", "x y z rx ry rz"]),
+        (["x y z rx ry rz"] * 2, ["nothing is asked for"]),
+    ):
+        with refusal(Codes.INVALID_GOAL_CONSTRAINTS, *words):
+            query(request_of(*targets, free_axes=free), torso, current=current)
+
+
+def test_axes_that_are_free_at_a_tool_must_be_free_at_the_tip(panda):
+    target = stamped(random_pose(np.random.default_rng(9)))
+    for link, free in (
+        ("panda_hand_tcp", "rz"), ("panda_hand_tcp", "z rz"), ("panda_hand", "rx ry rz"),
+        ("panda_link8", "rx"), ("panda_hand_tcp", "x y z"),
+    ):  # fmt: skip
+        asked = query(request_of(target, tip_links=[link], free_axes=[free]), panda).asked
+        assert asked.free_axes == {"panda_link8": free}
+    for link, free in (("panda_hand_tcp", "rx ry rz"), ("panda_hand", "rx"), ("panda_hand", "x")):
+        with refusal(Codes.INVALID_GOAL_CONSTRAINTS, link, "panda_link8"):
+            query(request_of(target, tip_links=[link], free_axes=[free]), panda)
+
+
+def test_objectives_come_as_names_or_yaml(panda):
+    target = stamped(random_pose(np.random.default_rng(10)))
+    texts = ["manipulability", "{name: posture, weight: 2.0}"]
+    asked = query(request_of(target, objectives=texts), panda)
+    assert asked.objectives == ("manipulability", {"name": "posture", "weight": 2.0})
+    assert query(request_of(target), panda).objectives == ()
+    for text, word in (("beauty", "manipulability"), ("{name: posture, weigth: 2}", "weigth"),
+                       ("{name: [", "YAML"), ("17", "17")):  # fmt: skip
+        with refusal(Codes.INVALID_GOAL_CONSTRAINTS, word):
+            query(request_of(target, objectives=[text]), panda)
 
 
 @pytest.mark.parametrize("link", ["nose", "", "panda_link3", "panda_link0"])

@@ -7,6 +7,8 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
+import pinocchio as pin
 import pytest
 import yaml
 
@@ -60,7 +62,7 @@ def test_the_file_imports_only_what_ros_provides():
     imported = {
         node.module
         for node in ast.walk(ast.parse(LAUNCH_FILE.read_text()))
-        if isinstance(node, ast.ImportFrom)
+        if isinstance(node, ast.ImportFrom) and not node.module.startswith("meanflow_ik_core.")
     }
     assert imported == {
         "pathlib",
@@ -175,6 +177,29 @@ def test_with_rviz_the_urdf_of_any_robot_is_found(launch_file, tmp_path):
         (parameters,) = state.kwargs["parameters"]
         assert parameters["robot_description"].args[0] == urdf.read_text()
         assert base.kwargs["arguments"][1::2] == ["rail", "best_candidate/rail"]
+
+
+def test_with_rviz_robots_of_several_arms_stand_in_their_base(launch_file, tmp_path):
+    _, state, base, rviz = start(launch_file, robot="dual_panda", rviz="true")
+    (parameters,) = state.kwargs["parameters"]
+    for side in ("left", "right"):
+        assert f'"{side}_panda_link8"' in parameters["robot_description"].args[0]
+    assert base.kwargs["arguments"][1::2] == ["base", "best_candidate/base"]
+    assert rviz.kwargs["arguments"][-2:] == ["--fixed-frame", "base"]
+    torso = tmp_path / "torso.yaml"
+    urdf = ROOT / "test" / "robots" / "torso_two_arms.urdf"
+    torso.write_text(f"urdf: {urdf}\nbase: pedestal\ntips: [left_tool, right_hand]\n")
+    _, _, base, rviz = start(launch_file, robot=str(torso), rviz="true")
+    assert rviz.kwargs["arguments"][-1] == "pedestal"
+    arguments = base.kwargs["arguments"]
+    assert arguments[:4] == ["--frame-id", "pedestal", "--child-frame-id", "best_candidate/world"]
+    placed = dict(zip(arguments[4::2], map(float, arguments[5::2]), strict=True))
+    model = pin.buildModelFromUrdf(str(urdf))
+    pedestal = model.frames[model.getFrameId("pedestal")].placement.inverse()
+    found = [placed[f"--{name}"] for name in ("x", "y", "z", "qx", "qy", "qz", "qw")]
+    expected = pin.SE3ToXYZQUAT(pedestal)
+    np.testing.assert_allclose(found[:3], expected[:3], atol=1e-9)
+    assert abs(abs(np.dot(found[3:], expected[3:])) - 1) < 1e-9
 
 
 @pytest.mark.parametrize(

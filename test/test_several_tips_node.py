@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The running node with two arms: goals for both, for one, and with axes that may be anything."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+from geometry_msgs.msg import Pose, PoseArray, PoseStamped
+from judge import Judge
+from meanflow_ik_ros.msg import IKSolutionArray
+from meanflow_ik_ros.srv import GetIKSolutions, GetIKSolutionsBatch
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+import meanflow_ik_core as mik
+from meanflow_ik_ros.conversions import pose_message
+from meanflow_ik_ros.node import MeanFlowIKNode
+from meanflow_ik_ros.process import spin_until
+
+Codes = GetIKSolutions.Response
+TIPS = ["left_panda_link8", "right_panda_link8"]
+DEADLINE_S = 60.0
+MANY = QoSProfile(depth=100)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+SOLVER_YAML = Path(__file__).parents[1] / "config" / "solver.yaml"
+
+
+@pytest.fixture(scope="module")
+def robot() -> mik.Robot:
+    return mik.load_robot("dual_panda")
+
+
+@pytest.fixture(scope="module")
+def running():
+    """The node with the shipped parameter file, spun as its own main function does."""
+    rclpy.init(args=["--ros-args", "--params-file", str(SOLVER_YAML)])
+    values = {"robot": "dual_panda", "sampler": "uniform", "seed": 3, "max_solutions": 8}
+    overrides = [Parameter(name, value=value) for name, value in values.items()]
+    node = MeanFlowIKNode(parameter_overrides=overrides)
+    stopped = threading.Event()
+    thread = threading.Thread(target=spin_until, args=(node, stopped))
+    thread.start()
+    yield node
+    stopped.set()
+    thread.join(DEADLINE_S)
+    assert not thread.is_alive()
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+class Client:
+    """A user's node: asks, publishes, and keeps what it hears."""
+
+    def __init__(self):
+        self.node = Node("user", start_parameter_services=False)
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self.goal = self.node.create_publisher(PoseStamped, "/meanflow_ik/goal_pose", MANY)
+        self.goals = self.node.create_publisher(PoseArray, "/meanflow_ik/goal_poses", MANY)
+        self.heard: dict[str, list] = defaultdict(list)
+        self.subscriptions = [
+            self.node.create_subscription(
+                kind, f"/meanflow_ik/{topic}", self.heard[topic].append, quality
+            )
+            for topic, kind, quality in (
+                ("candidates", IKSolutionArray, MANY),
+                ("markers", MarkerArray, LATCHED),
+            )
+        ]
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {DEADLINE_S} s in vain: {what}"
+            self.executor.spin_once(0.02)
+
+    def show(self, publisher, goal) -> IKSolutionArray:
+        for topic in self.heard.values():
+            topic.clear()
+        publisher.publish(goal)
+        self.wait(lambda: bool(self.heard["candidates"] and self.heard["markers"]), "candidates")
+        return self.heard["candidates"][0]
+
+
+@pytest.fixture(scope="module")
+def client(running):
+    client = Client()
+    for publisher in (client.goal, client.goals):
+        client.wait(lambda p=publisher: p.get_subscription_count() == 1, "the goal topics")
+    for topic in ("candidates", "markers"):
+        name = f"/meanflow_ik/{topic}"
+        client.wait(lambda n=name: client.node.count_publishers(n) == 1, topic)
+    client.wait(lambda: bool(client.heard["markers"]), "the markers of the start")
+    yield client
+    client.executor.shutdown()
+    client.node.destroy_node()
+
+
+@pytest.fixture(scope="module")
+def targets(robot) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return Judge(robot).poses(0.5 * rng.uniform(robot.lower, robot.upper))
+
+
+def poses_of(targets: np.ndarray, frame: str) -> list[PoseStamped]:
+    return [pose_message(target, frame) for target in targets]
+
+
+def array_of(targets: np.ndarray, frame: str) -> PoseArray:
+    return PoseArray(
+        header=Header(frame_id=frame), poses=[p.pose for p in poses_of(targets, frame)]
+    )
+
+
+def positions(solutions) -> np.ndarray:
+    return np.array([solution.joint_state.position for solution in solutions])
+
+
+def spread(judge: Judge, q: np.ndarray, tip: int) -> float:
+    """How far apart a tip comes to lie, m."""
+    return float(np.linalg.norm(np.ptp([judge.poses(row)[tip, :3, 3] for row in q], axis=0)))
+
+
+def axes_shown(markers: MarkerArray) -> int:
+    return sum(m.ns == "goal" and m.action == Marker.ADD for m in markers.markers)
+
+
+def test_goal_poses_are_for_all_tips_in_the_order_of_the_robot(client, robot, targets):
+    candidates = client.show(client.goals, array_of(targets, robot.base))
+    assert len(candidates.targets) == 2
+    assert len(candidates.solutions) == 8
+    for q in positions(candidates.solutions):
+        assert Judge(robot).accepts(q, targets)
+    assert axes_shown(client.heard["markers"][0]) == 6
+
+
+def test_a_wrong_number_of_goal_poses_is_left_unanswered_and_the_next_is_answered(
+    client, robot, targets
+):
+    client.goals.publish(PoseArray(header=Header(frame_id=robot.base), poses=[Pose()] * 3))
+    client.goal.publish(poses_of(targets, robot.base)[0])  # which tip is not said
+    candidates = client.show(client.goals, array_of(targets, robot.base))
+    assert len(candidates.targets) == 2
+    assert len(client.heard["candidates"]) == 1
+
+
+def test_the_goal_pose_is_for_the_tip_of_the_parameter(client, running, robot, targets):
+    judge = Judge(robot)
+    for tip, link in enumerate(TIPS):
+        (result,) = running.set_parameters([Parameter("tip_link", value=link)])
+        assert result.successful, result.reason
+        candidates = client.show(client.goal, poses_of(targets, robot.base)[tip])
+        assert len(candidates.targets) == 1
+        for q in positions(candidates.solutions):
+            errors = np.stack(judge.errors(q, targets))[:, tip]
+            assert errors.max() < 1e-5
+        assert spread(judge, positions(candidates.solutions), 1 - tip) > 0.1
+        assert axes_shown(client.heard["markers"][0]) == 3
+        candidates = client.show(client.goals, array_of(targets, robot.base))
+        assert len(candidates.targets) == 2
+    (result,) = running.set_parameters([Parameter("tip_link", value="")])
+    assert result.successful
+
+
+def test_a_request_for_one_hand_leaves_the_other_open(running, robot, targets):
+    judge = Judge(robot)
+    for tip, link in enumerate(TIPS):
+        request = GetIKSolutions.Request(
+            targets=[poses_of(targets, robot.base)[tip]], tip_links=[link]
+        )
+        response = running.answer_request(request, GetIKSolutions.Response())
+        assert response.error_code == Codes.SUCCESS, response.message
+        q = positions(response.solutions)
+        for row, solution in zip(q, response.solutions, strict=True):
+            assert np.stack(judge.errors(row, targets))[:, tip].max() < 1e-5
+            assert solution.position_error[1 - tip] == solution.orientation_error[1 - tip] == 0
+        assert spread(judge, q, 1 - tip) > 0.1
+
+
+def test_free_axes_of_a_request_are_open(running, robot, targets):
+    judge = Judge(robot)
+    request = GetIKSolutions.Request(
+        targets=poses_of(targets, robot.base), free_axes=["rx ry rz", ""]
+    )
+    response = running.answer_request(request, GetIKSolutions.Response())
+    assert response.error_code == Codes.SUCCESS, response.message
+    turns = []
+    for q in positions(response.solutions):
+        position, turn = judge.errors(q, targets)
+        assert max(*position, turn[1]) < 1e-5
+        turns.append(turn[0])
+    assert max(turns) > 0.1
+
+
+def test_a_batch_takes_partial_goals_too(running, robot, targets):
+    judge = Judge(robot)
+    request = GetIKSolutionsBatch.Request(
+        targets=array_of(np.stack([targets[1]] * 3), robot.base),
+        tip_links=TIPS[1:],
+        free_axes=["rz"],
+        max_solutions=4,
+    )
+    response = running.answer_batch(request, GetIKSolutionsBatch.Response())
+    assert response.error_code == Codes.SUCCESS, response.message
+    assert len(response.offsets) == 4
+    q = np.array(response.positions).reshape(-1, robot.num_joints)
+    for row in q:
+        reached = judge.poses(row)[1]
+        assert np.linalg.norm(reached[:3, 3] - targets[1, :3, 3]) < 1e-5
+        assert reached[:3, 2] @ targets[1, :3, 2] > 1 - 1e-9
+
+
+def test_objectives_of_a_request_and_of_the_node_move_the_solutions(running, robot, targets):
+    seed = 0.5 * (robot.lower + robot.upper)
+
+    def away(**fields) -> float:
+        request = GetIKSolutions.Request(targets=poses_of(targets[:1], robot.base), **fields)
+        request.tip_links = TIPS[:1]
+        response = running.answer_request(request, GetIKSolutions.Response())
+        assert response.error_code == Codes.SUCCESS, response.message
+        other = [name.startswith("right_") for name in robot.joint_names]
+        q = positions(response.solutions)
+        return float(np.median(np.linalg.norm((q - seed)[:, other], axis=1)))
+
+    plain, wish = away(), "{name: posture, weight: 10.0}"
+    assert away(objectives=[wish]) < 0.95 * plain
+    (result,) = running.set_parameters([Parameter("objectives", value=[wish])])
+    assert result.successful, result.reason
+    assert away() < 0.95 * plain
+    (result,) = running.set_parameters([Parameter("objectives", value=[])])
+    assert result.successful, result.reason
+    assert away() == plain
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "word"),
+    [
+        ({"tip_links": ["nose"]}, Codes.INVALID_LINK_NAME, "right_panda_link8"),
+        ({"tip_links": TIPS}, Codes.INVALID_GOAL_CONSTRAINTS, "1 targets"),
+        ({"tip_links": TIPS[:1], "free_axes": ["roll"]}, Codes.INVALID_GOAL_CONSTRAINTS,
+         "roll"),
+        ({"tip_links": TIPS[:1], "objectives": ["beauty"]}, Codes.INVALID_GOAL_CONSTRAINTS,
+         "manipulability"),
+    ],
+)  # fmt: skip
+def test_wrong_requests_are_refused_by_name(running, robot, targets, fields, code, word):
+    request = GetIKSolutions.Request(targets=poses_of(targets[:1], robot.base), **fields)
+    response = running.answer_request(request, GetIKSolutions.Response())
+    assert response.error_code == code
+    assert word in response.message
+    assert not response.solutions
+
+
+def test_an_objective_that_does_not_exist_is_no_parameter(running):
+    (result,) = running.set_parameters([Parameter("objectives", value=["beauty"])])
+    assert not result.successful
+    assert "manipulability" in result.reason
