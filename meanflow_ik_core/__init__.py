@@ -28,11 +28,15 @@ _HOME = {
     "IKResult": "solver",
     "IKSolver": "solver",
     "load_solver": "solver",
+    "Objective": "objectives",
+    "read_objectives": "objectives",
+    "SphereModel": "clearance",
     "PathResult": "path",
     "solve_path": "path",
 }
 
 if TYPE_CHECKING:
+    from .clearance import SphereModel
     from .errors import (
         CheckpointError,
         ConfigError,
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
         SeedError,
         TargetError,
     )
+    from .objectives import Objective, read_objectives
     from .path import PathResult, solve_path
     from .robot import Robot, available_robots, load_robot
     from .solver import IKResult, IKSolver, load_solver
@@ -54,15 +59,18 @@ __all__ = [
     "IKResult",
     "IKSolver",
     "LinkError",
+    "Objective",
     "OptionError",
     "PathResult",
     "Robot",
     "RobotError",
     "SeedError",
+    "SphereModel",
     "TargetError",
     "available_robots",
     "load_robot",
     "load_solver",
+    "read_objectives",
     "solve_path",
 ]
 

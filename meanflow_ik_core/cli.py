@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: ``meanflow-ik solve | train | study | evaluate | bench``.
+"""The command line: ``meanflow-ik solve | train | study | evaluate | bench | add-robot``.
 
 Heavy imports stand inside the commands, so that ``--help`` answers at once.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from .printing import plain, print_json, print_pairs, print_settings, print_solutions, print_table
 
@@ -89,6 +90,13 @@ def solve(
     ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds for topping up.")] = None,
     avoid_self_collision: Annotated[bool, typer.Option("--avoid-self-collision")] = False,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(help="posture, manipulability, joint_limits, clearance; repeat for several."),
+    ] = None,
+    objectives: Annotated[
+        Path | None, typer.Option(help="A YAML file of objectives, see docs/objectives.md.")
+    ] = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -105,13 +113,18 @@ def solve(
         if solver.robot.num_tips != 1:
             raise OptionError("--frame needs a robot with one tip")
         T_base_tip = T_base_tip @ np.linalg.inv(T_tip_frame)
+    goals: list[Any] = list(objective or [])
+    if objectives is not None:
+        from .objectives import read_objectives
+
+        goals += read_objectives(objectives, solver.robot)
     current = None
     if seed_state is not None:
         current = _read_numbers("--seed-state", seed_state)
     solver.warm_up()  # so that the times printed are those of a later call
     result = solver.solve(
         T_base_tip, num_samples, max_solutions, current, seed, select, timeout,
-        avoid_self_collision=avoid_self_collision,
+        avoid_self_collision=avoid_self_collision, objectives=goals,
     )  # fmt: skip
     if as_json:
         print_json(
@@ -123,6 +136,8 @@ def solve(
                 "valid": result.valid,
                 "distance": result.distance,
                 "cost": result.cost,
+                "objective_values": result.objective_values,
+                "clearance": result.clearance,
                 "origin": result.origin,
                 "starts": result.starts,
                 "timing": result.timing,
@@ -291,7 +306,10 @@ def bench(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
     table: Annotated[
-        Path | None, typer.Option(help="Only print a folder of such files as Markdown.")
+        Path | None,
+        typer.Option(
+            help="Only print a folder of such files as Markdown, or its part of the suite."
+        ),
     ] = None,
     summary: Annotated[
         Path | None, typer.Option(help="The same, the most telling numbers alone.")
@@ -300,9 +318,12 @@ def bench(
 ) -> None:
     """Measure the product; exit code 1 when a number misses its bar."""
     if table is not None or summary is not None:
-        from .bench.report import full_table, summary_table
+        from .bench.report import TABLES, full_table, summary_table
 
-        print(full_table(table) if table is not None else summary_table(summary or Path()))
+        if table is None:
+            print(summary_table(summary or Path()))
+        else:
+            print(TABLES[name](table) if name in TABLES else full_table(table, name or ""))
         return
     from .bench import BENCHES
     from .errors import OptionError
@@ -323,6 +344,68 @@ def bench(
         print_table(f"{result.bench}: {options}", result.COLUMNS, result.rows())
     if not result.reached:
         raise typer.Exit(1)
+
+
+class _ManyValues(TyperCommand):
+    """Lets an option be followed by several values: --tips a b means --tips a --tips b."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        several, option, spread = ("--tips", "--hold"), "", []
+        for arg in args:
+            if arg.startswith("-") and not arg.lstrip("-")[:1].isdigit():
+                option = arg if arg in several else ""
+                spread += [] if option else [arg]
+            else:
+                spread += [option, arg] if option else [arg]
+        return super().parse_args(ctx, spread)
+
+
+@app.command(cls=_ManyValues)
+def add_robot(
+    urdf: Annotated[
+        str, typer.Argument(help="A URDF, its package:// address, or a robot .yaml to renew.")
+    ],
+    tips: Annotated[
+        list[str] | None,
+        typer.Option("--tips", help="Links that targets are given for: --tips left right."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Link that poses refer to; default: the root link.")
+    ] = None,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(metavar="JOINT=VALUE", help="Joints that stay at a value [rad or m]."),
+    ] = None,
+    srdf: Annotated[
+        Path | None, typer.Option(help="MoveIt SRDF whose disabled pairs are taken over.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The file to write; default: <name of the urdf>.yaml.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    samples: Annotated[
+        int, typer.Option(help="Random configurations to look for pairs that never touch in.")
+    ] = 10_000,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the configurations.")] = 0,
+) -> None:
+    """Write the file that makes a URDF a robot, with the pairs of links that need no check."""
+    from .add_robot import describe_robot, write_robot_file
+    from .errors import OptionError
+
+    path = output or Path(f"{Path(urdf).stem}.yaml")
+    if path.exists() and not force:
+        raise OptionError(f"{path} exists; --force replaces it")
+    held = {}
+    for pair in hold or []:
+        joint, _, value = pair.partition("=")
+        try:
+            held[joint] = float(value)
+        except ValueError:
+            raise OptionError(f"--hold takes JOINT=VALUE, not {pair!r}") from None
+    description = describe_robot(urdf, path, base, tips, held, srdf, samples, seed)
+    write_robot_file(description, path, force)
+    print_table(path.name, ["", ""], description.rows())
+    print(f"joints: {', '.join(description.robot.joint_names)}")
 
 
 def _load_robot(robot: str, base: str | None, tips: list[str] | None):

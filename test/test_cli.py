@@ -15,7 +15,7 @@ from judge import TORSO, Judge
 import meanflow_ik_core as mik
 from meanflow_ik_core.cli import main
 
-COMMANDS = ("solve", "train", "study", "evaluate", "bench")
+COMMANDS = ("solve", "train", "study", "evaluate", "bench", "add-robot")
 POSE = ("--xyz", 0.4, 0, 0.5, "--rpy", 3, 0, 0)
 
 
@@ -51,6 +51,17 @@ def test_help_imports_nothing_heavy(command):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "Usage" in done.stdout
     assert done.stderr.strip().splitlines()[-1] == "[]"
+
+
+def test_solve_takes_objectives_by_name_and_from_a_file(run, tmp_path):
+    path = tmp_path / "objectives.yaml"
+    path.write_text("objectives: [{name: posture, weight: 2.0, posture: {panda_joint1: 0.5}}]")
+    pose = ("solve", *POSE, "--sampler", "uniform", "--max-solutions", 3, "--seed", 0, "--json")
+    done = run(*pose, "--objective", "manipulability", "--objectives", path)
+    printed = json.loads(done.stdout)
+    assert done.returncode == 0 and np.shape(printed["objective_values"]) == (1, 3, 2)
+    bad = run(*pose, "--objective", "manipulabilty")
+    assert bad.returncode == 2 and "did you mean 'manipulability'" in bad.stderr
 
 
 def test_solve_prints_solutions_that_the_judge_accepts(run):

@@ -7,17 +7,15 @@ import re
 import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rclpy
 import yaml
 from judge import Judge
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 
 from meanflow_ik_core.bench.report import full_table, summary_table
 from meanflow_ik_core.cli import main
@@ -70,6 +68,14 @@ def test_the_python_of_the_readme_runs(capsys):
     assert names["raw"].shape == (1, 1000, 7)
     q = names["result"].joint_positions[0, 0]
     assert Judge(names["robot"]).accepts(q, names["T_base_tip"])
+    arms, targets = Judge(names["arms"]), names["T_base_tips"]
+    for name in ("both", "wished"):
+        assert names[name].valid[0].all()
+        assert all(arms.accepts(q, targets) for q in names[name].joint_positions[0])
+    for name in ("left", "turned"):
+        result = names[name]
+        reached = names["arms"].forward(result.joint_positions[0][result.valid[0]])
+        assert len(reached) and np.allclose(reached[:, 0, :3, 3], targets[0, :3, 3], atol=1e-4)
 
 
 @pytest.mark.parametrize("words", commands("meanflow-ik"), ids=" ".join)
@@ -105,6 +111,7 @@ def test_numbers_are_those_of_the_records():
     records = ROOT / "docs" / "benchmarks"
     assert summary_table(records) in TEXTS["README.md"]
     assert full_table(records) in (ROOT / "docs" / "benchmarks.md").read_text()
+    assert full_table(records, only="ros") in (ROOT / "docs" / "ros.md").read_text()
 
 
 @pytest.mark.parametrize("words", commands("make"), ids=" ".join)
@@ -158,21 +165,17 @@ def fill(message: Any, values: dict[str, Any]) -> Any:
     return message
 
 
-def graph(query: Callable[..., Any], node: Node, names: set[str]) -> dict[str, list[str]]:
-    """Types by name of what the node offers, once `names` are there: discovery takes a moment."""
-    deadline = time.monotonic() + 30.0
-    while True:
-        offered = dict(query(node.get_name(), node.get_namespace()))
-        if names <= offered.keys() or time.monotonic() > deadline:
-            return offered
-        time.sleep(0.01)
+def kind_of(message: type) -> str:
+    """As `ros2` writes it: meanflow_ik_ros/srv/GetIKSolutions."""
+    package, kind = message.__module__.split(".")[:2]
+    return f"{package}/{kind}/{message.__name__}"
 
 
 def test_service_call_of_the_readme_is_answered(node):
     (words,) = [words for words in commands("ros2") if words[1:3] == ["service", "call"]]
     name, kind, request = words[3:]
-    served = graph(node.get_service_names_and_types_by_node, node, {name})
-    assert served[name] == [kind]
+    served = {service.service_name: kind_of(service.srv_type) for service in node.services}
+    assert served[name] == kind
     service = message_type(kind)
     response = node.answer_request(
         fill(service.Request(), yaml.safe_load(request)), service.Response()
@@ -201,17 +204,17 @@ def test_send_goal_of_the_readme_is_solved(node):
 def test_topics_of_the_readme_are_the_node_s(node):
     (words,) = [words for words in commands("ros2") if words[1:3] == ["topic", "pub"]]
     topic, kind, goal = words[-3:]
-    subscribed = graph(node.get_subscriber_names_and_types_by_node, node, {topic})
-    assert subscribed[topic] == [kind]
+    subscribed = {item.topic_name: kind_of(item.msg_type) for item in node.subscriptions}
+    assert subscribed[topic] == kind
     fill(message_type(kind)(), yaml.safe_load(goal))
     (words,) = [words for words in commands("ros2") if words[1:3] == ["topic", "echo"]]
-    listed = re.findall(r"publisher `~/(\w+)` \| `([\w/]+)`", TEXTS["README.md"])
-    names = {words[3], *(f"/meanflow_ik/{name}" for name, _ in listed)}
-    published = graph(node.get_publisher_names_and_types_by_node, node, names)
+    published = {item.topic_name: kind_of(item.msg_type) for item in node.publishers}
     assert words[3] in published
+    listed = re.findall(r"publisher `~/(\w+)` \| `([\w/]+)`", TEXTS["README.md"])
+    assert listed
     for name, kind in listed:
         package, message = kind.split("/")[0], kind.split("/")[-1]
-        assert published[f"/meanflow_ik/{name}"] == [f"{package}/msg/{message}"]
+        assert published[f"/meanflow_ik/{name}"] == f"{package}/msg/{message}"
 
 
 def test_colcon_builds_the_workspace(tmp_path):

@@ -77,6 +77,9 @@ BENCHES: dict[str, Bench] = {
         Bench("tracik", "many different solutions of one pose against TRAC-IK restarts"),
         Bench("raw", "raw samples of one pose in one network call"),
         Bench("path", "joint paths through the poses of random motions, judged by Pinocchio"),
+        Bench("clearance", "distances on spheres against Coal's exact check"),
+        Bench("objectives", "each objective's value with and without, at equal accuracy"),
+        Bench("robots", "every robot: learned samples beside uniform starts, judged with Coal"),
         Bench("training", "training steps against their plain form: float32, not compiled"),
     )
 }

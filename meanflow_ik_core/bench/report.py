@@ -16,6 +16,9 @@ _ORDER = (
     "tracik",
     "raw",
     "path",
+    "clearance",
+    "objectives",
+    "robots",
     "training",
     "ros",
 )
@@ -76,6 +79,96 @@ def full_table(folder: Path, only: str = "") -> str:
     return "\n".join(row.replace("  |", " |") for row in rows)
 
 
+def robots_table(folder: Path) -> str:
+    """The suite `robots`, a row per robot, learned samples beside uniform starts."""
+    measures = next(
+        (found for (suite, _), found in read_records(folder).items() if suite == "robots"), {}
+    )
+    cells: dict[str, dict[str, list[str]]] = {}
+    for what, measure in measures.items():
+        robot, _, rest = what.partition(", ")
+        sampler, _, column = rest.partition(": ")
+        column = "solved" if column.startswith("solved in") else column
+        text = f"{measure['value']:.3g}"
+        if column == "solved" or (column.startswith("valid") and sampler != "ratio"):
+            text = f"{100 * measure['value']:.3g} %"
+        text = f"{text} {measure['unit']}" if measure["unit"] in ("mm", "deg", "ms") else text
+        missed = " **missed**" if measure["reached"] is False else ""
+        cells.setdefault(robot, {}).setdefault(sampler, []).append(text + missed)
+        columns = cells.setdefault("", {}).setdefault(sampler, [])
+        if column not in columns:
+            columns.append(column)
+    heads = cells.pop("", {})
+    order = [sampler for sampler in ("meanflow", "uniform", "ratio") if sampler in heads]
+    names = {"meanflow": "network", "uniform": "uniform", "ratio": "ratio"}
+    titles = [f"{names[key]}: {column}" for key in order for column in heads[key]]
+    rows = [f"| robot | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
+    for robot, found in cells.items():
+        row = [cell for key in order for cell in found.get(key, [""] * len(heads[key]))]
+        rows.append(f"| {robot} | {' | '.join(row)} |")
+    return "\n".join(row.replace("  |", " |") for row in rows)
+
+
+def objectives_table(folder: Path) -> str:
+    """The suite `objectives`, a row per robot and objective."""
+    columns = (
+        ("without", "without, value of the first row", "{:.3g}"),
+        ("ranking", "ranking, value of the first row", "{:.3g}"),
+        ("+ null space", "and null space, value of the first row", "{:.3g}"),
+        (
+            "+ choice of samples",
+            "and choice of samples (default), value of the first row",
+            "{:.3g}",
+        ),
+        ("times: ranking", "ranking, time against without", "{:.2g}"),
+        ("+ null space", "and null space, time against without", "{:.2g}"),
+        ("+ choice", "and choice of samples (default), time against without", "{:.2g}"),
+        ("largest error", "largest error by Pinocchio", "{:.1e}"),
+        ("samples", "samples, mean value", "{:.3g}"),
+        ("best of 4", "samples, best of 4, mean value", "{:.3g}"),
+        ("3 gradient steps", "samples, 3 gradient steps, mean value", "{:.3g}"),
+        ("their error, mm", "samples, mean position error", "{:.3g}"),
+        ("best of 4", "samples, best of 4, mean position error", "{:.3g}"),
+        ("3 gradient steps", "samples, 3 gradient steps, mean position error", "{:.3g}"),
+    )
+    rows = [
+        "| robot, sampler | objective | " + " | ".join(title for title, _, _ in columns) + " |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
+    for record in _records_of(folder, "objectives"):
+        found = {measure["what"]: measure["value"] for measure in record["measures"]}
+        label = f"{record['options']['robot']}, `{record['options']['sampler']}`"
+        for name in dict.fromkeys(what.partition(":")[0] for what in found):
+            cells = [form.format(found[f"{name}: {what}"]) for _, what, form in columns]
+            rows.append(f"| {label} | `{name}` | {' | '.join(cells)} |")
+            label = ""
+    return "\n".join(row.replace("  |", " |") for row in rows)
+
+
+def clearance_table(folder: Path) -> str:
+    """The suite `clearance`, a row per robot."""
+    columns: list[str] = []
+    cells: dict[str, list[str]] = {}
+    for record in _records_of(folder, "clearance"):
+        for measure in record["measures"]:
+            robot, _, what = measure["what"].partition(": ")
+            title = f"{what}, us" if measure["unit"] else what
+            if title not in columns:
+                columns.append(title)
+            share = "called" in what or what == "touching"
+            text = f"{100 * measure['value']:.2g} %" if share else f"{measure['value']:.3g}"
+            cells.setdefault(robot, []).append(text)
+    rows = [f"| robot | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    return "\n".join(rows + [f"| {robot} | {' | '.join(row)} |" for robot, row in cells.items()])
+
+
+def _records_of(folder: Path, suite: str) -> list[dict[str, Any]]:
+    """All records of a suite, one after another."""
+    read_records(folder)
+    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return [record for record in records if record["bench"] == suite]
+
+
 def summary_table(folder: Path) -> str:
     """The measures that a reader wants to know first, random restarts beside the network."""
     records = read_records(folder)
@@ -106,3 +199,7 @@ def _bar(measure: dict[str, Any]) -> str:
         low = measure["at_least"]
         return f"≥ {100 * low:g} %" if measure["unit"] == "" and low <= 1 else f"≥ {low:g}"
     return "" if measure["at_most"] is None else f"≤ {measure['at_most']:g}"
+
+
+# Suites that have a table of their own.
+TABLES = {"robots": robots_table, "objectives": objectives_table, "clearance": clearance_table}
