@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import queue
 import signal
 import sys
 import threading
@@ -35,14 +36,24 @@ if TYPE_CHECKING:
 def run_node(make: Callable[[], MeanFlowIKNode], args: list[str] | None = None) -> int:
     """Make the node and spin it until SIGINT or SIGTERM; returns the exit code."""
     stopped = threading.Event()
-    loading = True
+    loading, asked_to_stop = True, False
+    # A handler interrupts the main thread anywhere, also while that holds the lock of the event
+    # that it waits for: to set the event there would wait for ever. A queue of this kind is safe.
+    requests: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def on_signal(signum: int, frame: Any) -> None:
+        nonlocal asked_to_stop
         # Under a launch file Ctrl-C arrives twice; the second one must not hit the clean-up.
-        first = not stopped.is_set()
-        stopped.set()
+        first, asked_to_stop = not asked_to_stop, True
+        requests.put(signum)
         if loading and first:
             raise KeyboardInterrupt
+
+    def stop_on_request() -> None:
+        requests.get()
+        stopped.set()
+
+    threading.Thread(target=stop_on_request, name="signals", daemon=True).start()
 
     node = None
     # rclpy's own handler would invalidate the context at once, with requests still unanswered.
