@@ -3,7 +3,6 @@
 
 import math
 import os
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ import numpy as np
 import yaml
 
 from .collision import ALWAYS, SelfCollision
-from .errors import OptionError, RobotError
+from .errors import OptionError
 from .robot import Robot, load_robot
 from .robot_file import KEYS, find_robot_file, read_settings, robot_file_path
+from .urdf import read_xml
 
 # Pairs that stay farther apart than this in every sample are taken never to touch: chance hides
 # a rare touch from the samples, but not the way there. Where two joints or fewer lie between, the
@@ -194,12 +194,7 @@ def _leading_comment(path: Path) -> tuple[str, ...]:
 
 
 def _read_srdf(path: Path) -> set[frozenset[str]]:
-    try:
-        root = ElementTree.parse(path).getroot()
-    except OSError as error:
-        raise RobotError(f"cannot read {path}: {error.strerror}") from error
-    except (ElementTree.ParseError, UnicodeDecodeError) as error:
-        raise RobotError(f"{path} is not well-formed XML: {error}") from error
+    root = read_xml(path)
     return {
         frozenset((element.get("link1", ""), element.get("link2", "")))
         for element in root.iter("disable_collisions")

@@ -63,14 +63,19 @@ def read_model(urdf_path: Path) -> pin.Model:
         raise RobotError(f"{urdf_path} is not a URDF that Pinocchio can read: {error}") from error
 
 
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root element, or a `RobotError` that says why there is none."""
+    try:
+        return ElementTree.parse(path).getroot()
+    except OSError as error:
+        raise RobotError(f"cannot read {path}: {error.strerror}") from error
+    except (ElementTree.ParseError, UnicodeDecodeError) as error:
+        raise RobotError(f"{path} is not well-formed XML: {error}") from error
+
+
 def read_urdf(urdf_path: Path) -> ElementTree.Element:
     """The <robot> element, or a `RobotError` that says why there is none."""
-    try:
-        root = ElementTree.parse(urdf_path).getroot()
-    except OSError as error:
-        raise RobotError(f"cannot read {urdf_path}: {error.strerror}") from error
-    except (ElementTree.ParseError, UnicodeDecodeError) as error:
-        raise RobotError(f"{urdf_path} is not well-formed XML: {error}") from error
+    root = read_xml(urdf_path)
     if root.tag != "robot":
         raise RobotError(f"{urdf_path} has the root element <{root.tag}>, a URDF has <robot>")
     return root
