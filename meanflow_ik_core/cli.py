@@ -88,7 +88,9 @@ def solve(
     seed_state: Annotated[
         str | None, typer.Option(help="Current joints, comma separated [rad or m].")
     ] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds for topping up.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds; then what there is is the answer.")
+    ] = None,
     avoid_self_collision: Annotated[bool, typer.Option("--avoid-self-collision")] = False,
     objective: Annotated[
         list[str] | None,

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Better solutions of the same poses: steps down the objectives' gradient that no tip feels."""
 
+import math
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,7 +20,7 @@ _LEAST_GAIN = 1e-3  # of the value, that a step promises by its gradient
 _AT_LIMIT = 1e-9  # rad or m
 # Of J J^T: a task that the joints cannot move, as at a singularity, is left to the refinement.
 _DAMPING = 1e-9
-_ROWS_PER_PASS = 4096
+_ROWS_PER_PASS = 256
 
 
 def improve(
@@ -30,6 +32,7 @@ def improve(
     refine: Callable[[Tensor, np.ndarray], Refined],
     steps: int = 10,
     given: np.ndarray | None = None,
+    until: float = math.inf,
 ) -> Refined:
     """Move solutions along their null spaces to lower values of the objectives.
 
@@ -46,23 +49,30 @@ def improve(
         refine: starts (R, 1, J) and targets to refined ones.
         steps: at most.
         given: (T, 6) bool, axes x y z rx ry rz of the target that are asked for; None: all.
+        until: when to end by `time.perf_counter`, looked at before every step.
 
     Returns:
-        (R, 1, ...), where nothing better was found as refined from the solution itself.
+        (R, 1, ...), where nothing better was found as refined from the solution itself. What
+        there was no time for is as it came, with infinite errors and not converged.
     """
     parts = []
     for first in range(0, max(1, len(solutions)), _ROWS_PER_PASS):
         rows = slice(first, first + _ROWS_PER_PASS)
+        if first and time.perf_counter() >= until:
+            parts.append(_as_they_came(robot, solutions[first:]))
+            break
         parts.append(
             _improve(
                 robot, objectives, solutions[rows], T_base_tip[rows], reference[rows], refine,
-                steps, given,
+                steps, given, until,
             )
         )  # fmt: skip
     return Refined(*(np.concatenate(arrays) for arrays in zip(*map(_fields, parts), strict=True)))
 
 
-def _improve(robot, objectives, solutions, T_base_tip, reference, refine, steps, given) -> Refined:
+def _improve(
+    robot, objectives, solutions, T_base_tip, reference, refine, steps, given, until
+) -> Refined:
     near = [objective.near(torch.from_numpy(reference)) for objective in objectives]
     q = torch.from_numpy(np.array(solutions, np.float64))
     best = refine(q[:, None], T_base_tip)
@@ -75,6 +85,8 @@ def _improve(robot, objectives, solutions, T_base_tip, reference, refine, steps,
     direction = _direction(robot, q, gradient, task, lower, upper)
     length = _FIRST_STEP / direction.abs().amax(-1).clamp(min=1e-12)
     for _ in range(steps):
+        if time.perf_counter() >= until:
+            break
         longest = (direction.abs().amax(-1) * length).clamp(min=1e-12)
         length = length * (_LONGEST_STEP / longest).clamp(max=1.0)
         gain = -(gradient * direction).sum(-1) * length
@@ -152,6 +164,11 @@ def _direction(
     # what is left of a gradient without null space is rounding
     size, full = direction.abs().amax(-1), gradient.abs().amax(-1)
     return torch.where((size > 1e-6 * full)[:, None], direction, 0.0)
+
+
+def _as_they_came(robot: Robot, solutions: np.ndarray) -> Refined:
+    error = np.full((len(solutions), 1, robot.num_tips), np.inf)
+    return Refined(solutions[:, None], error, error, np.zeros((len(solutions), 1), dtype=bool))
 
 
 def _fields(refined: Refined) -> tuple[np.ndarray, ...]:

@@ -21,7 +21,7 @@ from .torch_step import axis_weights_torch, iterate_torch, pose_errors_torch
 _COARSE_TOLERANCE = 1e-3
 _FINE_TOLERANCE = 1e-9
 _FINE_ITERATIONS = 8
-_SAMPLES_PER_PASS = 2048
+_SAMPLES_PER_PASS = 2048  # of one tip: a millisecond or two, as those of more tips
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def refine_lm(
         max_iterations: float32 steps of a sample at most.
         wanted: leave a problem's remaining starts as they are once so many have converged.
         time_limit: seconds after which the remaining starts are left as they are; looked at
-            every few thousand samples, about once per millisecond.
+            about once per millisecond.
         position_weight: what 1 m counts in the step, scalar or (T,).
         orientation_weight: what 1 rad counts in the step, scalar or (T,).
         axis_weights: (T, 6) factors to these for x y z rx ry rz of the targets' frames; where one
@@ -89,10 +89,13 @@ def refine_lm(
     enough = np.iinfo(np.int64).max if wanted is None else wanted
     todo = np.flatnonzero(finite)
     parts = independent_parts(robot, axis_weights) if robot.num_tips > 1 else []
-    for first in range(0, len(todo), _SAMPLES_PER_PASS):
+    # Whole problems, so that what is recombined does not depend on the other problems.
+    size = max(1, _SAMPLES_PER_PASS // robot.num_tips**2)
+    size -= size % q.shape[1] if 0 < q.shape[1] < size else 0
+    for first in range(0, len(todo), size):
         if time_limit is not None and first and time.perf_counter() - started > time_limit:
             break
-        batch = todo[first : first + _SAMPLES_PER_PASS]
+        batch = todo[first : first + size]
         start, stop = batch[0] // q.shape[1], batch[-1] // q.shape[1] + 1
         part, so_far = (q[start:stop], targets[start:stop]), found[start:stop]
         batch = batch - start * q.shape[1]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One search: rounds of starts, refined and ranked, until there are enough different solutions."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,9 +20,7 @@ from .robot import Robot
 # Starts per target without a timeout. Of uniform starts for poses whose every solution touches a
 # limit, at least 1 in 40 converges: this many miss such a pose once in 10^11.
 _MAX_STARTS = 1024
-# How many rows of starts are refined at once: some 300 MB for an arm.
-_STARTS_AT_ONCE = 1 << 20
-_CHECKS_AT_ONCE = 4
+_CHECKS_AT_ONCE = 4  # of self-collision, between two looks at the clock
 _ORIGIN = "<U16"  # numpy type of a sampler's name
 
 
@@ -39,7 +38,7 @@ class IKResult:
     distance: np.ndarray  # (B, M) rad to the seed state, or to the middle of the limits
     cost: np.ndarray  # (B, M) what the ranking used
     origin: np.ndarray  # (B, M) str: the sampler of the row, or "seed"; "" without a candidate
-    starts: dict[str, int]  # how many starts were refined, by origin
+    starts: dict[str, int]  # how many starts were drawn, by origin
     timing: dict[str, float]  # seconds for sample, refine, select
     objective_values: np.ndarray | None = None  # (B, M, O) unweighted, lower is better; NaN as q
     clearance: np.ndarray | None = None  # (B, M) m between links, approximate; None: not asked
@@ -69,6 +68,7 @@ class SolveOptions:
     min_separation: float
     avoid_self_collision: bool
     objective_steps: int = 0
+    max_rounds: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "max_solutions"):
@@ -85,6 +85,9 @@ class SolveOptions:
             )
         if self.timeout is not None and not self.timeout > 0:
             raise OptionError(f"timeout is {self.timeout!r}; it must be positive seconds, or None")
+        rounds = self.max_rounds
+        if rounds is not None and (not isinstance(rounds, int | np.integer) or rounds < 1):
+            raise OptionError(f"max_rounds is {rounds!r}; it must be an integer from 1, or None")
         for name in ("position_tolerance", "orientation_tolerance"):
             value = getattr(self, name)
             if not (np.all(value > 0) if isinstance(value, np.ndarray) else value > 0):
@@ -104,6 +107,7 @@ class Candidates(NamedTuple):
     orientation_error: np.ndarray  # (N, T)
     valid: np.ndarray  # (N,)
     origin: np.ndarray  # (N,) str
+    checked: np.ndarray  # (N,) bool: valid is final, for self-collision was looked for if asked
 
 
 @dataclass(frozen=True)
@@ -114,10 +118,12 @@ class SearchParts:
     samplers: tuple[str, str]  # of the first starts, and of the last resort
     # sampler, T_base_tip, N, reference (B, J) -> (B, N, J)
     draw: Callable[[str, np.ndarray, int, np.ndarray], Tensor]
-    refine: Callable[[Tensor, np.ndarray], Refined]  # (B, N, J), T_base_tip -> Refined
+    # (B, N, J), T_base_tip, seconds after which the rest is left as it is -> Refined
+    refine: Callable[[Tensor, np.ndarray, float | None], Refined]
     in_collision: Callable[[np.ndarray], np.ndarray] | None  # (N, J) -> (N,); None: not asked
     wishes: "Wishes | None" = None  # None: no objectives
     clearance: Callable[[np.ndarray], np.ndarray] | None = None  # (..., J) -> (...) m
+    starts_per_pass: int = 2048  # drawn and refined together; between passes the clock counts
 
 
 @dataclass(frozen=True)
@@ -126,8 +132,9 @@ class Wishes:
 
     weights: np.ndarray  # (O,)
     values: Callable[[np.ndarray, np.ndarray], np.ndarray]  # q (N, J), reference (J,) -> (N, O)
-    # solutions (R, J), T_base_tip, reference (R, J) -> Refined (R, 1); None: as they are
-    improve: Callable[[np.ndarray, np.ndarray, np.ndarray], Refined] | None
+    # solutions (R, J), T_base_tip, reference (R, J), when to end by `time.perf_counter`
+    # -> Refined (R, 1); None: as they are
+    improve: Callable[[np.ndarray, np.ndarray, np.ndarray, float], Refined] | None
 
 
 class Search:
@@ -139,6 +146,7 @@ class Search:
         T_base_tip: np.ndarray,
         reference: np.ndarray,
         options: SolveOptions,
+        began: float,
     ):
         """Prepare a search.
 
@@ -147,28 +155,28 @@ class Search:
             T_base_tip: (B, T, 4, 4).
             reference: (B, J), what the distance of a candidate refers to.
             options: see `IKSolver.solve`.
+            began: by `time.perf_counter`, what the timeout counts from.
         """
         self._parts = parts
         self._T_base_tip = T_base_tip
         self._reference = reference
         self._options = options
-        self._began = time.perf_counter()
+        self._deadline = math.inf if options.timeout is None else began + options.timeout
         self._spent = {"sample": 0.0, "refine": 0.0, "select": 0.0}
         self._starts: Counter[str] = Counter()
         self._found: list[list[Candidates]] = [[] for _ in T_base_tip]
-        self._chosen: dict[int, Candidates] = {}  # of each problem, after the first round
+        self._chosen: dict[int, Candidates] = {}  # of each problem that was reached in time
+        self._checks, self._check_seconds = 0, 0.0
 
     def run(self, seeds: np.ndarray | None) -> None:
         """Rounds of starts until every target has enough solutions, or the budget is spent."""
         options = self._options
         everyone = np.arange(len(self._T_base_tip))
         first, last_resort = self._parts.samplers
-        if seeds is not None:
-            self._refine(everyone, torch.from_numpy(seeds)[:, None], "seed")
-        self._round(everyone, first, options.num_samples)
-        used = options.num_samples
+        self._round(everyone, first, options.num_samples, seeds)
+        used, rounds = options.num_samples, 1
         solved = self._num_valid() > 0
-        while len(needy := self._needy(used)):
+        while rounds != options.max_rounds and len(needy := self._needy(used)):
             # Once more where the own sampler found something; elsewhere, and in all later and
             # larger rounds, the last resort.
             again = solved[needy] & (used == options.num_samples)
@@ -177,6 +185,7 @@ class Search:
                 if len(problems):
                     self._round(problems, sampler, size)
             used += size
+            rounds += 1
         if self._parts.wishes is not None and self._parts.wishes.improve is not None:
             self._improve(self._parts.wishes.improve)
 
@@ -220,95 +229,141 @@ class Search:
 
     def _num_valid(self) -> np.ndarray:
         """(B,) how many solutions each problem has so far."""
-        return np.array(
-            [self._chosen[problem].valid.sum() for problem in range(len(self._T_base_tip))],
-            dtype=np.int64,
-        )
+        count = np.zeros(len(self._T_base_tip), dtype=np.int64)
+        for problem, chosen in self._chosen.items():
+            count[problem] = chosen.valid.sum()
+        return count
 
     def _needy(self, used: int) -> np.ndarray:
         """Problems that have too few solutions and budget left."""
         options = self._options
-        solved = self._num_valid()
         if options.timeout is not None:
-            in_time = time.perf_counter() - self._began < options.timeout
-            return np.flatnonzero(in_time & (solved < options.max_solutions))
-        limit = max(_MAX_STARTS, 4 * options.num_samples)
-        return np.flatnonzero((solved < options.max_solutions) & (used < limit))
+            in_budget = time.perf_counter() < self._deadline
+        else:
+            in_budget = used < max(_MAX_STARTS, 4 * options.num_samples)
+        return np.flatnonzero(in_budget & (self._num_valid() < options.max_solutions))
 
-    def _round(self, problems: np.ndarray, sampler: str, count: int) -> None:
-        """Starts for the problems, as many problems at once as memory is meant for."""
-        size = max(1, _STARTS_AT_ONCE // count)
-        for begin in range(0, len(problems), size):
-            some = problems[begin : begin + size]
-            began = time.perf_counter()
-            starts = self._parts.draw(sampler, self._T_base_tip[some], count, self._reference[some])
-            self._spent["sample"] += time.perf_counter() - began
-            self._refine(some, starts, sampler)
-            for problem in some.tolist():
-                self._chosen[problem] = self._choose(problem)
+    def _round(
+        self, problems: np.ndarray, sampler: str, count: int, seeds: np.ndarray | None = None
+    ) -> None:
+        """Starts for the problems, and before them the seeds (B, J), as many at once as make a
+        pass. Each problem has its share of the time that is left; the first pass of all is always
+        made."""
+        per_pass = self._parts.starts_per_pass
+        size = max(1, per_pass // count)
+        groups = [problems[begin : begin + size] for begin in range(0, len(problems), size)]
+        for place, group in enumerate(groups):
+            now = time.perf_counter()
+            if self._starts and now >= self._deadline:
+                return
+            until = now + (self._deadline - now) / (len(groups) - place)
+            if seeds is not None:
+                self._refine(group, torch.from_numpy(seeds[group])[:, None], "seed", until)
+            for begin in range(0, count, per_pass):
+                began = time.perf_counter()
+                if begin and began >= until:
+                    break
+                starts = self._parts.draw(
+                    sampler, self._T_base_tip[group], min(per_pass, count - begin),
+                    self._reference[group],
+                )  # fmt: skip
+                self._spent["sample"] += time.perf_counter() - began
+                self._refine(group, starts, sampler, until)
+                if self._options.select == "best" and begin + per_pass < count:
+                    self._choose(group)
+            self._choose(group)
 
-    def _refine(self, problems: np.ndarray, starts: Tensor, origin: str) -> None:
+    def _refine(self, problems: np.ndarray, starts: Tensor, origin: str, until: float) -> None:
         began = time.perf_counter()
-        refined = self._parts.refine(starts, self._T_base_tip[problems])
+        limit = None if until == math.inf else max(0.0, until - began)
+        refined = self._parts.refine(starts, self._T_base_tip[problems], limit)
         self._starts[origin] += starts.shape[0] * starts.shape[1]
         names = np.full(starts.shape[1], origin, dtype=_ORIGIN)
-        for row, problem in enumerate(problems):
+        for row, problem in enumerate(problems.tolist()):
             q, valid = refined.q[row], refined.converged[row].copy()
             errors = refined.position_error[row], refined.orientation_error[row]
-            candidates = Candidates(q, *errors, valid, names)
-            if self._parts.in_collision is not None and valid.any():
-                candidates = self._checked(problem, candidates, self._parts.in_collision)
-            self._found[problem].append(candidates)
+            checked = np.full(len(q), True) if self._parts.in_collision is None else ~valid
+            candidates = Candidates(q, *errors, valid, names, checked)
+            if checked.all():
+                self._found[problem].append(candidates)
+            else:
+                self._check(problem, candidates, until)
         self._spent["refine"] += time.perf_counter() - began
 
-    def _checked(
-        self,
-        problem: int,
-        candidates: Candidates,
-        in_collision: Callable[[np.ndarray], np.ndarray],
-    ) -> Candidates:
-        """Those that touch themselves are not valid. Where the best are asked for, the rest is
-        left out unchecked once there are enough."""
+    def _check(self, problem: int, candidates: Candidates, until: float) -> None:
+        """Those that touch themselves are not valid. What there is no time to check is left out,
+        and where the best are asked for, what comes after enough of them."""
         options, robot = self._options, self._parts.robot
         if options.select != "best" or candidates.valid.sum() <= options.max_solutions:
-            valid = candidates.valid
-            valid[valid] = ~in_collision(candidates.q[valid])
-            return candidates
-        ranked = self._ranked(problem, [candidates])
-        num_valid, size = int(ranked.valid.sum()), max(_CHECKS_AT_ONCE, options.max_solutions)
-        for first in range(0, num_valid, size):
-            stop = min(first + size, num_valid)
-            ranked.valid[first:stop] = ~in_collision(ranked.q[first:stop])
+            self._set_valid(candidates, np.flatnonzero(~candidates.checked), until)
+            self._found[problem].append(_rows(candidates, candidates.checked))
+            return
+        ranked = self._ranked(problem, [*self._found[problem], candidates])
+        todo = np.flatnonzero(~ranked.checked)
+        size = max(_CHECKS_AT_ONCE, options.max_solutions)
+        for first in range(0, len(todo), size):
+            before = slice(0, todo[first])
             rows = select_best(
-                ranked.q[:stop], robot.continuous, ranked.valid[:stop], options.max_solutions,
+                ranked.q[before], robot.continuous, ranked.valid[before], options.max_solutions,
                 options.min_separation,
             )  # fmt: skip
-            if len(rows) == options.max_solutions:
-                kept = np.r_[:stop, num_valid : len(ranked.q)]
-                return Candidates(*(array[kept] for array in ranked))
-        return ranked
+            if len(rows) == options.max_solutions or (first and time.perf_counter() >= until):
+                break
+            self._set_valid(ranked, todo[first : first + size], until)
+        self._found[problem] = [_rows(ranked, ranked.checked)]
 
-    def _improve(self, improve: Callable[[np.ndarray, np.ndarray, np.ndarray], Refined]) -> None:
+    def _set_valid(self, candidates: Candidates, rows: np.ndarray, until: float) -> None:
+        """Check rows of the candidates for self-collision, the first ones whatever the time."""
+        free = self._free(candidates.q[rows], until)
+        candidates.valid[rows[: len(free)]] = free
+        candidates.checked[rows[: len(free)]] = True
+
+    def _free(self, q: np.ndarray, until: float) -> np.ndarray:
+        """(n,) which of the first n of configurations q (N, J) touch nothing of themselves; n is N
+        where there is time."""
+        assert self._parts.in_collision is not None
+        size = len(q) if until == math.inf else _CHECKS_AT_ONCE
+        free = [np.zeros(0, dtype=bool)]
+        began = now = time.perf_counter()
+        for first in range(0, len(q), max(1, size)):
+            if first and now >= until:
+                break
+            free.append(~self._parts.in_collision(q[first : first + size]))
+            now = time.perf_counter()
+        done = np.concatenate(free)
+        self._checks += len(done)
+        self._check_seconds += now - began
+        return done
+
+    def _improve(
+        self, improve: Callable[[np.ndarray, np.ndarray, np.ndarray, float], Refined]
+    ) -> None:
         """Move the chosen solutions in their null spaces; where they come together, others fill
         the rows."""
         began = time.perf_counter()
         options, robot = self._options, self._parts.robot
-        chosen = {
-            problem: Candidates(*(array[chosen.valid] for array in chosen))
-            for problem, chosen in self._chosen.items()
-        }
+        chosen = {problem: _rows(chosen, chosen.valid) for problem, chosen in self._chosen.items()}
         owner = np.repeat(list(chosen), [len(rows.q) for rows in chosen.values()]).astype(np.int64)
         if not len(owner):
             return
         q = np.concatenate([rows.q for rows in chosen.values()])
-        better = improve(q, self._T_base_tip[owner], self._reference[owner])
+        # What is found then has to be checked in time as well.
+        until = self._deadline - len(q) * self._check_seconds / max(1, self._checks)
+        if began >= until:
+            return
+        better = improve(q, self._T_base_tip[owner], self._reference[owner], until)
         valid = better.converged[:, 0].copy()
-        if self._parts.in_collision is not None and valid.any():
-            valid[valid] = ~self._parts.in_collision(better.q[valid, 0])
+        if self._parts.in_collision is not None:
+            rows = np.flatnonzero(valid)
+            free = self._free(better.q[rows, 0], self._deadline)
+            valid[rows] = False
+            valid[rows[: len(free)]] = free
         for problem, before in chosen.items():
             mine = owner == problem
             errors = better.position_error[mine, 0], better.orientation_error[mine, 0]
-            after = Candidates(better.q[mine, 0], *errors, valid[mine], before.origin)
+            after = Candidates(
+                better.q[mine, 0], *errors, valid[mine], before.origin, before.checked
+            )
             if options.select == "diverse":  # keep to those that were chosen for their spread
                 parts = self._ranked(problem, [after]), self._ranked(problem, [before])
                 rows = Candidates(*map(np.concatenate, zip(*parts, strict=True)))
@@ -317,15 +372,20 @@ class Search:
             kept = select_best(
                 rows.q, robot.continuous, rows.valid, options.max_solutions, options.min_separation
             )
-            others = self._chosen[problem]
-            others = Candidates(*(array[~others.valid] for array in others))
-            rows = self._ranked(problem, [Candidates(*(array[kept] for array in rows)), others])
-            self._chosen[problem] = Candidates(*(array[: options.max_solutions] for array in rows))
+            others = _rows(self._chosen[problem], ~self._chosen[problem].valid)
+            rows = self._ranked(problem, [_rows(rows, kept), others])
+            self._chosen[problem] = _rows(rows, slice(options.max_solutions))
         self._spent["refine"] += time.perf_counter() - began
 
-    def _choose(self, problem: int) -> Candidates:
-        """The rows to return so far; what can never be returned is dropped."""
+    def _choose(self, problems: np.ndarray) -> None:
+        """Note the rows to return so far."""
         began = time.perf_counter()
+        for problem in problems.tolist():
+            self._chosen[problem] = self._choice(problem)
+        self._spent["select"] += time.perf_counter() - began
+
+    def _choice(self, problem: int) -> Candidates:
+        """A problem's rows to return so far; what can never be returned is dropped."""
         options, robot = self._options, self._parts.robot
         ranked = self._ranked(problem, self._found[problem])
         choose = select_best if options.select == "best" else select_diverse
@@ -342,10 +402,8 @@ class Search:
                 options.min_separation,
             )  # fmt: skip
         keep = np.concatenate((keep_valid, nearest))
-        self._found[problem] = [Candidates(*(array[keep] for array in ranked))]
-        chosen = np.concatenate((rows, nearest))[: options.max_solutions]
-        self._spent["select"] += time.perf_counter() - began
-        return Candidates(*(array[chosen] for array in ranked))
+        self._found[problem] = [_rows(ranked, keep)]
+        return _rows(ranked, np.concatenate((rows, nearest))[: options.max_solutions])
 
     def _ranked(self, problem: int, parts: list[Candidates]) -> Candidates:
         """All of a problem's candidates, best first."""
@@ -360,7 +418,7 @@ class Search:
         if self._parts.wishes is not None:
             cost += _weighted(self._parts.wishes, self._parts.wishes.values(pool.q, reference))
         order = rank(cost, pool.valid)
-        return Candidates(*(array[order] for array in pool))
+        return _rows(pool, order)
 
     def _cost(
         self, position_error: np.ndarray, orientation_error: np.ndarray, distance: np.ndarray
@@ -373,6 +431,10 @@ class Search:
             options.error_weight,
             options.distance_weight,
         )
+
+
+def _rows(candidates: Candidates, which: np.ndarray | slice) -> Candidates:
+    return Candidates(*(array[which] for array in candidates))
 
 
 def _weighted(wishes: Wishes, objective_values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From target poses to ranked solutions: sample, refine, select."""
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,10 @@ from .samplers import Sampler, build_sampler
 from .search import IKResult, Search, SearchParts, SolveOptions, Wishes
 
 __all__ = ["IKResult", "IKSolver", "load_solver"]
+
+# Starts drawn and refined together. On the CPU some milliseconds' worth, fewer where objectives
+# choose among samples; elsewhere as many as memory is meant for, some 300 MB for an arm.
+_STARTS_PER_PASS, _GUIDED_PER_PASS, _STARTS_ON_DEVICE = 2048, 256, 1 << 20
 
 
 class IKSolver:
@@ -126,6 +131,7 @@ class IKSolver:
         guidance_steps: int = 0,
         tips: Sequence[str] | None = None,
         free_axes: Mapping[str, str] | None = None,
+        max_rounds: int | None = None,
     ) -> IKResult:
         """Find up to ``max_solutions`` different exact solutions for every target.
 
@@ -140,7 +146,12 @@ class IKSolver:
                 refers to. None: the middle of the limits, which is no start.
             seed: of the random numbers; None draws a fresh one.
             select: "best" by cost, or "diverse", spread over the solution set.
-            timeout: seconds that topping up may take until; None: a fixed number of starts.
+            timeout: seconds from the call on, of which steps in the null space are a part. While
+                they last, more starts are drawn for targets with too few solutions; then the call
+                returns what it has, some milliseconds late: the pass of starts, step, or few
+                checks under way are finished, and a first pass is always made. Each of many
+                targets has its share; those that no pass reached have no candidates. None: until
+                a fixed number of starts. `warm_up` before, or the first call loads and compiles.
             position_tolerance: m, of a valid solution; one number, or one per target.
             orientation_tolerance: rad, of a valid solution; one number, or one per target.
             error_weight: of the refine error in the ranking, per m and per rad.
@@ -163,6 +174,7 @@ class IKSolver:
                 about the target's z axis open. Errors are those to the nearest pose that is
                 asked for. A learned sampler that needs complete goals leaves partial ones to the
                 uniform one; ``origin`` says so.
+            max_rounds: of starts, the first included; None: as many as it takes.
 
         Raises:
             TargetError: a target has the wrong shape, is not finite, or is not rigid.
@@ -170,6 +182,7 @@ class IKSolver:
             LinkError: an unknown tip, or one named twice.
             OptionError: an option is out of its range.
         """
+        began = time.perf_counter()
         robot = self.robot
         given = check_tips(robot, tips)
         asked = check_free_axes(robot, given, free_axes)
@@ -178,6 +191,7 @@ class IKSolver:
             check_tolerance(robot, given, position_tolerance, "position_tolerance"),
             check_tolerance(robot, given, orientation_tolerance, "orientation_tolerance"),
             error_weight, distance_weight, min_separation, avoid_self_collision, objective_steps,
+            max_rounds,
         )  # fmt: skip
         T_base_tip = check_targets(robot, targets, given)
         seeds = check_seed_state(robot, seed_state, len(T_base_tip))
@@ -191,12 +205,13 @@ class IKSolver:
             draw=lambda name, poses, count, current: self._draw(
                 name, poses, count, generator, current, goals, guidance, asked
             ),
-            refine=lambda starts, poses: self._refine(starts, poses, options, asked),
+            refine=lambda starts, poses, limit: self._refine(starts, poses, options, asked, limit),
             in_collision=self.self_collision.in_collision if avoid_self_collision else None,
             wishes=self._wishes(goals, options, asked) if goals else None,
             clearance=self._clearance_of(goals, options),
+            starts_per_pass=self._starts_per_pass(goals),
         )
-        search = Search(parts, T_base_tip, reference, options)
+        search = Search(parts, T_base_tip, reference, options, began)
         search.run(seeds)
         return search.result()
 
@@ -234,12 +249,14 @@ class IKSolver:
             near = [goal.near(current) for goal in goals]
             return values(near, torch.from_numpy(q)).numpy()
 
-        def better(q: np.ndarray, T_base_tip: np.ndarray, reference: np.ndarray) -> Refined:
+        def better(
+            q: np.ndarray, T_base_tip: np.ndarray, reference: np.ndarray, until: float
+        ) -> Refined:
             def refine(starts: Tensor, poses: np.ndarray) -> Refined:
                 return self._refine(starts, poses, options, asked)
 
             steps = options.objective_steps
-            return improve(self.robot, goals, q, T_base_tip, reference, refine, steps, asked)
+            return improve(self.robot, goals, q, T_base_tip, reference, refine, steps, asked, until)
 
         weights = np.array([goal.weight for goal in goals])
         return Wishes(weights, found, better if options.objective_steps else None)
@@ -248,6 +265,11 @@ class IKSolver:
         if not options.avoid_self_collision and "clearance" not in [g.name() for g in goals]:
             return None
         return self.clearance.distance
+
+    def _starts_per_pass(self, goals: Sequence[Objective]) -> int:
+        if self.device.type != "cpu":
+            return _STARTS_ON_DEVICE
+        return _GUIDED_PER_PASS if goals else _STARTS_PER_PASS
 
     def _draw(
         self,
@@ -299,6 +321,7 @@ class IKSolver:
         T_base_tip: np.ndarray,
         options: SolveOptions,
         asked: np.ndarray | None,
+        time_limit: float | None = None,
     ) -> Refined:
         tolerances = options.position_tolerance, options.orientation_tolerance
         weights = None if asked is None else asked.astype(np.float64)
@@ -308,8 +331,9 @@ class IKSolver:
                 self.robot, starts, T_base_tip, *tolerances, axis_weights=weights
             )
         refine = REFINEMENTS[options.refinement]
+        limit = {} if options.refinement != "lm" else {"time_limit": time_limit}
         q0 = starts.cpu().numpy()
-        return refine(self.robot, q0, T_base_tip, *tolerances, axis_weights=weights)
+        return refine(self.robot, q0, T_base_tip, *tolerances, axis_weights=weights, **limit)
 
     def _generator(self, seed: int | None) -> torch.Generator:
         generator = torch.Generator(self.device)

@@ -45,11 +45,10 @@ CONSTRAINTS = (
     "orientation_constraints",
     "visibility_constraints",
 )
-# As a timeout: it is over when the first round of starts is.
-ONE_ROUND_S = 1e-9
 LONGEST_TIMEOUT_S = FIELDS["timeout"].metadata["high"]
 
-Solve = Callable[[IKQuery, "NodeParameters"], "IKResult"]
+# A query, parameters, and how many rounds of starts at most: None for as many as it takes.
+Solve = Callable[[IKQuery, "NodeParameters", int | None], "IKResult"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,18 +212,19 @@ def nearest_answer(
 ) -> Answer:
     """Of all solutions of one round of starts the one nearest to the seed.
 
-    Where that round has none, what a search for a single one finds within the timeout.
+    Where that round has none, what a search for a single one finds within what is left of the
+    timeout.
     """
     began = time.perf_counter()
     # "diverse" could leave the nearest one out
     parameters = replace(parameters, select="best", timeout=query.timeout or parameters.timeout)
-    result = solve(query.ik, replace(parameters, timeout=ONE_ROUND_S))
+    result = solve(query.ik, parameters, 1)
     found = _answer_from_result(query, result, robot, parameters)
     left = parameters.timeout - (time.perf_counter() - began)
-    if found.error_code == Codes.SUCCESS or (parameters.timeout and left < ONE_ROUND_S):
+    if found.error_code == Codes.SUCCESS or (parameters.timeout and left <= 0):
         return found
     parameters = replace(parameters, timeout=left if parameters.timeout else 0.0)
-    result = solve(replace(query.ik, max_solutions=1), parameters)
+    result = solve(replace(query.ik, max_solutions=1), parameters, None)
     return _answer_from_result(query, result, robot, parameters)
 
 

@@ -238,7 +238,12 @@ class MeanFlowIKNode(LifecycleNode):
     def _seed(self, parameters: NodeParameters) -> int:
         return parameters.seed if parameters.seed >= 0 else int(self._random.integers(2**31))
 
-    def solve(self, query: IKQuery | BatchQuery, parameters: NodeParameters) -> mik.IKResult:
+    def solve(
+        self,
+        query: IKQuery | BatchQuery,
+        parameters: NodeParameters,
+        max_rounds: int | None = None,
+    ) -> mik.IKResult:
         """Call the solver, one caller at a time."""
         with self._solver_lock:
             return self.solver.solve(
@@ -255,6 +260,7 @@ class MeanFlowIKNode(LifecycleNode):
                 error_weight=parameters.error_weight,
                 distance_weight=parameters.distance_weight,
                 avoid_self_collision=query.avoid_self_collision,
+                max_rounds=max_rounds,
             )
 
     def answer_request(

@@ -125,8 +125,9 @@ class NodeParameters:
     )
     timeout: float = parameter(
         0.0,
-        "How long to go on looking for more solutions, where there are fewer than asked for [s]. "
-        "0.0: until a fixed number of starting points.",
+        "How long a solve may take [s]: it goes on looking while there are fewer solutions than "
+        "asked for, and then answers with what it has. 0.0: until a fixed number of starting "
+        "points.",
         low=0.0,
         high=60.0,
     )

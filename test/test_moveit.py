@@ -133,8 +133,8 @@ class Solve:
     def __init__(self, solver):
         self.solver, self.asked = solver, []
 
-    def __call__(self, query, parameters):
-        self.asked.append((query, parameters))
+    def __call__(self, query, parameters, max_rounds):
+        self.asked.append((query, parameters, max_rounds))
         return self.solver.solve(
             query.targets,
             query.num_samples,
@@ -143,6 +143,7 @@ class Solve:
             parameters.seed,
             timeout=parameters.timeout or None,
             avoid_self_collision=query.avoid_self_collision,
+            max_rounds=max_rounds,
         )
 
 
@@ -300,8 +301,7 @@ def test_no_other_solution_that_was_found_is_nearer(panda):
     for seed, target in zip(np.roll(q, 1, axis=0), targets, strict=True):
         solve = Solve(panda)
         response = ask(panda, request_for(stand_ins(), target[0], seed), Response(), solve=solve)
-        query, parameters = solve.asked[0]
-        found = solve(query, parameters)
+        found = solve(*solve.asked[0])
         others = found.joint_positions[0][found.valid[0]]
         assert len(others) > 5
         step = np.abs(joints_of(response, robot) - seed).max()
@@ -451,10 +451,11 @@ def test_the_timeout_bounds_the_search_for_a_first_solution(
     )
     solve = Solve(panda)
     ask(panda, request, messages.Response(), replace(PARAMETERS, timeout=parameter), solve=solve)
-    one_round, rest = (parameters for _, parameters in solve.asked)
-    assert one_round.timeout == moveit.ONE_ROUND_S
+    (_, one_round, first), (query, rest, as_many_as_it_takes) = solve.asked
+    assert (first, as_many_as_it_takes) == (1, None)
+    assert one_round.timeout == searched
     assert rest.timeout == 0 if searched == 0 else 0 < rest.timeout < searched
-    assert solve.asked[1][0].max_solutions == 1
+    assert query.max_solutions == 1
 
 
 def test_a_pose_that_is_reached_takes_one_round(panda):
@@ -464,8 +465,8 @@ def test_a_pose_that_is_reached_takes_one_round(panda):
     request.ik_request.timeout = Duration(sec=5)
     ask(panda, request, Response(), solve=solve)
     assert len(solve.asked) == 1
-    query, parameters = solve.asked[0]
-    found = panda.solve(query.targets, 64, 1000, query.seed_state, timeout=parameters.timeout)
+    query, _, max_rounds = solve.asked[0]
+    found = panda.solve(query.targets, 64, 1000, query.seed_state, max_rounds=max_rounds)
     assert found.starts == {"seed": 1, "uniform": 64}
 
 

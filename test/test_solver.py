@@ -236,7 +236,7 @@ def test_seed_states_that_are_no_configurations_are_refused(panda, seed_state, m
         {"refinement": "newton"},
         {"timeout": -1.0}, {"timeout": float("nan")}, {"position_tolerance": 0.0},
         {"orientation_tolerance": -1.0}, {"error_weight": -1.0}, {"distance_weight": np.nan},
-        {"min_separation": -0.1},
+        {"min_separation": -0.1}, {"max_rounds": 0}, {"max_rounds": 1.5},
     ],
 )  # fmt: skip
 def test_options_out_of_range_are_refused_by_name(panda, option):
@@ -256,7 +256,7 @@ def test_unknown_samplers_devices_and_robots_are_refused():
 def test_many_targets_are_refined_in_slices_that_fit_into_memory(panda, monkeypatch):
     judge, targets = Judge(panda.robot), reachable(panda.robot, 30, 5)
     targets[::7, :, :3, 3] += 5.0  # some are topped up without success
-    monkeypatch.setattr("meanflow_ik_core.search._STARTS_AT_ONCE", 100)
+    monkeypatch.setattr("meanflow_ik_core.solver._STARTS_PER_PASS", 100)
     result = panda.solve(targets, num_samples=32, max_solutions=4, seed=0)
     away = np.isin(np.arange(30), np.arange(0, 30, 7))
     np.testing.assert_array_equal(result.valid.any(1), ~away)
