@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks a running node for solutions of one pose, and shows what it answers."""
+"""Asks a running node for solutions of a pose, or one per tip, and shows what it answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import rclpy
-from geometry_msgs.msg import Point, PoseStamped, Quaternion
+from geometry_msgs.msg import Point, PoseArray, PoseStamped, Quaternion
 from rclpy.exceptions import InvalidServiceNameException, InvalidTopicNameException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node, NodeNameNonExistentError
@@ -67,8 +67,9 @@ def goals_from_options(options: argparse.Namespace) -> list[PoseStamped]:
         raise OptionError(
             f"{len(positions)} --xyz and {len(rotations)} --rpy or --quat; a pose needs one of each"
         )
-    if options.tip and len(options.tip) != len(positions):
-        raise OptionError(f"{len(options.tip)} --tip for {len(positions)} poses")
+    for name, values in (("--tip", options.tip), ("--free-axes", options.free_axes)):
+        if values and len(values) != len(positions):
+            raise OptionError(f"{len(values)} {name} for {len(positions)} poses")
     return [goal_message(*pose, options) for pose in zip(positions, rotations, strict=True)]
 
 
@@ -104,8 +105,11 @@ class Client:
             self._service = self._node.create_client(
                 GetIKSolutions, f"{self._solver}/get_ik_solutions"
             )
-            self._goals = self._node.create_publisher(
+            self._goal = self._node.create_publisher(
                 PoseStamped, f"{self._solver}/goal_pose", queue
+            )
+            self._goals = self._node.create_publisher(
+                PoseArray, f"{self._solver}/goal_poses", queue
             )
             self._node.create_subscription(
                 IKSolutionArray, f"{self._solver}/candidates", self.candidates.append, queue
@@ -125,26 +129,32 @@ class Client:
         assert response is not None
         return response
 
-    def publish(self, goal: PoseStamped, latest: bool) -> IKSolutionArray:
-        """The candidates for a goal that went over the topic; ClientError where none come."""
+    def publish(self, goals: list[PoseStamped], latest: bool) -> IKSolutionArray:
+        """The candidates for goals, one for each tip, that went over the topic; ClientError where
+        none come."""
+        publisher = self._goal if len(goals) == 1 else self._goals
         heard = self._candidates_publishers
-        if not self._wait(lambda: self._goals.get_subscription_count() > 0 and heard() > 0):
-            raise ClientError(self._missing(f"nobody listens to {self._goals.topic_name}"))
+        if not self._wait(lambda: publisher.get_subscription_count() > 0 and heard() > 0):
+            raise ClientError(self._missing(f"nobody listens to {publisher.topic_name}"))
         if not latest:
-            goal.header.stamp = self._node.get_clock().now().to_msg()
+            stamp = self._node.get_clock().now().to_msg()
+            for goal in goals:
+                goal.header.stamp = stamp
+        together = PoseArray(header=goals[0].header, poses=[goal.pose for goal in goals])
+        message = goals[0] if len(goals) == 1 else together
 
         def answered() -> bool:
-            return any(answers(item, goal) for item in self.candidates)
+            return any(answers(item, goals) for item in self.candidates)
 
-        self._goals.publish(goal)
+        publisher.publish(message)
         if not self._wait(answered, min(self.timeout_s, RESEND_S)):
             # the node may not have known of the subscription to its candidates yet
-            self._goals.publish(goal)
+            publisher.publish(message)
             if not self._wait(answered):
                 raise ClientError(
                     f"no candidates within {self.timeout_s:g} s; the log of {self._solver} says why"
                 )
-        found = next(item for item in self.candidates if answers(item, goal))
+        found = next(item for item in self.candidates if answers(item, goals))
         self.candidates.remove(found)
         return found
 
@@ -195,8 +205,8 @@ class Client:
         ]
 
 
-def answers(candidates: IKSolutionArray, goal: PoseStamped) -> bool:
-    return list(candidates.targets) == [goal]
+def answers(candidates: IKSolutionArray, goals: list[PoseStamped]) -> bool:
+    return list(candidates.targets) == goals
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -204,7 +214,8 @@ def command_line() -> argparse.ArgumentParser:
         prog="send_goal",
         description=__doc__,
         epilog="Exit code 0: solved; 1: no solution; 2: refused, bad use, or no answer. "
-        "Several tips: repeat --xyz, --rpy or --quat, and --tip, once for each.",
+        "Several tips: repeat --xyz, --rpy or --quat, and --tip, once for each; tips that are not "
+        "named may be anywhere.",
     )
     # of Python before 3.14 takes -1e-3 for the name of an option
     parser._negative_number_matcher = re.compile(r"^-\.?\d")
@@ -221,6 +232,13 @@ def command_line() -> argparse.ArgumentParser:
         "--tip", action="append", default=[], help="link that shall be there; default: the node's"
     )
     parser.add_argument(
+        "--free-axes",
+        action="append",
+        default=[],
+        metavar="AXES",
+        help='of "x y z rx ry rz" of the pose what may be anything; one for each pose, "": nothing',
+    )
+    parser.add_argument(
         "--num-solutions",
         type=int,
         default=0,
@@ -234,7 +252,8 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--topic",
         action="store_true",
-        help="publish on ~/goal_pose instead of calling the service, and show ~/candidates",
+        help="publish on ~/goal_pose, or several poses on ~/goal_poses, in the order of the "
+        "robot's tips, instead of calling the service, and show ~/candidates",
     )
     parser.add_argument(
         "--latest",
@@ -263,14 +282,13 @@ def check_options(options: argparse.Namespace) -> None:
         raise OptionError(f"--timeout {options.timeout:g}, expected seconds above 0")
     if options.latest and not options.topic:
         raise OptionError("--latest is for --topic; the service takes the latest transform anyway")
-    for name in ("tip", "num_solutions", "avoid_self_collision") if options.topic else ():
+    service_only = ("tip", "free_axes", "num_solutions", "avoid_self_collision")
+    for name in service_only if options.topic else ():
         if getattr(options, name):
             raise OptionError(
                 f"--{name.replace('_', '-')} does not go with --topic: a goal on the topic "
                 "is solved with the node's parameters"
             )
-    if options.topic and len(options.xyz) > 1:
-        raise OptionError(f"--topic takes one pose, not {len(options.xyz)}")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -285,7 +303,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     code = SOLVED
     try:
         if goals and options.topic:
-            candidates = client.publish(goals[0], options.latest)
+            candidates = client.publish(goals, options.latest)
             show_candidates(candidates, options.json, console)
             valid = [solution.valid for solution in candidates.solutions]
             code = SOLVED if any(valid) else UNSOLVED
@@ -293,6 +311,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             request = GetIKSolutions.Request(
                 targets=goals,
                 tip_links=options.tip,
+                free_axes=options.free_axes,
                 max_solutions=options.num_solutions,
                 avoid_self_collision=options.avoid_self_collision,
             )

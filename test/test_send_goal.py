@@ -122,7 +122,9 @@ def test_two_arms_get_two_goals():
         ("--xyz 1 2 3 --rpy 0 0 0 --quat 0 0 0 1", "not both"),
         ("--xyz 1 2 3 --quat 0 0 0 2", "length 2"),
         ("--xyz 1 2 3 --rpy 0 0 0 --tip a --tip b", "2 --tip for 1 poses"),
+        ("--xyz 1 2 3 --rpy 0 0 0 --free-axes x --free-axes y", "2 --free-axes for 1 poses"),
         ("--xyz 1 2 3 --rpy 0 0 0 --topic --tip a", "--tip does not go with --topic"),
+        ("--xyz 1 2 3 --rpy 0 0 0 --topic --free-axes x", "--free-axes does not go with --topic"),
         ("--xyz 1 2 3 --rpy 0 0 0 --latest", "--latest"),
         ("--xyz 1 2 3 --rpy 0 0 0 --num-solutions -1", "--num-solutions -1"),
         ("--xyz 1 2 3 --rpy 0 0 0 --timeout 0", "--timeout 0"),
@@ -249,6 +251,82 @@ def test_watching_shows_the_candidates_of_every_goal_until_ctrl_c(capfd, solver)
         assert watcher.wait(DEADLINE_S) == 0
         reader.join(DEADLINE_S)
     assert "Traceback" not in watcher.stderr.read()
+
+
+@pytest.fixture(scope="module")
+def two_arms() -> mik.Robot:
+    return mik.load_robot("dual_panda")
+
+
+@pytest.fixture(scope="module")
+def two_arms_solver(two_arms):
+    """A node with two tips, in a process and namespace of its own."""
+    command = [sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", "-r", "__ns:=/two"]
+    command += ["-p", f"robot:={two_arms.name}", "-p", "sampler:=uniform"]
+    command += ["-p", "max_solutions:=4", "--log-level", "error"]
+    process = subprocess.Popen(command)
+    yield process
+    process.send_signal(signal.SIGINT)
+    assert process.wait(DEADLINE_S) == 0
+
+
+@pytest.fixture(scope="module")
+def two_targets(two_arms) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return Judge(two_arms).poses(0.5 * rng.uniform(two_arms.lower, two_arms.upper))
+
+
+def pose_words(T_base_tip: np.ndarray) -> list[str]:
+    quat_xyzw = pin.Quaternion(T_base_tip[:3, :3]).coeffs()
+    return [
+        "--xyz",
+        *map(repr, T_base_tip[:3, 3].tolist()),
+        "--quat",
+        *map(repr, quat_xyzw.tolist()),
+    ]
+
+
+def ask_two_arms(capfd, *arguments: str) -> np.ndarray:
+    """(N, J) all solutions, which must be valid."""
+    node = ("--node", "/two/meanflow_ik", "--timeout", str(DEADLINE_S), "--json")
+    code, out, err = call(capfd, *arguments, *node)
+    assert code == 0, err
+    solutions = json.loads(out)["solutions"]
+    assert len(solutions) == 4 and all(solution["valid"] for solution in solutions)
+    return np.array([list(solution["joints"].values()) for solution in solutions])
+
+
+@pytest.mark.parametrize("how", ["service", "service, the other order", "topic"])
+def test_goals_for_several_tips_are_sent_together(
+    capfd, two_arms, two_arms_solver, two_targets, how
+):
+    words = [pose_words(target) for target in two_targets]
+    if how == "topic":
+        words.append(["--topic"])
+    elif how == "service, the other order":
+        words = [[*words[tip], "--tip", two_arms.tips[tip]] for tip in (1, 0)]
+    for q in ask_two_arms(capfd, *[word for part in words for word in part]):
+        assert Judge(two_arms).accepts(q, two_targets)
+
+
+def test_a_goal_for_one_of_two_tips_leaves_the_other_anywhere(
+    capfd, two_arms, two_arms_solver, two_targets
+):
+    words = [*pose_words(two_targets[1]), "--tip", two_arms.tips[1]]
+    judge, apart = Judge(two_arms), []
+    for q in ask_two_arms(capfd, *words):
+        position, angle = judge.errors(q, two_targets)
+        assert position[1] < 1e-5 and angle[1] < 1e-5
+        apart.append(position[0])
+    assert min(apart) > 1e-2
+
+
+def test_free_axes_are_sent_for_each_tip(capfd, two_arms, two_arms_solver, two_targets):
+    words = [*pose_words(two_targets[0]), *pose_words(two_targets[1])]
+    judge = Judge(two_arms)
+    for q in ask_two_arms(capfd, *words, "--free-axes", "", "--free-axes", "rx ry rz"):
+        position, angle = judge.errors(q, two_targets)
+        assert position.max() < 1e-5 and angle[0] < 1e-5 < 1e-2 < angle[1]
 
 
 @pytest.mark.parametrize("joints", [2, 8, 15])
