@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from .checkpoint import load_checkpoint
 from .closed_form import ClosedForm
 from .draws import draw_refined, draw_solved, draw_timed, raw_errors
 from .errors import OptionError, RobotError
@@ -283,5 +282,4 @@ def _sampler_from_name(
         raise OptionError(f"num_calls is {num_calls}; only the sampler 'meanflow' has calls")
     from .samplers.meanflow import MeanFlowSampler
 
-    network, _ = load_checkpoint(robot.name if checkpoint is None else checkpoint, robot)
-    return MeanFlowSampler(robot, network, where, num_calls)
+    return MeanFlowSampler.build(robot, checkpoint, where, num_calls)

@@ -11,6 +11,7 @@ from meanflow_ik_core.checkpoint import save_checkpoint
 from meanflow_ik_core.closed_form import ClosedForm
 from meanflow_ik_core.evaluation import evaluate
 from meanflow_ik_core.model import MeanFlowNetwork
+from meanflow_ik_core.networks import NETWORKS
 from meanflow_ik_core.samplers import Sampler
 from meanflow_ik_core.validation import measure_samples, validate
 
@@ -163,6 +164,35 @@ def test_a_checkpoint_is_evaluated_with_the_number_of_calls_asked_for(panda, tmp
     assert one.checkpoint.endswith("small.safetensors")
     assert (one.num_calls, two.num_calls) == (1, 2)
     assert one.metrics["position_error_mean"] != two.metrics["position_error_mean"]
+
+
+ESTIMATES_ONLY = {"velocity_end": 0.0, "estimate_start": 0.0, "lambda_kernel": 2.0}
+
+
+@pytest.mark.parametrize("kind", sorted(NETWORKS))
+@pytest.mark.parametrize(
+    ("config", "refused"),
+    [
+        (ESTIMATES_ONLY, True),
+        ({**ESTIMATES_ONLY, "velocity_end": 0.3}, False),
+        ({**ESTIMATES_ONLY, "estimate_start": 0.2}, False),
+        ({**ESTIMATES_ONLY, "lambda_kernel": 0.0}, False),  # then the velocities are all there is
+        (None, False),
+    ],
+)
+def test_several_calls_are_refused_where_velocities_were_never_trained(
+    panda, tmp_path, kind, config, refused
+):
+    network = NETWORKS[kind](panda.num_joints, hidden_dim=32, depth=2)
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, network, panda, {} if config is None else {"config": config})
+    options = {"checkpoint": path, "poses": 2, "samples": 3}
+    assert evaluate(panda, num_calls=1, **options).num_calls == 1
+    if refused:
+        with pytest.raises(mik.OptionError, match=r"num_calls is 2.*small.*one call only"):
+            evaluate(panda, num_calls=2, **options)
+    else:
+        assert evaluate(panda, num_calls=2, **options).num_calls == 2
 
 
 def test_every_metric_has_a_row(panda):

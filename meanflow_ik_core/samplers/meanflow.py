@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The learned sampler: noise and target become configurations in one network call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,10 +30,11 @@ class MeanFlowSampler(Sampler):
         latent_scale: standard deviation of the noise x1.
         precision: of one call on the CPU, "float32", "bfloat16", or "auto", the latter where the
             CPU has it; all else is float32.
+        checkpoint: what `load_checkpoint` says of the network; None: nothing is known of it.
 
     Raises:
-        OptionError: a value does not exist or is out of its range, or precision is "bfloat16"
-            where there is none.
+        OptionError: a value does not exist or is out of its range, precision is "bfloat16" where
+            there is none, or the network was trained for one call only.
     """
 
     def __init__(
@@ -43,9 +45,16 @@ class MeanFlowSampler(Sampler):
         num_calls: int = 1,
         latent_scale: float = 1.0,
         precision: str = "auto",
+        checkpoint: Mapping[str, Any] | None = None,
     ):
         if num_calls < 1:
             raise OptionError(f"num_calls is {num_calls}; it must be at least 1")
+        if num_calls > 1 and checkpoint is not None and _knows_one_step_only(checkpoint):
+            raise OptionError(
+                f"num_calls is {num_calls}; the network of {checkpoint['path']} was trained for "
+                "one call only (velocity_end: 0)"
+            )
+        self.checkpoint = checkpoint
         dtype = dtype_from_precision(precision)
         one_cpu_call = num_calls == 1 and device.type == "cpu"
         if precision == "bfloat16" and not one_cpu_call:
@@ -60,11 +69,15 @@ class MeanFlowSampler(Sampler):
         self._latent_scale = latent_scale
 
     @classmethod
-    def build(cls, robot: Robot, checkpoint: str | Path | None, device: torch.device) -> Sampler:
+    def build(
+        cls,
+        robot: Robot,
+        checkpoint: str | Path | None,
+        device: torch.device,
+        num_calls: int = 1,
+    ) -> Sampler:
         network, record = load_checkpoint(robot.name if checkpoint is None else checkpoint, robot)
-        sampler = cls(robot, network, device)
-        sampler.checkpoint = record
-        return sampler
+        return cls(robot, network, device, num_calls, checkpoint=record)
 
     @torch.inference_mode()
     def sample(
@@ -132,6 +145,16 @@ class MeanFlowSampler(Sampler):
             u, _ = self._network(z, r, t, condition)
             z = z - step * u
         return z.view(shape)
+
+
+def _knows_one_step_only(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether no term on velocities was ever part of the training, see `TrainConfig`."""
+    training = checkpoint["training"]
+    config = training.get("config") if isinstance(training, Mapping) else None
+    if not isinstance(config, Mapping):
+        return False
+    estimates = any(config.get(f"lambda_{term}") for term in ("energy", "kernel", "refine"))
+    return estimates and config.get("estimate_start") == 0 and config.get("velocity_end") == 0
 
 
 SAMPLER = MeanFlowSampler
