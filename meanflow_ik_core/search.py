@@ -69,6 +69,7 @@ class SolveOptions:
     avoid_self_collision: bool
     objective_steps: int = 0
     max_rounds: int | None = None
+    recombining: bool = True
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "max_solutions"):
