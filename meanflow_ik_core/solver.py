@@ -213,6 +213,7 @@ class IKSolver:
             wishes=self._wishes(goals, options, asked) if goals else None,
             clearance=self._clearance_of(goals, options),
             starts_per_pass=self._starts_per_pass(goals),
+            ends_in_time=self.device.type == "cpu",
         )
         search = Search(parts, T_base_tip, reference, options, began)
         search.run(seeds)
