@@ -13,12 +13,14 @@ from torch import Tensor
 from .cache import cached_file
 from .collision import SelfCollision
 from .robot import Robot
+from .simd import LANES
 from .sphere_bodies import SphereBodies, exact_distances, find_bodies
-from .sphere_kernel import closest_spheres
+from .sphere_kernel import closest_spheres, least_distances
 
 # Configurations that the correction of a pair is found from, out of so many random ones.
 _CALIBRATION, _CANDIDATES = 32, 2000
 _SPHERES_PER_PASS = 1 << 18  # as many as stay in the caches
+_ROWS_PER_PASS = 2048  # of an array, for the same reason
 _NEAR = 0.03  # m, what is farther apart does not matter to it
 _FOUND: "WeakKeyDictionary[Robot, tuple[SphereBodies, np.ndarray]]" = WeakKeyDictionary()
 
@@ -59,21 +61,32 @@ class SphereModel:
             check = check or SelfCollision(robot)
             bodies = find_bodies(robot, check)
             _FOUND[robot] = bodies, np.zeros(len(bodies.pairs))
-        bodies, self.correction = _FOUND[robot]
+        bodies, correction = _FOUND[robot]
         self.links, self.first, self.pairs, self.node, self.centre, self.radius = bodies
         # spheres around whole links, whose centres are means of those of the link's own
         count = np.diff(self.first)
         link = np.repeat(np.arange(len(count)), count)
         self._mean = (link[:, None] == np.arange(len(count))) / np.maximum(count, 1)
-        reach = np.linalg.norm(self.centre - (self._mean.T @ self.centre)[link], axis=-1)
+        middle = self._mean.T @ self.centre
         around = np.zeros(len(count))
+        reach = np.linalg.norm(self.centre - middle[link], axis=-1)
         np.maximum.at(around, link, reach + self.radius)
         self._radii = np.append(self.radius, around).astype(np.float32)
         self._link = link
-        self._constants: dict[tuple[torch.dtype, torch.device], dict[str, Any]] = {}
+        node_of_link = np.full(len(count), -1)
+        node_of_link[link] = self.node
+        # for the kernel: of one type for all robots, so that it is compiled once
+        self._moved = (
+            np.array(robot.parent, np.int64),
+            np.array(robot.prismatic, bool),
+            np.array(robot.placement, np.float64, order="C"),
+            np.append(self.node, node_of_link).astype(np.int64),
+            np.append(self.centre, middle, 0),
+            link.astype(np.int64),
+        )
+        self._correct_by(correction)
         if not known and check is not None:
-            self.correction = self._calibrated(check)
-            self._constants.clear()
+            self._correct_by(self._calibrated(check))
             _FOUND[robot] = bodies, self.correction
 
     def distance(self, q: Any, cap: float = np.inf) -> Any:
@@ -89,13 +102,38 @@ class SphereModel:
             NaN where ``q`` is not finite.
         """
         if not isinstance(q, Tensor):
-            return self.distance(torch.as_tensor(np.asarray(q)), cap).numpy()
+            return self._distance_numpy(np.asarray(q), cap)
         flat = q.reshape(-1, q.shape[-1])
         if not len(self.pairs) or not len(flat):
             return q.new_full(q.shape[:-1], cap)
         size = max(1, _SPHERES_PER_PASS // len(self.radius))
         some = flat.split(size if flat.device.type == "cpu" else len(flat))
         return torch.cat([self._distance(rows, cap) for rows in some]).reshape(q.shape[:-1])
+
+    def _distance_numpy(self, q: np.ndarray, cap: float) -> np.ndarray:
+        dtype = q.dtype if q.dtype == np.float32 else np.float64
+        found = np.full(q.shape[:-1], cap, dtype)
+        if not len(self.pairs):
+            return found
+        flat, out = q.reshape(-1, q.shape[-1]), found.reshape(-1)
+        known = np.asarray(np.isfinite(flat).all(-1))
+        for begin in range(0, len(flat), _ROWS_PER_PASS):
+            some = slice(begin, begin + _ROWS_PER_PASS)
+            out[some] = self._least(np.where(known[some, None], flat[some], 0.0), cap)
+        out[~known] = np.nan
+        return found
+
+    def _least(self, q: np.ndarray, cap: float) -> np.ndarray:
+        """(N,) distances of q (N, J), by the kernel."""
+        robot = self.robot
+        lanes = np.zeros((-(-len(q) // LANES) * LANES, q.shape[1]))
+        lanes[: len(q)] = q
+        motion = lanes.T[robot.joint] * robot.multiplier[:, None] + robot.offset[:, None]
+        found = least_distances(
+            np.concatenate((motion, np.cos(motion), np.sin(motion))).ravel(), *self._moved,
+            self._shift, self._radii, self.first, self.pairs, self._correction, np.float32(cap),
+        )  # fmt: skip
+        return np.minimum(found[: len(q)], cap)
 
     def _distance(self, q: Tensor, cap: float) -> Tensor:
         centres = self._centres(q)
@@ -154,7 +192,7 @@ class SphereModel:
                 self._radii,
                 self.first,
                 self.pairs,
-                self.correction.astype(np.float32),
+                self._correction,
                 np.float32(cap),
                 whole,
             )
@@ -192,6 +230,14 @@ class SphereModel:
         gaps = (offset.square().sum(0) + 1e-18).sqrt().T - radii + correction
         return torch.where(far, cap, gaps.clamp(max=cap))
 
+    def _correct_by(self, correction: np.ndarray) -> None:
+        self.correction = correction
+        self._correction = correction.astype(np.float32)
+        self._shift = np.zeros((len(self.links),) * 2)
+        first, second = self.pairs.T
+        self._shift[first, second] = self._shift[second, first] = correction
+        self._constants: dict[tuple[torch.dtype, torch.device], dict[str, Any]] = {}
+
     def _calibrated(self, check: SelfCollision) -> np.ndarray:
         """The correction of every pair, in the cache after the first time."""
         digest = hashlib.sha256(f"4 {self.robot.fingerprint()}".encode())
@@ -222,15 +268,12 @@ class SphereModel:
                 nodes.append((node, centre[rows[0] : rows[-1] + 1].T.contiguous()))
             radius = torch.as_tensor(self.radius, dtype=dtype, device=device)
             mean = torch.as_tensor(self._mean, dtype=dtype, device=device)
-            by_links = np.zeros((len(self.links),) * 2)
-            first, second = self.pairs.T
-            by_links[first, second] = by_links[second, first] = self.correction
             self._constants[key] = {
                 "nodes": nodes,
                 "radius": radius,
                 "mean": mean,
                 "link": torch.as_tensor(self._link, device=device),
-                "correction": torch.as_tensor(by_links, dtype=dtype, device=device),
+                "correction": torch.as_tensor(self._shift, dtype=dtype, device=device),
             }
         return self._constants[key]
 

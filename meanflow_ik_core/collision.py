@@ -55,6 +55,7 @@ class SelfCollision:
         shapes = read_shapes(robot.urdf_path, self._model)
         self._geometry, self._hulls = shapes.exact, shapes.hulls
         self._bounded, self._unbounded = self._configuration_map()
+        self._held, self._moved, self._turned = self._template()
         own = robot.ignore_collisions if ignored is None else ignored
         self._add_pairs({frozenset(pair) for pair in own})
         if not own and ignored is None and len(self._geometry.collisionPairs):
@@ -174,17 +175,32 @@ class SelfCollision:
             (bounded if joint.nq == 1 else unbounded).append(row)
         return bounded, unbounded
 
+    def _template(self) -> tuple[np.ndarray, tuple, tuple]:
+        """Pinocchio's configuration of held joints (nq,), and columns of the two maps' rows for
+        those that move."""
+        held = np.array(pin.neutral(self._model), np.float64)
+        for index, column, _, shift in self._bounded:
+            if column < 0:
+                held[index] = shift
+        for index, column, _, shift in self._unbounded:
+            if column < 0:
+                held[index : index + 2] = np.cos(shift), np.sin(shift)
+        moved, turned = (
+            tuple(map(np.array, zip(*[row for row in rows if row[1] >= 0], strict=True)))
+            for rows in (self._bounded, self._unbounded)
+        )
+        return held, moved, turned
+
     def _full_configurations(self, q: np.ndarray) -> np.ndarray:
         """Pinocchio's configurations (N, nq) of ours (N, J)."""
-
-        def value(column: int, multiplier: float, shift: float) -> np.ndarray | float:
-            return shift if column < 0 else multiplier * q[:, column] + shift
-
-        full = np.tile(pin.neutral(self._model), (len(q), 1))
-        for index, column, multiplier, shift in self._bounded:
-            full[:, index] = value(column, multiplier, shift)
-        for index, column, multiplier, shift in self._unbounded:
-            angle = value(column, multiplier, shift)
+        full = np.empty((len(q), len(self._held)))
+        full[:] = self._held
+        if self._moved:
+            index, column, multiplier, shift = self._moved
+            full[:, index] = q[:, column] * multiplier + shift
+        if self._turned:
+            index, column, multiplier, shift = self._turned
+            angle = q[:, column] * multiplier + shift
             full[:, index], full[:, index + 1] = np.cos(angle), np.sin(angle)
         return full
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One network call on the CPU, as fast as eager torch goes: `VelocityNetwork.one_step`, folded."""
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -62,7 +61,7 @@ class OneStep:
     def __init__(self, network: VelocityNetwork, workspace_scale: float, dtype: torch.dtype):
         self._dtype = dtype
         if isinstance(network, TokenNetwork):
-            self._pose_features = _token_features(network, workspace_scale)
+            self._pose_features = _TokenFeatures(network, workspace_scale)
         elif isinstance(network, MeanFlowNetwork):
             self._pose_features = _matrix_features(network, workspace_scale)
         else:
@@ -79,7 +78,7 @@ class OneStep:
         one = torch.ones_like(network.z_in.bias)
         plus_one = torch.cat((one, torch.zeros_like(one)))
         biases = [network.z_in.bias, *(layer.bias + plus_one for layer in modulations)]
-        self._modulation = torch.cat(weights), torch.cat(biases)
+        self._modulation = _by_columns(torch.cat(weights)), torch.cat(biases)
         self._z_weight = network.z_in.weight.detach().clone()
         self._blocks = [
             (_applied(block.first, dtype, silu=True), _applied(block.second, dtype))
@@ -117,22 +116,28 @@ class OneStep:
         for first, second in self._context_blocks:
             normed = F.layer_norm(context, context.shape[-1:])
             context = context + F.linear(F.silu(F.linear(normed, *first)), *second)
-        modulation = F.linear(context, *self._modulation)
-        start, *pairs = modulation[:, None].split(len(self._z_weight), -1)
-        hidden = F.linear(noise, self._z_weight).add_(start)
+        modulation = F.linear(context, *self._modulation).unflatten(-1, (-1, len(self._z_weight)))
+        if len(noise) == 1:  # vectors for all rows, which can be bias and weights of other layers
+            start, *pairs = modulation[0].unbind()
+            hidden = F.linear(noise[0], self._z_weight, start)
+        else:
+            start, *pairs = modulation[:, :, None].unbind(1)
+            hidden = F.linear(noise, self._z_weight).add_(start)
+        rows = hidden.flatten(0, -2)  # oneDNN takes longer for three axes
         for (first, second), scale, shift in zip(
             self._blocks, pairs[::2], pairs[1::2], strict=True
         ):
-            hidden += second(first(_modulated(hidden, scale, shift).to(self._dtype)))
-        return noise - F.linear(F.silu(hidden, inplace=True), *self._out)
+            rows += second(first(_modulated(hidden, scale, shift).to(self._dtype)))
+        return noise - F.linear(F.silu(rows, inplace=True), *self._out).view_as(noise)
 
 
 def _modulated(hidden: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """layer_norm(hidden) * scale + shift, of (B, N, H) and twice (B, 1, H)."""
+    """layer_norm(hidden) * scale + shift as (B * N, H), of (N, H) and twice (H,), or of (B, N, H)
+    and twice (B, 1, H)."""
     width = hidden.shape[-1:]
-    if len(scale) == 1:  # the norm's own weights, so one pass instead of two
-        return F.layer_norm(hidden, width, scale.view(width), shift.view(width))
-    return torch.addcmul(shift, F.layer_norm(hidden, width), scale)
+    if scale.ndim == 1:
+        return F.layer_norm(hidden, width, scale, shift)
+    return torch.addcmul(shift, F.layer_norm(hidden, width), scale).flatten(0, 1)
 
 
 def _matrix_features(
@@ -153,27 +158,61 @@ def _matrix_features(
     return features
 
 
-def _token_features(
-    network: TokenNetwork, workspace_scale: float
-) -> Callable[[Tensor, Tensor | None], Tensor]:
-    """What the encoder makes of poses in metres, and the times r = 0, t = 1."""
-    network = copy.deepcopy(network).requires_grad_(False)
-    times = _one_step_times(network)
-    network.blocks = nn.ModuleList()  # of no use here
+class _TokenFeatures:
+    """`TokenNetwork.encode` and the times r = 0, t = 1, of poses in metres.
 
-    def features(T_base_tip: Tensor, given: Tensor | None) -> Tensor:
-        rotation = T_base_tip[..., :3, :3].flatten(-2)
-        position = T_base_tip[..., :3, 3] / workspace_scale
-        if given is None:
-            left_out = position.new_zeros(2).expand(*position.shape[:-1], 2)
-        else:
-            given = given.expand(*position.shape[:-1], 2)
-            position = torch.where(given[..., :1], position, 0.0)
-            rotation = torch.where(given[..., 1:], rotation, 0.0)
-            left_out = (~given).to(position.dtype)
-        return network.encode(torch.cat((position, rotation, left_out), -1).float()) + times
+    All tips' poses become tokens in one product with a block-diagonal matrix, and the scale of the
+    attention is part of the queries' weights.
+    """
 
-    return features
+    def __init__(self, network: TokenNetwork, workspace_scale: float):
+        position = network.pose_weight[:, :3, None] / workspace_scale
+        rotation = network.pose_weight[:, 3:].unflatten(1, (3, 3))
+        rows = torch.cat((rotation, position), 2).flatten(1, 2)  # of [R | p], (T, 12, D)
+        self._tokens = torch.block_diag(*rows.mT)
+        self._identity = network.identity.detach().clone()
+        self._absent = network.absent.detach().clone()
+        blocks: list[Any] = [*network.token_blocks]
+        self._blocks = [
+            (_scaled_queries(block), *map(_copied, (block.joined, block.first, block.second)))
+            for block in blocks
+        ]
+        self._heads: int = network.config["num_heads"]
+        weight, bias = _copied(network.token_out)
+        self._out = weight, bias + _one_step_times(network)
+
+    def __call__(self, T_base_tip: Tensor, given: Tensor | None) -> Tensor:
+        poses, bias = T_base_tip[..., :3, :].float(), self._identity
+        if given is not None:
+            rotation, position = given[..., 1:].expand(*given.shape[:-1], 3), given[..., :1]
+            poses = torch.where(torch.cat((rotation, position), -1)[..., None, :], poses, 0.0)
+            bias = bias + (~given[..., None] * self._absent).sum(-2)
+        tips, width = self._identity.shape
+        tokens = F.linear(poses.flatten(1), self._tokens).view(len(poses), tips, width)
+        tokens = (tokens + bias).view(len(poses) * tips, width)
+        for query_key_value, joined, first, second in self._blocks:
+            heads = F.linear(F.layer_norm(tokens, (width,)), *query_key_value)
+            tokens = tokens + F.linear(self._attended(heads, len(poses)), *joined)
+            hidden = F.silu(F.linear(F.layer_norm(tokens, (width,)), *first), inplace=True)
+            tokens = tokens + F.linear(hidden, *second)
+        return F.linear(tokens.view(len(poses), tips * width), *self._out)
+
+    def _attended(self, heads: Tensor, batch: int) -> Tensor:
+        """Mixed values (B T, D) of queries, keys and values (B T, 3 D)."""
+        tips, width = self._identity.shape
+        size = (3, batch * self._heads, tips, width // self._heads)
+        split = heads.view(batch, tips, 3, self._heads, size[-1]).permute(2, 0, 3, 1, 4)
+        query, key, value = split.reshape(size).unbind()
+        mixed = torch.bmm(torch.bmm(query, key.mT).softmax(-1), value)
+        mixed = mixed.view(batch, self._heads, tips, size[-1])
+        return mixed.transpose(1, 2).reshape(batch * tips, width)
+
+
+def _scaled_queries(block: Any) -> tuple[Tensor, Tensor]:
+    weight, bias = _copied(block.query_key_value)
+    scale = torch.ones_like(bias)
+    scale[: len(bias) // 3] = (len(bias) // 3 // block.num_heads) ** -0.5
+    return weight * scale[:, None], bias * scale
 
 
 def _one_step_times(network: VelocityNetwork) -> Tensor:
@@ -182,7 +221,12 @@ def _one_step_times(network: VelocityNetwork) -> Tensor:
 
 
 def _copied(layer: nn.Linear) -> tuple[Tensor, Tensor]:
-    return layer.weight.detach().clone(), layer.bias.detach().clone()
+    return _by_columns(layer.weight), layer.bias.detach().clone()
+
+
+def _by_columns(weight: Tensor) -> Tensor:
+    """A copy that lies in memory as its transpose: a single row is multiplied faster by it."""
+    return weight.detach().t().clone(memory_format=torch.contiguous_format).t()
 
 
 def _applied(

@@ -1,13 +1,93 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled search for the closest spheres, a vector of configurations at a time."""
+"""The compiled search for the closest spheres, a vector of configurations at a time.
+
+Work buffers have a vector per row. Their first rows are coordinates of A = S + L centres, x of
+all, y of all, z of all: the S spheres, then one sphere around each of the L links. P rows follow,
+for bounds of the distances of the pairs, then the least distance so far, and whose it is as
+i * S + j, or -1. Whole numbers up to 2^24 are exact in float32.
+"""
 
 import numpy as np
 from numba import njit
 
 from .simd import LANES, any_lane, load, select, square_root, store
 
+_FRAME = 12  # rows of a frame: x axis, y axis, z axis, origin
 
-@njit(cache=True, nogil=True, error_model="numpy")
+_jit = njit(nogil=True, error_model="numpy")
+_entry_jit = njit(cache=True, nogil=True, error_model="numpy")
+
+
+@_jit
+def _bound(work, radius, pair, shift):
+    """Less than the distance of any two spheres of a pair of links."""
+    all_spheres = len(radius)
+    i, j = pair
+    dx = load(work, i) - load(work, j)
+    dy = load(work, all_spheres + i) - load(work, all_spheres + j)
+    dz = load(work, 2 * all_spheres + i) - load(work, 2 * all_spheres + j)
+    return square_root(dx * dx + dy * dy + dz * dz) - (radius[i] + radius[j] - shift)
+
+
+@_jit
+def _search_pair(work, radius, first, a, b, shift, state):
+    """Whether two spheres of links a and b are closer than those of rows ``state``."""
+    all_spheres, num_spheres = len(radius), first[-1]
+    if first[a + 1] - first[a] < first[b + 1] - first[b]:
+        a, b = b, a
+    around = num_spheres + b
+    least, whose = load(work, state), load(work, state + 1)
+    for i in range(first[a], first[a + 1]):
+        if not any_lane(_bound(work, radius, (i, around), shift) < least):
+            continue
+        x, y = load(work, i), load(work, all_spheres + i)
+        z = load(work, 2 * all_spheres + i)
+        for j in range(first[b], first[b + 1]):
+            dx = x - load(work, j)
+            dy = y - load(work, all_spheres + j)
+            dz = z - load(work, 2 * all_spheres + j)
+            distance = square_root(dx * dx + dy * dy + dz * dz) - (radius[i] + radius[j] - shift)
+            nearer = distance < least
+            least = select(nearer, distance, least)
+            whose = select(nearer, np.float32(i * num_spheres + j), whose)
+    store(work, state, least)
+    store(work, state + 1, whose)
+
+
+@_jit
+def _search(work, radius, first, pairs, correction, cap):
+    """Find the closest spheres of all pairs of links that are nearer than the cap."""
+    num_spheres, bounds = first[-1], 3 * len(radius)
+    state = bounds + len(pairs)
+    store(work, state, cap)
+    store(work, state + 1, np.float32(-1))
+    lowest, likely = load(work, state), load(work, state + 1)
+    for pair in range(len(pairs)):
+        links = num_spheres + pairs[pair, 0], num_spheres + pairs[pair, 1]
+        bound = _bound(work, radius, links, correction[pair])
+        store(work, bounds + pair, bound)
+        lower = bound < lowest
+        lowest = select(lower, bound, lowest)
+        likely = select(lower, np.float32(pair), likely)
+    # what is probably closest goes first, so that most others need no search
+    store(work, state + 1, likely)
+    order = np.empty(LANES, np.int64)
+    for lane in range(LANES):
+        order[lane] = np.int64(work[(state + 1) * LANES + lane])
+    store(work, state + 1, np.float32(-1))
+    for lane in range(LANES):
+        pair = order[lane]
+        if pair >= 0 and any_lane(load(work, bounds + pair) < load(work, state)):
+            a, b = pairs[pair, 0], pairs[pair, 1]
+            _search_pair(work, radius, first, a, b, correction[pair], state)
+            store(work, bounds + pair, np.float32(np.inf))
+    for pair in range(len(pairs)):
+        if any_lane(load(work, bounds + pair) < load(work, state)):
+            a, b = pairs[pair, 0], pairs[pair, 1]
+            _search_pair(work, radius, first, a, b, correction[pair], state)
+
+
+@_entry_jit
 def closest_spheres(centres, radius, first, pairs, correction, cap, whole):
     """Which spheres i, j links are closest at, as i * S + j.
 
@@ -17,65 +97,124 @@ def closest_spheres(centres, radius, first, pairs, correction, cap, whole):
     is farther apart than the cap has the code -1.
     """
     num_rows, num_samples = centres.shape
-    all_spheres = len(radius)
-    num_spheres = first[-1]
-    rows = 1 if whole else len(pairs)
-    code = np.empty((rows, num_samples), np.int64)
-    # a vector per row: coordinates of the centres, the least distance, and whose it is
-    work = np.zeros((num_rows + 2) * LANES, np.float32)
+    num_spheres, state = first[-1], num_rows + len(pairs)
+    code = np.empty((1 if whole else len(pairs), num_samples), np.int64)
+    work = np.zeros((state + 2) * LANES, np.float32)
     for begin in range(0, num_samples, LANES):
         size = min(LANES, num_samples - begin)
         for row in range(num_rows):
             for lane in range(size):
                 work[row * LANES + lane] = centres[row, begin + lane]
-        store(work, num_rows, cap)
-        store(work, num_rows + 1, np.float32(-1))
+        if whole:
+            _search(work, radius, first, pairs, correction, cap)
+            for lane in range(size):
+                code[0, begin + lane] = np.int64(work[(state + 1) * LANES + lane])
+            continue
         for pair in range(len(pairs)):
             a, b = pairs[pair, 0], pairs[pair, 1]
-            if first[a + 1] - first[a] < first[b + 1] - first[b]:
-                a, b = b, a
-            shift = correction[pair]
-            if not whole:
-                store(work, num_rows, cap)
-                store(work, num_rows + 1, np.float32(-1))
-            # nothing in the spheres around two links is nearer than these are
-            i, around = num_spheres + a, num_spheres + b
-            u, v = load(work, around), load(work, all_spheres + around)
-            w = load(work, 2 * all_spheres + around)
-            dx = load(work, i) - u
-            dy = load(work, all_spheres + i) - v
-            dz = load(work, 2 * all_spheres + i) - w
-            bound = square_root(dx * dx + dy * dy + dz * dz) - (radius[i] + radius[around] - shift)
-            if not any_lane(bound < load(work, num_rows)):
-                if not whole:
-                    for lane in range(size):
-                        code[pair, begin + lane] = -1
-                continue
-            least, whose = load(work, num_rows), load(work, num_rows + 1)
-            for i in range(first[a], first[a + 1]):
-                x, y = load(work, i), load(work, all_spheres + i)
-                z = load(work, 2 * all_spheres + i)
-                dx, dy, dz = x - u, y - v, z - w
-                reach = radius[i] + radius[around] - shift
-                if not any_lane(square_root(dx * dx + dy * dy + dz * dz) - reach < least):
-                    continue
-                for j in range(first[b], first[b + 1]):
-                    dx = x - load(work, j)
-                    dy = y - load(work, all_spheres + j)
-                    dz = z - load(work, 2 * all_spheres + j)
-                    distance = square_root(dx * dx + dy * dy + dz * dz) - (
-                        radius[i] + radius[j] - shift
-                    )
-                    nearer = distance < least
-                    least = select(nearer, distance, least)
-                    # whole numbers up to 2^24 are exact in float32
-                    whose = select(nearer, np.float32(i * num_spheres + j), whose)
-            store(work, num_rows, least)
-            store(work, num_rows + 1, whose)
-            if not whole:
-                for lane in range(size):
-                    code[pair, begin + lane] = np.int64(work[(num_rows + 1) * LANES + lane])
-        if whole:
+            store(work, state, cap)
+            store(work, state + 1, np.float32(-1))
+            links = num_spheres + a, num_spheres + b
+            if any_lane(_bound(work, radius, links, correction[pair]) < load(work, state)):
+                _search_pair(work, radius, first, a, b, correction[pair], state)
             for lane in range(size):
-                code[0, begin + lane] = np.int64(work[(num_rows + 1) * LANES + lane])
+                code[pair, begin + lane] = np.int64(work[(state + 1) * LANES + lane])
     return code
+
+
+@_jit
+def _place_nodes(frames, motion, tile, parent, prismatic, m):
+    """Frames of all nodes; frame k + 1 is node k, frame 0 the base."""
+    count = len(parent)
+    tiles = len(motion) // (3 * count * LANES)
+    for k in range(count):
+        above, own = (parent[k] + 1) * _FRAME, (k + 1) * _FRAME
+        shift = load(motion, k * tiles + tile)
+        cosine = load(motion, (count + k) * tiles + tile)
+        sine = load(motion, (2 * count + k) * tiles + tile)
+        for r in range(3):
+            u, v = load(frames, above + r), load(frames, above + r + 3)
+            w, p = load(frames, above + r + 6), load(frames, above + r + 9)
+            x = u * m[k, 0, 0] + v * m[k, 1, 0] + w * m[k, 2, 0]
+            y = u * m[k, 0, 1] + v * m[k, 1, 1] + w * m[k, 2, 1]
+            z = u * m[k, 0, 2] + v * m[k, 1, 2] + w * m[k, 2, 2]
+            p = u * m[k, 0, 3] + v * m[k, 1, 3] + w * m[k, 2, 3] + p
+            store(frames, own + r + 6, z)
+            if prismatic[k]:
+                store(frames, own + r, x)
+                store(frames, own + r + 3, y)
+                store(frames, own + r + 9, p + z * shift)
+            else:
+                store(frames, own + r, x * cosine + y * sine)
+                store(frames, own + r + 3, y * cosine - x * sine)
+                store(frames, own + r + 9, p)
+
+
+@_jit
+def _coordinate(frames, lane, node, centre, i, r):
+    """Coordinate r of the centre of sphere i in the base."""
+    row = (node[i] + 1) * _FRAME + r
+    return (
+        frames[row * LANES + lane] * centre[i, 0]
+        + frames[(row + 3) * LANES + lane] * centre[i, 1]
+        + frames[(row + 6) * LANES + lane] * centre[i, 2]
+        + frames[(row + 9) * LANES + lane]
+    )
+
+
+@_entry_jit
+def least_distances(
+    motion, parent, prismatic, placement, node, centre, link, shift, radius, first, pairs,
+    correction, cap,
+):  # fmt: skip
+    """Distance of the closest spheres of all pairs of links, (N,) m; beyond the cap, the cap.
+
+    Which spheres these are is found in float32, how far apart they are in float64.
+
+    Args:
+        motion: (3 * K * N,) float64, motions of the nodes, their cosines, their sines, N of
+            each; N is a multiple of `LANES`.
+        parent, prismatic, placement: of the nodes, see `Robot`.
+        node: (A,) int64 that a sphere moves with, -1 is the base.
+        centre: (A, 3) float64 m, in the frame of the node.
+        link: (S,) int64 of each sphere.
+        shift: (L, L) float64 m, added to the distances of two links.
+        radius: (A,) float32 m.
+        first: (L + 1,) int64, the spheres of a link.
+        pairs: (P, 2) int64, links.
+        correction: (P,) float32 m, the shift of each pair.
+        cap: float32 m.
+    """
+    num_spheres, all_spheres = first[-1], len(radius)
+    state = 3 * all_spheres + len(pairs)
+    found = np.empty(len(motion) // (3 * len(parent)))
+    frames = np.zeros((len(parent) + 1) * _FRAME * LANES)
+    for row in range(0, 9, 4):
+        store(frames, row, 1.0)
+    coarse = np.empty(len(frames), np.float32)
+    work = np.zeros((state + 2) * LANES, np.float32)
+    for tile in range(len(found) // LANES):
+        _place_nodes(frames, motion, tile, parent, prismatic, placement)
+        for i in range(len(frames)):
+            coarse[i] = frames[i]
+        for i in range(all_spheres):
+            row = (node[i] + 1) * _FRAME
+            x, y, z = np.float32(centre[i, 0]), np.float32(centre[i, 1]), np.float32(centre[i, 2])
+            for r in range(3):
+                a, b = load(coarse, row + r) * x, load(coarse, row + r + 3) * y
+                c, d = load(coarse, row + r + 6) * z, load(coarse, row + r + 9)
+                store(work, r * all_spheres + i, a + b + c + d)
+        _search(work, radius, first, pairs, correction, cap)
+        for lane in range(LANES):
+            distance = np.float64(cap)
+            code = np.int64(work[(state + 1) * LANES + lane])
+            if code >= 0:
+                i, j = code // num_spheres, code % num_spheres
+                square = 1e-18
+                for r in range(3):
+                    offset = _coordinate(frames, lane, node, centre, i, r)
+                    offset -= _coordinate(frames, lane, node, centre, j, r)
+                    square += offset * offset
+                distance = np.sqrt(square) - radius[i] - radius[j] + shift[link[i], link[j]]
+            found[tile * LANES + lane] = distance
+    return found

@@ -66,7 +66,7 @@ def test_the_distance_is_that_of_the_closest_pair_in_every_kind_and_shape(model)
     assert distance.dtype == torch.float64
     assert model.distance(q.view(4, 2, 5, -1)).shape == (4, 2, 5)
     torch.testing.assert_close(model.distance(q.float()), distance.float(), atol=1e-5, rtol=0)
-    np.testing.assert_array_equal(model.distance(q.numpy()), distance.numpy())
+    assert model.distance(q.numpy().reshape(4, 2, 5, -1)).shape == (4, 2, 5)
     assert model.distance(q[:0]).shape == (0,)
     unknown = q.clone()
     unknown[3, 0] = torch.nan
@@ -74,6 +74,27 @@ def test_the_distance_is_that_of_the_closest_pair_in_every_kind_and_shape(model)
     assert model.smooth_distance(unknown).isnan().nonzero().tolist() == [[3]]
     # 37 leaves lanes of the last vector empty
     torch.testing.assert_close(model.distance(q[:37]), distance[:37])
+
+
+@pytest.mark.parametrize("name", ["panda", TORSO, "g1", "tiago_pro"])
+def test_arrays_get_the_distances_that_tensors_get(name):
+    tips = TORSO_TIPS if name == TORSO else None
+    model = SphereModel(mik.load_robot(name, tips=tips))
+    assert model.distance(np.zeros((0, model.robot.num_joints))).shape == (0,)
+    for count in (1, 16, 37):
+        q = draw(model.robot, count, seed=count)
+        for cap in (np.inf, 0.1, 0.0):
+            expected = model.distance(q, cap).numpy()
+            np.testing.assert_allclose(model.distance(q.numpy(), cap), expected, atol=1e-6, rtol=0)
+        single = model.distance(q.float().numpy())
+        assert single.dtype == np.float32
+        np.testing.assert_allclose(single, model.distance(q).numpy(), atol=1e-5, rtol=0)
+    unknown = q.numpy().copy()
+    unknown[[3, 20], [0, -1]] = np.nan, np.inf
+    found = model.distance(unknown)
+    assert np.flatnonzero(np.isnan(found)).tolist() == [3, 20]
+    known = np.isfinite(found)
+    np.testing.assert_array_equal(found[known], model.distance(q.numpy())[known])
 
 
 def test_the_kernel_finds_what_plain_torch_finds(model):
