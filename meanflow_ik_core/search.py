@@ -131,7 +131,8 @@ class Wishes:
     """What objectives have to say in a search, O of them."""
 
     weights: np.ndarray  # (O,)
-    values: Callable[[np.ndarray, np.ndarray], np.ndarray]  # q (N, J), reference (J,) -> (N, O)
+    # q (N, J), reference (J,) -> (N, O); NaN where q is not finite
+    values: Callable[[np.ndarray, np.ndarray], np.ndarray]
     # solutions (R, J), T_base_tip, reference (R, J), when to end by `time.perf_counter`
     # -> Refined (R, 1); None: as they are
     improve: Callable[[np.ndarray, np.ndarray, np.ndarray, float], Refined] | None
@@ -209,9 +210,9 @@ class Search:
         wishes, clearance = self._parts.wishes, self._parts.clearance
         objective_values = None
         if wishes is not None:
-            objective_values = np.stack(
-                [wishes.values(*rows) for rows in zip(q, self._reference, strict=True)]
-            )
+            objective_values = np.full((batch, rows, len(wishes.weights)), np.nan)
+            for problem in range(batch):
+                objective_values[problem] = wishes.values(q[problem], self._reference[problem])
             cost += _weighted(wishes, objective_values)
         return IKResult(
             joint_positions=q,

@@ -245,9 +245,12 @@ class IKSolver:
         self, goals: Sequence[Objective], options: SolveOptions, asked: np.ndarray | None
     ) -> Wishes:
         def found(q: np.ndarray, reference: np.ndarray) -> np.ndarray:
-            current = torch.from_numpy(reference)
+            current, known = torch.from_numpy(reference), np.isfinite(q).all(-1)
             near = [goal.near(current) for goal in goals]
-            return values(near, torch.from_numpy(q)).numpy()
+            found = np.full((len(q), len(goals)), np.nan)
+            if known.any():
+                found[known] = values(near, torch.from_numpy(q[known])).numpy()
+            return found
 
         def better(
             q: np.ndarray, T_base_tip: np.ndarray, reference: np.ndarray, until: float
@@ -298,7 +301,7 @@ class IKSolver:
             )
         else:
             q = source.sample(poses, each, generator, **partial)
-        return q.reshape(len(T_base_tip), count, -1)
+        return q.reshape(len(T_base_tip), count, self.robot.num_joints)
 
     def _sampler_for(self, asked: np.ndarray | None) -> str:
         """The solver's own sampler where it takes such goals, else the uniform one."""
