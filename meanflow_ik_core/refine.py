@@ -53,8 +53,8 @@ def refine_lm(
 
     Where the tips fall into parts that share no joint, a start that finds only some of them is
     completed with what others found; where no start finds all of them, each part is refined without
-    the others, so that one out of reach leaves them exact. Starts outside the limits are clipped into them. A start
-    that is not finite is returned as it came, with infinite errors.
+    the others, so that one out of reach leaves them exact. Starts outside the limits are clipped
+    into them. A start that is not finite is returned as it came, with infinite errors.
 
     Args:
         robot: whose kinematics and limits.
