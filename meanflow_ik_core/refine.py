@@ -48,6 +48,7 @@ def refine_lm(
     position_weight: float | np.ndarray = 1.0,
     orientation_weight: float | np.ndarray = 1.0,
     axis_weights: np.ndarray | None = None,
+    recombining: bool = True,
 ) -> Refined:
     """Damped least squares on the CPU: float32 steps, then float64 steps where those came close.
 
@@ -70,6 +71,7 @@ def refine_lm(
         orientation_weight: what 1 rad counts in the step, scalar or (T,).
         axis_weights: (T, 6) factors to these for x y z rx ry rz of the targets' frames; where one
             is 0, the tip is free. None: 1 everywhere.
+        recombining: False leaves each start to itself, whatever others found for its parts.
 
     Returns:
         All samples, in the order of ``q0``.
@@ -90,7 +92,8 @@ def refine_lm(
     found = np.zeros(len(q), np.int64)
     enough = np.iinfo(np.int64).max if wanted is None else wanted
     todo = np.flatnonzero(finite)
-    parts = independent_parts(robot, axis_weights) if robot.num_tips > 1 else []
+    several = recombining and robot.num_tips > 1
+    parts = independent_parts(robot, axis_weights) if several else []
     # Whole problems, so that what is recombined does not depend on the other problems.
     size = max(1, _SAMPLES_PER_PASS // robot.num_tips**2)
     size -= size % q.shape[1] if 0 < q.shape[1] < size else 0

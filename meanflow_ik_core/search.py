@@ -20,7 +20,8 @@ from .robot import Robot
 # Starts per target without a timeout. Of uniform starts for poses whose every solution touches a
 # limit, at least 1 in 40 converges: this many miss such a pose once in 10^11.
 _MAX_STARTS = 1024
-_CHECKS_AT_ONCE = 4  # of self-collision, between two looks at the clock
+# Of self-collision, between two looks at the clock: as many as take so long, and at least so many.
+_LOOK_EVERY_S, _CHECKS_AT_ONCE = 1e-3, 4
 _ORIGIN = "<U16"  # numpy type of a sampler's name
 
 
@@ -69,6 +70,7 @@ class SolveOptions:
     avoid_self_collision: bool
     objective_steps: int = 0
     max_rounds: int | None = None
+    recombining: bool = True
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "max_solutions"):
@@ -124,6 +126,7 @@ class SearchParts:
     wishes: "Wishes | None" = None  # None: no objectives
     clearance: Callable[[np.ndarray], np.ndarray] | None = None  # (..., J) -> (...) m
     starts_per_pass: int = 2048  # drawn and refined together; between passes the clock counts
+    ends_in_time: bool = True  # whether refine heeds the seconds it is given
 
 
 @dataclass(frozen=True)
@@ -276,6 +279,12 @@ class Search:
 
     def _refine(self, problems: np.ndarray, starts: Tensor, origin: str, until: float) -> None:
         began = time.perf_counter()
+        if until < math.inf and self._parts.ends_in_time and len(problems) > 1:
+            for row in range(len(problems)):  # each in its share of the time
+                now, one = time.perf_counter(), slice(row, row + 1)
+                share = now + (until - now) / (len(problems) - row)
+                self._refine(problems[one], starts[one], origin, share)
+            return
         limit = None if until == math.inf else max(0.0, until - began)
         refined = self._parts.refine(starts, self._T_base_tip[problems], limit)
         self._starts[origin] += starts.shape[0] * starts.shape[1]
@@ -323,7 +332,10 @@ class Search:
         """(n,) which of the first n of configurations q (N, J) touch nothing of themselves; n is N
         where there is time."""
         assert self._parts.in_collision is not None
-        size = len(q) if until == math.inf else _CHECKS_AT_ONCE
+        size = len(q)
+        if until < math.inf:
+            worth = _LOOK_EVERY_S * self._checks / max(self._check_seconds, 1e-9)
+            size = max(_CHECKS_AT_ONCE, int(min(worth, len(q))))
         free = [np.zeros(0, dtype=bool)]
         began = now = time.perf_counter()
         for first in range(0, len(q), max(1, size)):

@@ -132,6 +132,7 @@ class IKSolver:
         tips: Sequence[str] | None = None,
         free_axes: Mapping[str, str] | None = None,
         max_rounds: int | None = None,
+        recombining: bool = True,
     ) -> IKResult:
         """Find up to ``max_solutions`` different exact solutions for every target.
 
@@ -175,6 +176,8 @@ class IKSolver:
                 asked for. A learned sampler that needs complete goals leaves partial ones to the
                 uniform one; ``origin`` says so.
             max_rounds: of starts, the first included; None: as many as it takes.
+            recombining: complete a start that found only some of the tips that share no joint
+                with what other starts found; False: plain restarts, to compare with.
 
         Raises:
             TargetError: a target has the wrong shape, is not finite, or is not rigid.
@@ -191,7 +194,7 @@ class IKSolver:
             check_tolerance(robot, given, position_tolerance, "position_tolerance"),
             check_tolerance(robot, given, orientation_tolerance, "orientation_tolerance"),
             error_weight, distance_weight, min_separation, avoid_self_collision, objective_steps,
-            max_rounds,
+            max_rounds, recombining,
         )  # fmt: skip
         T_base_tip = check_targets(robot, targets, given)
         seeds = check_seed_state(robot, seed_state, len(T_base_tip))
@@ -210,6 +213,7 @@ class IKSolver:
             wishes=self._wishes(goals, options, asked) if goals else None,
             clearance=self._clearance_of(goals, options),
             starts_per_pass=self._starts_per_pass(goals),
+            ends_in_time=self.device.type == "cpu",
         )
         search = Search(parts, T_base_tip, reference, options, began)
         search.run(seeds)
@@ -334,9 +338,11 @@ class IKSolver:
                 self.robot, starts, T_base_tip, *tolerances, axis_weights=weights
             )
         refine = REFINEMENTS[options.refinement]
-        limit = {} if options.refinement != "lm" else {"time_limit": time_limit}
+        settings: dict[str, Any] = {"axis_weights": weights}
+        if options.refinement == "lm":
+            settings |= {"time_limit": time_limit, "recombining": options.recombining}
         q0 = starts.cpu().numpy()
-        return refine(self.robot, q0, T_base_tip, *tolerances, axis_weights=weights, **limit)
+        return refine(self.robot, q0, T_base_tip, *tolerances, **settings)
 
     def _generator(self, seed: int | None) -> torch.Generator:
         generator = torch.Generator(self.device)

@@ -203,11 +203,12 @@ def batch_response_from_result(
         response.objective_values = doubles(result.objective_values[keep].ravel())
     response.error_code = Codes.SUCCESS if solved.any() else Codes.NO_IK_SOLUTION
     if not solved.all():
-        response.message = _without_solution(np.flatnonzero(~solved), len(solved))
+        response.message = _without_solution(np.flatnonzero(~solved), parameters, len(solved))
     return response
 
 
-def _without_solution(rows: np.ndarray, count: int) -> str:
+def _without_solution(rows: np.ndarray, parameters: NodeParameters, count: int) -> str:
     named = ", ".join(str(row) for row in rows[:_NAMED_TARGETS].tolist())
     more = ", ..." if len(rows) > _NAMED_TARGETS else ""
-    return f"{len(rows)} of {count} targets have no solution within the limits: {named}{more}"
+    limits = "limits and the time" if parameters.timeout else "limits"
+    return f"{len(rows)} of {count} targets have no solution within the {limits}: {named}{more}"

@@ -132,7 +132,7 @@ class Client:
     def publish(self, goals: list[PoseStamped], latest: bool) -> IKSolutionArray:
         """The candidates for goals, one for each tip, that went over the topic; ClientError where
         none come."""
-        publisher = self._goal if len(goals) == 1 else self._goals
+        publisher: Any = self._goal if len(goals) == 1 else self._goals
         heard = self._candidates_publishers
         if not self._wait(lambda: publisher.get_subscription_count() > 0 and heard() > 0):
             raise ClientError(self._missing(f"nobody listens to {publisher.topic_name}"))

@@ -127,6 +127,29 @@ def test_a_target_without_a_solution_has_its_nearest_miss_and_is_named(panda_nod
     assert list(response.offsets) == [0, 1, 2] and not any(response.valid)
 
 
+def test_targets_that_a_timeout_leaves_out_have_no_rows_and_are_named(panda_node):
+    robot = panda_node.robot
+    targets = reachable(robot, 400)
+    (changed,) = panda_node.set_parameters([Parameter("timeout", value=1e-4)])
+    assert changed.successful
+    try:
+        response = ask(
+            panda_node, targets=pose_array(targets[:, 0], robot.base), max_solutions=2,
+            num_samples=64,
+        )  # fmt: skip
+    finally:
+        panda_node.set_parameters([Parameter("timeout", value=0.0)])
+    assert response.error_code == Codes.SUCCESS
+    assert "of 400 targets have no solution within the limits and the time" in response.message
+    count = np.diff(response.offsets)
+    assert len(count) == 400 and count[0] == 2 and count[-1] == 0
+    assert np.isfinite(response.positions).all()
+    judge = Judge(robot)
+    for index in np.flatnonzero(count):
+        for row, valid in zip(*rows_of(response, index), strict=True):
+            assert valid == judge.accepts(row, targets[index])
+
+
 @pytest.mark.parametrize("links", [[], TORSO_TIPS[::-1]], ids=["own order", "other order"])
 def test_several_tips_are_solved_together(torso_node, links):
     robot = torso_node.robot

@@ -5,7 +5,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +22,12 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from ros_user import spun
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
 from meanflow_ik_ros.conversions import pose_message
 from meanflow_ik_ros.node import MeanFlowIKNode
-from meanflow_ik_ros.process import spin_until
 
 Codes = GetIKSolutions.Response
 DEADLINE_S = 60.0
@@ -56,14 +55,8 @@ def running(tf2_folder):
     rclpy.init()
     overrides = [Parameter("sampler", value="uniform"), Parameter("seed", value=3)]
     node = MeanFlowIKNode(parameter_overrides=overrides)
-    stopped = threading.Event()
-    thread = threading.Thread(target=spin_until, args=(node, stopped))
-    thread.start()
-    yield node
-    stopped.set()
-    thread.join(DEADLINE_S)
-    assert not thread.is_alive()
-    node.destroy_node()
+    with spun(node):
+        yield node
     rclpy.try_shutdown()
 
 

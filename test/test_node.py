@@ -1,11 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The running node over real ROS: what it answers, what it refuses, and how it starts and stops."""
 
-import threading
-import time
-from collections import defaultdict
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import rclpy
@@ -15,17 +10,16 @@ from judge import Judge
 from meanflow_ik_ros.msg import IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from ros_user import User, spun
 from sensor_msgs.msg import JointState
 from visualization_msgs.msg import Marker, MarkerArray
 
 import meanflow_ik_core as mik
 from meanflow_ik_ros.conversions import pose_message
 from meanflow_ik_ros.node import MeanFlowIKNode
-from meanflow_ik_ros.process import spin_until
 
 Codes = GetIKSolutions.Response
 SERVICE = "/meanflow_ik/get_ik_solutions"
@@ -36,34 +30,21 @@ Q = np.array([0.3, 0.2, -0.2, -1.7, 0.4, 2.0, 0.5])
 OUT_OF_REACH = np.array([3.0, 0.0, 0.5])
 
 
-class Client:
+class Client(User):
     """A user's node: asks, publishes, and keeps what it hears."""
 
     def __init__(self):
-        self.node = Node("user")
-        self.executor = SingleThreadedExecutor()
-        self.executor.add_node(self.node)
+        super().__init__(
+            {
+                "candidates": (IKSolutionArray, MANY),
+                "joint_candidates": (JointState, MANY),
+                "best_candidate": (JointState, MANY),
+                "markers": (MarkerArray, LATCHED),
+            }
+        )
         self.service = self.node.create_client(GetIKSolutions, SERVICE, qos_profile=MANY)
         self.goals = self.node.create_publisher(PoseStamped, "/meanflow_ik/goal_pose", MANY)
         self.states = self.node.create_publisher(JointState, "/joint_states", MANY)
-        self.heard: dict[str, list] = defaultdict(list)
-        self.subscriptions = [
-            self.node.create_subscription(
-                kind, f"/meanflow_ik/{topic}", self.heard[topic].append, quality
-            )
-            for topic, kind, quality in (
-                ("candidates", IKSolutionArray, MANY),
-                ("joint_candidates", JointState, MANY),
-                ("best_candidate", JointState, MANY),
-                ("markers", MarkerArray, LATCHED),
-            )
-        ]
-
-    def wait(self, condition: Callable[[], bool], what: str, seconds: float = DEADLINE_S) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
-            self.executor.spin_once(0.02)
 
     def ask(self, request: GetIKSolutions.Request) -> GetIKSolutions.Response:
         future = self.service.call_async(request)
@@ -85,18 +66,10 @@ class Client:
 
     def show_goal(self, goal: PoseStamped) -> IKSolutionArray:
         """Publish a goal; returns its candidates, with everything that belongs to them heard."""
-        for topic in self.heard.values():
-            topic.clear()
-        self.goals.publish(goal)
-        self.wait(lambda: bool(self.heard["candidates"] and self.heard["markers"]), "candidates")
-        candidates = self.heard["candidates"][0]
+        candidates = self.show(self.goals, goal)
         valid = [solution for solution in candidates.solutions if solution.valid]
         self.wait(lambda: len(self.heard["joint_candidates"]) >= len(valid), "joint_candidates")
         return candidates
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        self.node.destroy_node()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -116,27 +89,15 @@ def running(ros):
     """The node in this process, spun as its own main function does."""
     overrides = [Parameter("sampler", value="uniform"), Parameter("seed", value=3)]
     node = MeanFlowIKNode(parameter_overrides=overrides)
-    stopped = threading.Event()
-    thread = threading.Thread(target=spin_until, args=(node, stopped))
-    thread.start()
-    yield node
-    stopped.set()
-    thread.join(DEADLINE_S)
-    assert not thread.is_alive()
-    node.destroy_node()
+    with spun(node):
+        yield node
 
 
 @pytest.fixture(scope="module")
 def client(running):
     client = Client()
     client.wait(client.service.service_is_ready, "the service")
-    client.wait(lambda: client.goals.get_subscription_count() == 1, "the goal topic")
-    client.wait(lambda: client.states.get_subscription_count() == 1, "joint_states")
-    client.wait(
-        lambda: all(client.node.count_publishers(f"/meanflow_ik/{t}") == 1 for t in client.heard),
-        "the candidates",
-    )
-    client.wait(lambda: bool(client.heard["markers"]), "the markers of the start")
+    client.meet(client.goals, client.states)
     yield client
     client.close()
 

@@ -72,6 +72,27 @@ def test_every_start_serves_when_each_part_was_found_once(pair):
         assert pair.within_limits(refined.q[b, n])
 
 
+def test_plain_restarts_are_not_recombined(pair):
+    rng = np.random.default_rng(3)
+    q0 = rng.uniform(pair.lower, pair.upper, (3, 100, pair.num_joints))
+    targets = pair.forward(rng.uniform(pair.lower, pair.upper, (3, pair.num_joints)))
+    plain = refine_lm(pair, q0, targets, recombining=False)
+    for b, n in np.ndindex(3, 100):
+        alone = refine_lm(pair, q0[b : b + 1, n : n + 1], targets[b : b + 1])
+        np.testing.assert_array_equal(plain.q[b, n], alone.q[0, 0])
+
+
+def test_a_solver_finds_more_with_recombining_than_by_plain_restarts():
+    solver = mik.load_solver("dual_panda", sampler="uniform")
+    q = np.random.default_rng(4).uniform(solver.robot.lower, solver.robot.upper, (3, 14))
+    targets = solver.robot.forward(q)
+    options = {"num_samples": 100, "max_solutions": 100, "seed": 1, "max_rounds": 1}
+    with_parts, without = (
+        solver.solve(targets, recombining=recombining, **options) for recombining in (True, False)
+    )
+    assert with_parts.valid.sum() > 2 * without.valid.sum() > 0
+
+
 def test_what_cannot_be_reached_stays_so(pair):
     rng = np.random.default_rng(2)
     q0 = rng.uniform(pair.lower, pair.upper, (3, 50, pair.num_joints))

@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The running node with two arms: goals for both, for one, and with axes that may be anything."""
 
-import threading
-import time
-from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +10,15 @@ from geometry_msgs.msg import Pose, PoseArray, PoseStamped
 from judge import Judge
 from meanflow_ik_ros.msg import IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions, GetIKSolutionsBatch
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from ros_user import User, spun
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 import meanflow_ik_core as mik
 from meanflow_ik_ros.conversions import pose_message
 from meanflow_ik_ros.node import MeanFlowIKNode
-from meanflow_ik_ros.process import spin_until
 
 Codes = GetIKSolutions.Response
 TIPS = ["left_panda_link8", "right_panda_link8"]
@@ -46,63 +40,26 @@ def running():
     values = {"robot": "dual_panda", "sampler": "uniform", "seed": 3, "max_solutions": 8}
     overrides = [Parameter(name, value=value) for name, value in values.items()]
     node = MeanFlowIKNode(parameter_overrides=overrides)
-    stopped = threading.Event()
-    thread = threading.Thread(target=spin_until, args=(node, stopped))
-    thread.start()
-    yield node
-    stopped.set()
-    thread.join(DEADLINE_S)
-    assert not thread.is_alive()
-    node.destroy_node()
+    with spun(node):
+        yield node
     rclpy.try_shutdown()
 
 
-class Client:
-    """A user's node: asks, publishes, and keeps what it hears."""
+class Client(User):
+    """A user's node: publishes goals, and keeps what it hears."""
 
     def __init__(self):
-        self.node = Node("user", start_parameter_services=False)
-        self.executor = SingleThreadedExecutor()
-        self.executor.add_node(self.node)
+        super().__init__({"candidates": (IKSolutionArray, MANY), "markers": (MarkerArray, LATCHED)})
         self.goal = self.node.create_publisher(PoseStamped, "/meanflow_ik/goal_pose", MANY)
         self.goals = self.node.create_publisher(PoseArray, "/meanflow_ik/goal_poses", MANY)
-        self.heard: dict[str, list] = defaultdict(list)
-        self.subscriptions = [
-            self.node.create_subscription(
-                kind, f"/meanflow_ik/{topic}", self.heard[topic].append, quality
-            )
-            for topic, kind, quality in (
-                ("candidates", IKSolutionArray, MANY),
-                ("markers", MarkerArray, LATCHED),
-            )
-        ]
-
-    def wait(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < deadline, f"waited {DEADLINE_S} s in vain: {what}"
-            self.executor.spin_once(0.02)
-
-    def show(self, publisher, goal) -> IKSolutionArray:
-        for topic in self.heard.values():
-            topic.clear()
-        publisher.publish(goal)
-        self.wait(lambda: bool(self.heard["candidates"] and self.heard["markers"]), "candidates")
-        return self.heard["candidates"][0]
 
 
 @pytest.fixture(scope="module")
 def client(running):
     client = Client()
-    for publisher in (client.goal, client.goals):
-        client.wait(lambda p=publisher: p.get_subscription_count() == 1, "the goal topics")
-    for topic in ("candidates", "markers"):
-        name = f"/meanflow_ik/{topic}"
-        client.wait(lambda n=name: client.node.count_publishers(n) == 1, topic)
-    client.wait(lambda: bool(client.heard["markers"]), "the markers of the start")
+    client.meet(client.goal, client.goals)
     yield client
-    client.executor.shutdown()
-    client.node.destroy_node()
+    client.close()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from judge import TORSO, TORSO_TIPS, Judge
 import meanflow_ik_core as mik
 from meanflow_ik_core import solver as solver_module
 from meanflow_ik_core.collision import SelfCollision
-from meanflow_ik_core.refine import refine_lm
+from meanflow_ik_core.refine import REFINEMENTS, refine_lm
 from meanflow_ik_core.samplers import Sampler
 
 CPU = torch.device("cpu")
@@ -114,6 +114,23 @@ def test_each_of_many_targets_has_its_share_of_the_time(panda, slow):
     assert result.valid.all()
     for problem, row in np.argwhere(result.valid):
         assert judge.accepts(result.joint_positions[problem, row], targets[problem])
+
+
+def test_targets_of_one_pass_share_its_time_as_well(panda, clock, monkeypatch):
+    limits, batches = [], []
+
+    def refine(robot, q0, targets, *tolerances, time_limit, **options):
+        limits.append(time_limit)
+        batches.append(len(targets))
+        clock.now += 1.0
+        return refine_lm(robot, q0, targets, *tolerances, **options)
+
+    monkeypatch.setitem(REFINEMENTS, "lm", refine)
+    result = panda.solve(reachable(panda.robot, 4, 1), 100, 2, timeout=8.0, seed=0)
+    assert result.valid.all() and batches == [1] * 4
+    assert limits == pytest.approx([8 / 4, 7 / 3, 6 / 2, 5 / 1])
+    panda.solve(reachable(panda.robot, 4, 1), 100, 2, seed=0)
+    assert (limits[4:], batches[4:]) == ([None], [4])
 
 
 def test_time_that_some_targets_do_not_need_goes_to_the_others(panda, slow):

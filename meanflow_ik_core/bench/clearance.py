@@ -11,6 +11,7 @@ from ..clearance import SphereModel
 from ..collision import SelfCollision
 from ..robot import load_robot
 from .result import BenchResult, Measure, at_least_one, environment
+from .targets import target_generator
 
 _MARGIN = 0.01  # m
 _REPETITIONS = 3
@@ -32,7 +33,7 @@ def run(
         check = SelfCollision(robot)
         model = SphereModel(robot, check)
         # not those that the corrections were found from
-        generator = torch.Generator().manual_seed(seed + (1 << 40))
+        generator = target_generator(seed)
         q = robot.random_configurations(configurations, generator, torch.float32)
         exact_input = q.double().numpy()
         gap = model.distance(q)

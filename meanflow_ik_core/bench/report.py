@@ -2,6 +2,7 @@
 """Markdown tables of records that `meanflow-ik bench --output` wrote."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,34 +80,147 @@ def full_table(folder: Path, only: str = "") -> str:
     return "\n".join(row.replace("  |", " |") for row in rows)
 
 
+# Tables of the suite `robots`: title, and columns as heading, side, measure.
+_ROBOTS = (
+    (
+        "samples",
+        (
+            ("network: position error", "meanflow", "raw position error"),
+            ("rotation error", "meanflow", "raw rotation error"),
+            ("valid after 5 steps", "meanflow", "valid after"),
+            ("uniform: position error", "uniform", "raw position error"),
+            ("rotation error", "uniform", "raw rotation error"),
+            ("valid after 5 steps", "uniform", "valid after"),
+            ("ratio: valid after 5 steps", "ratio", "valid after"),
+        ),
+    ),
+    (
+        "first solution",
+        tuple(
+            (f"{name}: {heading}" if place == 0 else heading, side, what)
+            for name, side in (("network", "meanflow"), ("uniform", "uniform"))
+            for place, (heading, what) in enumerate(
+                (
+                    ("starts", "starts for the first solution"),
+                    ("solved in time", "solved in"),
+                    ("median", "first solution, median time"),
+                    ("99 %", "first solution, 99 % time"),
+                    ("solved in processor time", "within"),
+                    ("median processor time", "first solution, median processor time"),
+                )
+            )
+        ),
+    ),
+    (
+        "several solutions",
+        (
+            *(
+                (f"{name}: {heading}" if place == 0 else heading, side, what)
+                for name, side in (
+                    ("network", "meanflow"),
+                    ("uniform", "uniform"),
+                    ("plain restarts", "restarts"),
+                )
+                for place, (heading, what) in enumerate(
+                    (
+                        ("starts", "starts for {solutions} solutions"),
+                        ("median", "{solutions} solutions, median time"),
+                        ("mean", "{solutions} solutions, mean time"),
+                        ("95 %", "{solutions} solutions, 95 % time"),
+                        ("fewer", "fewer than"),
+                    )
+                )
+            ),
+            *(
+                (f"{name}: {kind}" if kind == "median" else kind, "ratio", f"{what}, {kind}")
+                for name, what in (
+                    (
+                        "times faster than uniform",
+                        "faster than uniform starts to {solutions}",
+                    ),
+                    (
+                        "than plain restarts",
+                        "faster than plain restarts to {solutions}",
+                    ),
+                )
+                for kind in ("median", "mean", "median of processor time")
+            ),
+        ),
+    ),
+)
+
+
+# Of names that go on with a number.
+_BEGINNINGS = ("solved in", "within", "valid after", "fewer than")
+
+
 def robots_table(folder: Path) -> str:
-    """The suite `robots`, a row per robot, learned samples beside uniform starts."""
-    measures = next(
-        (found for (suite, _), found in read_records(folder).items() if suite == "robots"), {}
-    )
-    cells: dict[str, dict[str, list[str]]] = {}
-    for what, measure in measures.items():
-        robot, _, rest = what.partition(", ")
-        sampler, _, column = rest.partition(": ")
-        column = "solved" if column.startswith("solved in") else column
-        text = f"{measure['value']:.3g}"
-        if column == "solved" or (column.startswith("valid") and sampler != "ratio"):
-            text = f"{100 * measure['value']:.3g} %"
-        text = f"{text} {measure['unit']}" if measure["unit"] in ("mm", "deg", "ms") else text
-        missed = " **missed**" if measure["reached"] is False else ""
-        cells.setdefault(robot, {}).setdefault(sampler, []).append(text + missed)
-        columns = cells.setdefault("", {}).setdefault(sampler, [])
-        if column not in columns:
-            columns.append(column)
-    heads = cells.pop("", {})
-    order = [sampler for sampler in ("meanflow", "uniform", "ratio") if sampler in heads]
-    names = {"meanflow": "network", "uniform": "uniform", "ratio": "ratio"}
-    titles = [f"{names[key]}: {column}" for key in order for column in heads[key]]
-    rows = [f"| robot | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
-    for robot, found in cells.items():
-        row = [cell for key in order for cell in found.get(key, [""] * len(heads[key]))]
-        rows.append(f"| {robot} | {' | '.join(row)} |")
-    return "\n".join(row.replace("  |", " |") for row in rows)
+    """The suite `robots`: all robots at a glance, then a table of each kind of measure."""
+    (record,) = _records_of(folder, "robots")[:1] or [{"measures": [], "options": {}}]
+    solutions = str(record["options"].get("solutions", ""))
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for measure in record["measures"]:
+        robot, _, rest = measure["what"].partition(", ")
+        side = rest.partition(": ")[0]
+        found.setdefault(robot, {}).setdefault(side, []).append(measure)
+    tables = [_robots_overview(found, solutions)]
+    for title, columns in _ROBOTS:
+        rows = [[title, *(heading for heading, _, _ in columns)]]
+        for robot, sides in found.items():
+            cells = [
+                _robot_cell(sides.get(side, ()), what.format(solutions=solutions))
+                for _, side, what in columns
+            ]
+            rows.append([robot, *cells])
+        tables.append(_markdown(rows))
+    return "\n\n".join(tables)
+
+
+def _robots_overview(found: dict[str, dict[str, list[dict[str, Any]]]], solutions: str) -> str:
+    """A row per robot, with what its default sampler does."""
+    rows = [
+        ["robot", "joints", "tips", "checkpoint", "raw error per tip", "solved", "first solution",
+         f"{solutions} solutions"]
+    ]  # fmt: skip
+    for robot, sides in found.items():
+        of_robot, own = sides.get("robot", ()), sides.get("meanflow", sides.get("uniform", ()))
+        size = _robot_cell(of_robot, "checkpoint")
+        limit = next((m["what"] for m in own if ": solved in " in m["what"]), "").partition(" in ")
+        error = [_robot_cell(own, f"raw {kind} error") for kind in ("position", "rotation")]
+        rows.append(
+            [
+                robot,
+                _robot_cell(of_robot, "joints"),
+                _robot_cell(of_robot, "tips"),
+                size or "none: uniform starts",
+                ", ".join(error) if size else "",
+                f"{_robot_cell(own, 'solved in')} in {limit[2]}",
+                _robot_cell(own, "first solution, median time"),
+                _robot_cell(own, f"{solutions} solutions, median time"),
+            ]
+        )
+    return _markdown(rows)
+
+
+def _robot_cell(measures: Sequence[dict[str, Any]], what: str) -> str:
+    """The measure whose name begins like that, or nothing."""
+    for measure in measures:
+        name = measure["what"].partition(": ")[2]
+        if name == what or (what in _BEGINNINGS and name.startswith(what)):
+            text = (
+                f"{measure['value']:.3g}" if measure["value"] < 1e3 else f"{measure['value']:.0f}"
+            )
+            if measure["unit"] == "" and what in ("solved in", "within", "valid after"):
+                text = f"{100 * measure['value']:.4g} %"
+            if measure["unit"] in ("mm", "deg", "ms", "MB"):
+                text = f"{text} {measure['unit']}"
+            return text + (" **missed**" if measure["reached"] is False else "")
+    return ""
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = (f"| {' | '.join(row)} |".replace("  |", " |") for row in rows)
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
 
 
 def objectives_table(folder: Path) -> str:

@@ -6,12 +6,12 @@ from __future__ import annotations
 import time
 
 import numpy as np
-import torch
 
 from ..robot import Robot
 from ..solver import IKSolver, load_solver
 from .judge import Judge
 from .result import BenchResult, Measure, at_least_one, environment
+from .targets import reachable_targets
 
 TOLERANCE = 1e-5  # m and rad
 
@@ -29,8 +29,7 @@ def run(
     """Share of solved poses, valid solutions per pose, time per pose."""
     at_least_one(poses=poses)
     solver = load_solver(robot, checkpoint=checkpoint, sampler=sampler)
-    generator = torch.Generator().manual_seed(seed)
-    T_base_tip = solver.robot.forward(solver.robot.random_configurations(poses, generator).numpy())
+    T_base_tip = reachable_targets(solver.robot, poses, seed)
     measures = measure_solver(solver, T_base_tip, num_samples, max_solutions, seed, 1.0)
     options = {
         "robot": solver.robot.name, "sampler": sampler, "checkpoint": checkpoint, "poses": poses,
