@@ -140,8 +140,10 @@ def check_targets(robot: Robot, targets: Any, given: tuple[int, ...] | None = No
             f"targets are not rigid transforms: R^T R or the last row is off by {deviation:.2g} "
             f"(allowed {_RIGID_TOLERANCE:g}), or a determinant is -1"
         )
-    u, _, vt = np.linalg.svd(rotation)
-    T_base_tip[..., :3, :3] = u @ vt
+    # Newton's iteration for the nearest rotation: each step squares the deviation
+    for _ in range(2):
+        rotation = rotation @ (1.5 * np.eye(3) - 0.5 * (rotation.swapaxes(-1, -2) @ rotation))
+    T_base_tip[..., :3, :3] = rotation
     if given == tuple(range(robot.num_tips)):
         return T_base_tip
     every = np.tile(np.eye(4), (len(T_base_tip), robot.num_tips, 1, 1))

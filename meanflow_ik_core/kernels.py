@@ -20,6 +20,7 @@ from .tiles import CONVERGED, OPEN, PLAIN, SWING, TWIST, WEIGHTED, evaluate, ref
 
 _UNBOUNDED = 1e9  # of a continuous joint, rad
 _MANY_VIEWS = 256  # that are kept of one robot
+_ROUNDING = {dtype: float(np.finfo(dtype).eps) for dtype in (np.float32, np.float64)}
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def iterate(
         return outcome
     numbers, heaviest = _tip_numbers(view, settings, position_tolerance, orientation_tolerance)
     # Below the rounding of J J^T damping would not keep the matrix positive definite.
-    floor = max(settings.damping_floor, 8 * np.finfo(dtype).eps * max(1.0, heaviest**2))
+    floor = max(settings.damping_floor, 8 * _ROUNDING[dtype] * max(1.0, heaviest**2))
     posture, posture_weight = _posture_rows(robot, q, settings, dtype)
     node_numbers, bounds = view.in_type(dtype)
     refine(

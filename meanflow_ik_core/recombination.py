@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -16,16 +17,26 @@ class Part(NamedTuple):
     joints: np.ndarray  # indices
 
 
+_known_parts: WeakKeyDictionary[Robot, dict[tuple[int, ...], list[Part]]] = WeakKeyDictionary()
+
+
 def independent_parts(robot: Robot, axis_weights: np.ndarray | None = None) -> list[Part]:
     """The parts that the tips with something asked for fall into, such as arms and each leg."""
+    given = tuple(range(robot.num_tips))
+    if axis_weights is not None:
+        given = tuple(np.flatnonzero((np.asarray(axis_weights) != 0).any(1)).tolist())
+    known = _known_parts.setdefault(robot, {})
+    if given not in known:
+        known[given] = _parts_of(robot, given)
+    return known[given]
+
+
+def _parts_of(robot: Robot, given: Sequence[int]) -> list[Part]:
     moves = np.zeros((robot.num_tips, robot.num_joints), bool)
     for tip, node in enumerate(robot.tip_node):
         while node >= 0:
             moves[tip, robot.joint[node]] = True
             node = robot.parent[node]
-    given = range(robot.num_tips)
-    if axis_weights is not None:
-        given = np.flatnonzero((np.asarray(axis_weights) != 0).any(1)).tolist()
     parts: list[tuple[list[int], np.ndarray]] = []
     for tip in given:
         coupled = [part for part in parts if (part[1] & moves[tip]).any()]
@@ -61,5 +72,5 @@ def recombine(
             continue
         # One after another, with a shift per part so that not the same samples meet again.
         taken = have[(np.arange(len(lacking)) + number * len(have) // len(parts)) % len(have)]
-        q[np.ix_(lacking, part.joints)] = source[np.ix_(taken, part.joints)]
+        q[lacking[:, None], part.joints] = source[taken[:, None], part.joints]
     return failed & found.any(0).all()

@@ -71,7 +71,7 @@ def refine_lm(
         orientation_weight: what 1 rad counts in the step, scalar or (T,).
         axis_weights: (T, 6) factors to these for x y z rx ry rz of the targets' frames; where one
             is 0, the tip is free. None: 1 everywhere.
-        recombining: False leaves each start to itself, whatever others found for its parts.
+        recombining: False leaves each start to itself, as a whole, whatever others found.
 
     Returns:
         All samples, in the order of ``q0``.
@@ -82,7 +82,8 @@ def refine_lm(
     started = time.perf_counter()
     q0, targets = _checked(robot, q0, targets)
     finite = np.asarray(np.isfinite(q0).all(-1))
-    q = _into_limits(robot, np.where(finite[..., None], q0, 0.0))
+    whole = bool(finite.all())
+    q = _into_limits(robot, q0 if whole else np.where(finite[..., None], q0, 0.0))
     settings = StepSettings(
         position_weight=position_weight,
         orientation_weight=orientation_weight,
@@ -116,12 +117,16 @@ def refine_lm(
             # Not all that came close converge, so some problems may need more of their starts.
             still = (outcome[batch] == OPEN) & (so_far[batch // q.shape[1]] < enough)
             batch = batch[still]
-    q = np.where(finite[..., None], _into_limits(robot, q), q0)
+    q = _into_limits(robot, q)
+    if not whole:
+        q = np.where(finite[..., None], q, q0)
     tolerances = position_tolerance, orientation_tolerance
     refined = _judged(robot, q, *pose_errors(robot, q, targets, axis_weights), *tolerances)
-    missed = np.flatnonzero(~refined.converged.any(1) & finite.all(1)) if len(parts) > 1 else ()
+    if len(parts) < 2 or not q.shape[1]:
+        return refined
+    missed = np.flatnonzero(~refined.converged.any(1) & finite.all(1))
     left = None if time_limit is None else time_limit - (time.perf_counter() - started)
-    if not len(missed) or not q.shape[1] or (left is not None and left <= 0):
+    if not len(missed) or (left is not None and left <= 0):
         return refined
     q[missed] = _part_by_part(
         robot, q[missed], targets[missed], parts, *tolerances, max_iterations, left, axis_weights
@@ -264,13 +269,15 @@ def _recombine(
     outcome: np.ndarray,
     parts: Sequence[Part],
     axis_weights: np.ndarray | None,
-    position_tolerance: np.ndarray,
-    orientation_tolerance: np.ndarray,
+    position_tolerance: float | np.ndarray,
+    orientation_tolerance: float | np.ndarray,
 ) -> None:
     """Complete samples that failed in some of their parts only; see `recombine`."""
     tried = np.zeros(q.shape[:2], bool)
     tried.ravel()[batch] = outcome[batch] != OPEN
     failed = tried & (outcome.reshape(tried.shape) == FAILED)
+    if not failed.any():
+        return
     position, orientation = pose_errors(robot, q, targets, axis_weights)
     close = (position <= position_tolerance) & (orientation <= orientation_tolerance)
     close &= tried[..., None]
@@ -310,26 +317,35 @@ def _part_by_part(
     return q
 
 
-_Tolerances = tuple[np.ndarray, np.ndarray]
+_Tolerance = float | np.ndarray
 
 
-def _stage_tolerances(position, orientation) -> tuple[_Tolerances, _Tolerances]:
+def _stage_tolerances(
+    position: _Tolerance, orientation: _Tolerance
+) -> tuple[tuple[_Tolerance, _Tolerance], tuple[_Tolerance, _Tolerance]]:
     """Position and orientation tolerance of the float32 steps, and of the float64 steps."""
-    position, orientation = np.asarray(position), np.asarray(orientation)
-    coarse = (
-        np.maximum(_COARSE_TOLERANCE, 0.1 * position),
-        np.maximum(_COARSE_TOLERANCE, 0.1 * orientation),
-    )
-    fine = np.minimum(_FINE_TOLERANCE, position), np.minimum(_FINE_TOLERANCE, orientation)
-    return coarse, fine
+    return (_coarse(position), _coarse(orientation)), (_fine(position), _fine(orientation))
+
+
+def _coarse(tolerance: _Tolerance) -> _Tolerance:
+    if isinstance(tolerance, float):
+        return max(_COARSE_TOLERANCE, 0.1 * tolerance)
+    return np.maximum(_COARSE_TOLERANCE, 0.1 * np.asarray(tolerance))
+
+
+def _fine(tolerance: _Tolerance) -> _Tolerance:
+    if isinstance(tolerance, float):
+        return min(_FINE_TOLERANCE, tolerance)
+    return np.minimum(_FINE_TOLERANCE, np.asarray(tolerance))
 
 
 def _judged(
     robot: Robot, q, position_error, orientation_error, position_tolerance, orientation_tolerance
 ) -> Refined:
     unknown = ~np.isfinite(q).all(-1)
-    position_error[unknown] = np.inf
-    orientation_error[unknown] = np.inf
+    if unknown.any():
+        position_error[unknown] = np.inf
+        orientation_error[unknown] = np.inf
     converged = (position_error <= position_tolerance).all(-1)
     converged &= (orientation_error <= orientation_tolerance).all(-1)
     return Refined(q, position_error, orientation_error, converged & robot.within_limits(q))
@@ -339,7 +355,7 @@ def _into_limits(robot: Robot, q: np.ndarray) -> np.ndarray:
     if robot.continuous.any():
         turn = 2 * np.pi
         q = np.where(robot.continuous, q - turn * np.round(q / turn), q)
-    return np.clip(q, robot.lower, robot.upper)
+    return np.minimum(np.maximum(q, robot.lower), robot.upper)
 
 
 def _checked(robot: Robot, q0: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
