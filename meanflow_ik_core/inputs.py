@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a caller hands to the solver, checked and brought into one form."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from .robot import Robot
 # A target may deviate this much from a rigid transform (float32 leaves about 1e-7).
 _RIGID_TOLERANCE = 1e-5
 AXES = ("x", "y", "z", "rx", "ry", "rz")  # of a target's frame
+_SAME_AXES = 1e-9  # how little of a motion along free axes of a link may not be free at the tip
 _SEED_TOLERANCE = 1e-6  # rad or m
 
 
@@ -71,6 +72,32 @@ def check_free_axes(robot: Robot, given: tuple[int, ...], free_axes: Any) -> np.
     if not asked.any():
         raise OptionError("all axes of all tips are free; nothing is asked for")
     return None if asked.all() else asked
+
+
+def check_links_free_axes(robot: Robot, links: Sequence[str], free_axes: Mapping[str, str]) -> None:
+    """Refuse axes of links fixed to tips that are not free in the same way at the tip.
+
+    Args:
+        robot: whose tips.
+        links: whose targets' axes are meant.
+        free_axes: tip to known axes, see `check_free_axes`.
+
+    Raises:
+        OptionError: an axis is free at the link but not at the tip, or the other way round.
+    """
+    for link in links:
+        tip, T_tip_link = robot.tip_offset(link)
+        axes = free_axes.get(robot.tips[tip], "")
+        free = np.isin(AXES, axes.split())
+        rotation, shift = T_tip_link[:3, :3], T_tip_link[:3, 3]
+        motions = np.eye(6)[:, free]
+        turning = rotation @ motions[3:]
+        moved = np.concatenate((rotation @ motions[:3] + np.cross(shift, turning.T).T, turning))
+        if np.abs(moved[~free]).max(initial=0.0) >= _SAME_AXES:
+            raise OptionError(
+                f"free_axes {axes!r} of {link}: they are not those of the robot's tip "
+                f"{robot.tips[tip]}; load the robot with {link} as its tip"
+            )
 
 
 def check_tolerance(robot: Robot, given: tuple[int, ...], value: Any, name: str) -> Any:

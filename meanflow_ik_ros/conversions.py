@@ -121,7 +121,7 @@ def wishes_from_request(
     if not request.free_axes and not texts and len(order) == robot.num_tips:
         return COMPLETE, ()
     try:
-        asked = asked_from_request(order, links, list(request.free_axes), offsets, robot)
+        asked = asked_from_request(order, links, list(request.free_axes), robot)
         return asked, objectives_from_texts(texts, robot)
     except IKError as error:
         raise RequestError(Codes.INVALID_GOAL_CONSTRAINTS, str(error)) from error

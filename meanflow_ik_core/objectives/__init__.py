@@ -75,6 +75,18 @@ def build_objectives(specs: Any, robot: Robot, *, trusted: bool = False) -> list
     return [_build(spec, robot, trusted) for spec in specs]
 
 
+def spec_from_text(text: str) -> Any:
+    """A name, or a mapping in YAML such as "{name: posture, weight: 2.0}", for `build_objectives`.
+
+    Raises:
+        OptionError: the text is not YAML.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise OptionError(f"objective {text!r} is not YAML: {_one_line(error)}") from error
+
+
 def read_objectives(path: str | Path, robot: Robot) -> list[Objective]:
     """Objectives from a YAML file: a list, or a mapping with the key ``objectives``.
 
@@ -88,7 +100,7 @@ def read_objectives(path: str | Path, robot: Robot) -> list[Objective]:
     except OSError as error:
         raise OptionError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise OptionError(f"{path} is not YAML: {error}") from error
+        raise OptionError(f"{path} is not YAML: {_one_line(error)}") from error
     if isinstance(specs, Mapping):
         unknown = [str(key) for key in specs if key != "objectives"]
         if unknown:
@@ -211,6 +223,10 @@ def _build(spec: Any, robot: Robot, trusted: bool) -> Objective:
             "read_objectives may, elsewhere it must be a function"
         )
     return kind(robot, **keys)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _hint(wrong: str, names: Sequence[str]) -> str:
