@@ -6,6 +6,7 @@ Heavy imports stand inside the commands, so that ``--help`` answers at once.
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -227,6 +228,7 @@ def train(
         settings = load_train_config(config, **overrides)
     loaded = _load_robot(robot, base, tip)
     folder = out or Path("runs") / loaded.name
+    _check_folder("--out", folder)
     result = run_training(
         loaded, settings, folder, resume=not restart, progress=progress, device=device
     )
@@ -273,6 +275,8 @@ def study(
         return
     if folder is None:
         raise OptionError("study needs a folder of settings files, or --table FILE")
+    _check_folder("--out", out)
+    _check_file("--output", output)
     loaded = _load_robot(robot, base, tip)
     records = run_study(loaded, folder, out, poses, detail_poses, progress, device)
     if output is not None:
@@ -312,6 +316,8 @@ def evaluate(
     """Judge a sampler on fresh poses: errors, success after refinement, the exact answer, time."""
     from .evaluation import evaluate as judge
 
+    _check_file("--output", output)
+    _check_folder("--plots", plots)
     evaluation = judge(
         _load_robot(robot, base, tip), sampler, checkpoint=checkpoint, num_calls=num_calls,
         poses=poses, samples=samples, seed=seed, device=device, detail_poses=detail_poses,
@@ -372,6 +378,7 @@ def bench(
         return
     if name not in BENCHES:
         raise OptionError(f"unknown suite {name!r}; suites are {', '.join(BENCHES)}")
+    _check_file("--output", output)
     result = BENCHES[name](**_read_settings(option or []))
     if output is not None:
         output.write_text(json.dumps(plain(result.as_dict()), indent=1) + "\n")
@@ -450,6 +457,29 @@ def _load_robot(robot: str, base: str | None, tips: list[str] | None):
     from .robot import load_robot
 
     return load_robot(robot, base=base, tips=tips)
+
+
+def _check_folder(option: str, path: Path | None) -> None:
+    """Before the work: OptionError where a folder cannot be made or written to."""
+    from .errors import OptionError
+
+    if path is not None:
+        there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise OptionError(f"{option} {path}: {there} is no folder that can be written to")
+
+
+def _check_file(option: str, path: Path | None) -> None:
+    """Before the work: OptionError where a file cannot be written."""
+    from .errors import OptionError
+
+    if path is None:
+        return
+    if path.is_dir() or not path.parent.is_dir():
+        what = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise OptionError(f"{option} {path}: {what}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise OptionError(f"{option} {path}: it cannot be written")
 
 
 def _read_numbers(option: str, text: str) -> list[float]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a caller hands to the solver, checked and brought into one form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,23 @@ _SAME_AXES = 1e-9  # how little of a motion along free axes of a link may not be
 _SEED_TOLERANCE = 1e-6  # rad or m
 
 
+def is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_count(name: str, value: Any, least: int) -> None:
+    """OptionError where a value is no integer, or less than that."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise OptionError(f"{name} is {value!r}; it must be an integer of at least {least}")
+
+
+def check_seed(seed: Any) -> None:
+    """OptionError where a seed of random numbers is neither None nor an integer of 64 bits."""
+    right = isinstance(seed, Integral) and not isinstance(seed, bool) and 0 <= seed + 2**63 < 2**64
+    if seed is not None and not right:
+        raise OptionError(f"seed is {seed!r}; it must be an integer of 64 bits, or None")
+
+
 def check_tips(robot: Robot, tips: Any) -> tuple[int, ...]:
     """Indices of the tips that targets are given for, in the targets' order; None: all tips.
 
@@ -25,8 +43,10 @@ def check_tips(robot: Robot, tips: Any) -> tuple[int, ...]:
     """
     if tips is None:
         return tuple(range(robot.num_tips))
-    names = [tips] if isinstance(tips, str) else list(tips)
     exist = f"robot {robot.name!r} has the tips {', '.join(robot.tips)}"
+    if not isinstance(tips, Iterable):
+        raise LinkError(f"tips is {tips!r}; {exist}")
+    names = [tips] if isinstance(tips, str) else list(tips)
     if not names:
         raise LinkError(f"tips is empty; {exist}")
     for name in names:
@@ -61,6 +81,8 @@ def check_free_axes(robot: Robot, given: tuple[int, ...], free_axes: Any) -> np.
         if tip not in robot.tips or robot.tips.index(tip) not in given:
             named = ", ".join(robot.tips[index] for index in given)
             raise LinkError(f"free_axes names {tip!r}; the tips with a target are {named}")
+        if not isinstance(axes, Iterable):
+            raise OptionError(f"free_axes of {tip!r} is {axes!r}; axes are {' '.join(AXES)}")
         names = axes.split() if isinstance(axes, str) else list(axes)
         unknown = [name for name in names if name not in AXES]
         if unknown:

@@ -16,7 +16,9 @@ from .collision import SelfCollision
 from .errors import OptionError
 from .guidance import Guidance, guided_samples
 from .inputs import (
+    check_count,
     check_free_axes,
+    check_seed,
     check_seed_state,
     check_targets,
     check_tips,
@@ -91,8 +93,7 @@ class IKSolver:
             OptionError: an option is out of its range, there is no such objective, or the sampler
                 is learned and needs complete goals.
         """
-        if num_samples < 1:
-            raise OptionError(f"num_samples is {num_samples!r}; it must be at least 1")
+        check_count("num_samples", num_samples, 1)
         given = check_tips(self.robot, tips)
         asked = check_free_axes(self.robot, given, free_axes)
         T_base_tip = check_targets(self.robot, targets, given)
@@ -345,6 +346,7 @@ class IKSolver:
         return refine(self.robot, q0, T_base_tip, *tolerances, **settings)
 
     def _generator(self, seed: int | None) -> torch.Generator:
+        check_seed(seed)
         generator = torch.Generator(self.device)
         if seed is None:
             generator.seed()

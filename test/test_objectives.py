@@ -4,6 +4,7 @@
 import importlib
 import inspect
 import re
+import sys
 import textwrap
 from pathlib import Path
 
@@ -231,6 +232,7 @@ BAD = {
         [{"name": "link_point", "link": "panda_link44", "position": (0, 0, 0)}],
         "panda_link4",
     ),
+    "links": ([{"name": "link_point", "link": ["a"], "position": (0, 0, 0)}], "'a'"),
     "unknown tip": ([{"name": "manipulability", "tip": "panda_link7"}], "panda_link8"),
     "axis without length": (
         [{"name": "link_direction", "link": "panda_link4", "axis": (0,) * 3, "look_at": (1, 0, 0)}],
@@ -286,13 +288,14 @@ def test_objectives_come_from_yaml(tmp_path):
         read_objectives(tmp_path / "none.yaml", robot)
 
 
-def test_a_file_may_name_a_function(tmp_path, monkeypatch):
+def test_a_file_may_name_a_function_of_a_module_beside_it(tmp_path):
     (tmp_path / "my_objectives.py").write_text("def high(q, robot):\n    return -q[..., 0]\n")
     path = tmp_path / "objectives.yaml"
     path.write_text("[{name: custom, function: 'my_objectives:high'}]")
-    monkeypatch.syspath_prepend(tmp_path)
+    before = list(sys.path)
     (objective,) = read_objectives(path, mik.load_robot("panda"))
     assert objective.value(torch.ones(2, 7)).tolist() == [-1, -1]
+    assert sys.path == before
 
 
 def test_a_custom_function_must_return_a_value_per_configuration():

@@ -5,8 +5,10 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +92,8 @@ def spec_from_text(text: str) -> Any:
 def read_objectives(path: str | Path, robot: Robot) -> list[Objective]:
     """Objectives from a YAML file: a list, or a mapping with the key ``objectives``.
 
-    The file is trusted: custom objectives import the module that it names.
+    The file is trusted: custom objectives import the module that it names, from wherever Python
+    finds modules or else from the file's own folder.
 
     Raises:
         OptionError: the file cannot be read, or see `build_objectives`.
@@ -106,7 +109,8 @@ def read_objectives(path: str | Path, robot: Robot) -> list[Objective]:
         if unknown:
             raise OptionError(f"{path} has the keys {unknown}; it has only 'objectives'")
         specs = specs.get("objectives", [])
-    return build_objectives(specs, robot, trusted=True)
+    with _importable(Path(path).resolve().parent):
+        return build_objectives(specs, robot, trusted=True)
 
 
 def weighted_sum(objectives: Sequence[Objective], q: Tensor) -> Tensor:
@@ -176,7 +180,7 @@ def unit_vector(owner: str, key: str, given: Any) -> list[float]:
 
 def known_link(robot: Robot, owner: str, link: Any) -> str:
     """The link, or a `LinkError` that lists those that exist."""
-    if link not in robot.frames:
+    if not isinstance(link, str) or link not in robot.frames:
         raise LinkError(
             f"link {link!r} of objective {owner!r} is unknown to {robot.name!r}; "
             f"links are {listing(list(robot.frames), str(link))}"
@@ -223,6 +227,16 @@ def _build(spec: Any, robot: Robot, trusted: bool) -> Objective:
             "read_objectives may, elsewhere it must be a function"
         )
     return kind(robot, **keys)
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Modules of the folder can be imported; those that Python finds elsewhere come first."""
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
 
 
 def _one_line(error: Exception) -> str:
