@@ -2,6 +2,7 @@
 """How far a robot is from touching itself: fast, in batches and differentiable, on spheres."""
 
 import hashlib
+import threading
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -22,7 +23,9 @@ _CALIBRATION, _CANDIDATES = 32, 2000
 _SPHERES_PER_PASS = 1 << 18  # as many as stay in the caches
 _ROWS_PER_PASS = 2048  # of an array, for the same reason
 _NEAR = 0.03  # m, what is farther apart does not matter to it
+# With the corrections of their pairs; whoever comes while a robot's are being found waits.
 _FOUND: "WeakKeyDictionary[Robot, tuple[SphereBodies, np.ndarray]]" = WeakKeyDictionary()
+_FINDING = threading.Lock()
 
 
 class SphereModel:
@@ -56,12 +59,18 @@ class SphereModel:
             RobotError: a collision shape cannot be read or has no surface.
         """
         self.robot = robot
-        known = robot in _FOUND
-        if not known:
+        with _FINDING:
+            if robot in _FOUND:
+                self._take(*_FOUND[robot])
+                return
             check = check or SelfCollision(robot)
             bodies = find_bodies(robot, check)
-            _FOUND[robot] = bodies, np.zeros(len(bodies.pairs))
-        bodies, correction = _FOUND[robot]
+            self._take(bodies, np.zeros(len(bodies.pairs)))
+            self._correct_by(self._calibrated(check))
+            _FOUND[robot] = bodies, self.correction
+
+    def _take(self, bodies: SphereBodies, correction: np.ndarray) -> None:
+        robot = self.robot
         self.links, self.first, self.pairs, self.node, self.centre, self.radius = bodies
         # spheres around whole links, whose centres are means of those of the link's own
         count = np.diff(self.first)
@@ -85,9 +94,6 @@ class SphereModel:
             link.astype(np.int64),
         )
         self._correct_by(correction)
-        if not known and check is not None:
-            self._correct_by(self._calibrated(check))
-            _FOUND[robot] = bodies, self.correction
 
     def distance(self, q: Any, cap: float = np.inf) -> Any:
         """Distance of the closest pair of links; negative where two overlap.

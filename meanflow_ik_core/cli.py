@@ -6,6 +6,7 @@ Heavy imports stand inside the commands, so that ``--help`` answers at once.
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,28 +58,59 @@ def main() -> None:
         sys.exit(2)
 
 
-@app.command()
+class _SeveralPoses(TyperCommand):
+    """Lets options of several numbers be repeated: --xyz 1 2 3 means --xyz "1 2 3"."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        joined, rest = [], list(args)
+        while rest:
+            joined.append(rest.pop(0))
+            numbers = []
+            width = {"--xyz": 3, "--rpy": 3, "--quat": 4}.get(joined[-1], 0)
+            while rest and len(numbers) < width and not rest[0].startswith("--"):
+                numbers.append(rest.pop(0))
+            joined += [" ".join(numbers)] if width else []
+        return super().parse_args(ctx, joined)
+
+
+@app.command(cls=_SeveralPoses)
 def solve(
     xyz: Annotated[
-        tuple[float, float, float] | None, typer.Option(help="Target position in the base [m].")
+        list[str] | None,
+        typer.Option(metavar="X Y Z", help="Position in the base [m]; repeat for several tips."),
     ] = None,
     rpy: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(help="Target orientation, roll pitch yaw [rad]."),
+        list[str] | None,
+        typer.Option(metavar="R P Y", help="Its orientation, roll pitch yaw [rad]."),
     ] = None,
     quat: Annotated[
-        tuple[float, float, float, float] | None,
-        typer.Option(help="Target orientation, quaternion x y z w."),
+        list[str] | None,
+        typer.Option(metavar="X Y Z W", help="Its orientation, quaternion."),
     ] = None,
     poses: Annotated[
         Path | None, typer.Option(help="Instead: a .npy file of poses (B, 4, 4) or (B, T, 4, 4).")
     ] = None,
     frame: Annotated[
-        str | None, typer.Option(help="The link that shall reach the pose; default: the tip.")
+        list[str] | None,
+        typer.Option(help="Link, fixed to a tip, that shall be there; one for each pose."),
+    ] = None,
+    free_axes: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="AXES",
+            help='Of "x y z rx ry rz" of the pose what may be anything, "": nothing; one for each '
+            "pose.",
+        ),
     ] = None,
     robot: RobotOption = "panda",
     base: BaseOption = None,
-    tip: TipOption = None,
+    tip: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Tip of the robot that a pose is for, the others may be anywhere, default: all; "
+            "of a .urdf file the links that are its tips. Repeat for several."
+        ),
+    ] = None,
     sampler: SamplerOption = "meanflow",
     checkpoint: CheckpointOption = None,
     device: DeviceOption = "cpu",
@@ -94,7 +126,10 @@ def solve(
     avoid_self_collision: Annotated[bool, typer.Option("--avoid-self-collision")] = False,
     objective: Annotated[
         list[str] | None,
-        typer.Option(help="posture, manipulability, joint_limits, clearance; repeat for several."),
+        typer.Option(
+            help="A name, as posture, manipulability, joint_limits or clearance, or YAML, as "
+            '"{name: posture, weight: 2}"; repeat for several.'
+        ),
     ] = None,
     objectives: Annotated[
         Path | None, typer.Option(help="A YAML file of objectives, see docs/objectives.md.")
@@ -102,31 +137,33 @@ def solve(
     seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Solve for one pose (--xyz with --rpy or --quat) or a file of poses (--poses)."""
-    import numpy as np
-
+    """Solve for a pose (--xyz with --rpy or --quat), one for each tip, or a file (--poses)."""
     from .errors import OptionError
+    from .goal_options import goal_of_links, poses_from_options, read_poses
+    from .objectives import read_objectives, spec_from_text
     from .solver import load_solver
 
-    T_base_tip = _read_poses(poses) if poses else _pose_from_options(xyz, rpy, quat)
-    solver = load_solver(_load_robot(robot, base, tip), checkpoint, device, sampler)
-    if frame is not None:
-        _, T_tip_frame = solver.robot.tip_offset(frame)
-        if solver.robot.num_tips != 1:
-            raise OptionError("--frame needs a robot with one tip")
-        T_base_tip = T_base_tip @ np.linalg.inv(T_tip_frame)
-    goals: list[Any] = list(objective or [])
+    T_base_link = (
+        read_poses(poses) if poses else poses_from_options(xyz or (), rpy or (), quat or ())
+    )
+    from_urdf = Path(robot).suffix in (".urdf", ".xml")
+    if tip and frame and not from_urdf:
+        raise OptionError(f"--tip {tip[0]} and --frame {frame[0]}: --frame alone says which tip")
+    loaded = _load_robot(robot, base, tip if from_urdf else None)
+    links = frame or (() if from_urdf else tip) or ()
+    goal = goal_of_links(loaded, T_base_link, links, free_axes or ())
+    goals: list[Any] = [spec_from_text(text) for text in objective or []]
     if objectives is not None:
-        from .objectives import read_objectives
-
-        goals += read_objectives(objectives, solver.robot)
+        goals += read_objectives(objectives, loaded)
+    solver = load_solver(loaded, checkpoint, device, sampler)
     current = None
     if seed_state is not None:
         current = _read_numbers("--seed-state", seed_state)
     solver.warm_up()  # so that the times printed are those of a later call
     result = solver.solve(
-        T_base_tip, num_samples, max_solutions, current, seed, select, timeout,
-        avoid_self_collision=avoid_self_collision, objectives=goals,
+        **goal, num_samples=num_samples, max_solutions=max_solutions, seed_state=current,
+        seed=seed, select=select, timeout=timeout, avoid_self_collision=avoid_self_collision,
+        objectives=goals,
     )  # fmt: skip
     if as_json:
         print_json(
@@ -191,6 +228,7 @@ def train(
         settings = load_train_config(config, **overrides)
     loaded = _load_robot(robot, base, tip)
     folder = out or Path("runs") / loaded.name
+    _check_folder("--out", folder)
     result = run_training(
         loaded, settings, folder, resume=not restart, progress=progress, device=device
     )
@@ -237,6 +275,8 @@ def study(
         return
     if folder is None:
         raise OptionError("study needs a folder of settings files, or --table FILE")
+    _check_folder("--out", out)
+    _check_file("--output", output)
     loaded = _load_robot(robot, base, tip)
     records = run_study(loaded, folder, out, poses, detail_poses, progress, device)
     if output is not None:
@@ -276,6 +316,8 @@ def evaluate(
     """Judge a sampler on fresh poses: errors, success after refinement, the exact answer, time."""
     from .evaluation import evaluate as judge
 
+    _check_file("--output", output)
+    _check_folder("--plots", plots)
     evaluation = judge(
         _load_robot(robot, base, tip), sampler, checkpoint=checkpoint, num_calls=num_calls,
         poses=poses, samples=samples, seed=seed, device=device, detail_poses=detail_poses,
@@ -336,6 +378,7 @@ def bench(
         return
     if name not in BENCHES:
         raise OptionError(f"unknown suite {name!r}; suites are {', '.join(BENCHES)}")
+    _check_file("--output", output)
     result = BENCHES[name](**_read_settings(option or []))
     if output is not None:
         output.write_text(json.dumps(plain(result.as_dict()), indent=1) + "\n")
@@ -416,36 +459,27 @@ def _load_robot(robot: str, base: str | None, tips: list[str] | None):
     return load_robot(robot, base=base, tips=tips)
 
 
-def _pose_from_options(xyz: Any, rpy: Any, quat: Any):
-    """(1, 4, 4) from --xyz and one of --rpy and --quat."""
-    import numpy as np
-    import pinocchio as pin
+def _check_folder(option: str, path: Path | None) -> None:
+    """Before the work: OptionError where a folder cannot be made or written to."""
+    from .errors import OptionError
 
-    from .errors import TargetError
-
-    if xyz is None or (rpy is None) == (quat is None):
-        raise TargetError("give --poses, or --xyz and one of --rpy and --quat")
-    T = np.eye(4)
-    T[:3, 3] = xyz
-    if rpy is not None:
-        T[:3, :3] = pin.rpy.rpyToMatrix(*rpy)
-    else:
-        length = np.linalg.norm(quat)
-        if not abs(length - 1) <= 1e-3:
-            raise TargetError(f"--quat has the length {length:g}; a unit quaternion has 1")
-        T[:3, :3] = pin.Quaternion(np.asarray(quat) / length).matrix()
-    return T[None]
+    if path is not None:
+        there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise OptionError(f"{option} {path}: {there} is no folder that can be written to")
 
 
-def _read_poses(path: Path):
-    import numpy as np
+def _check_file(option: str, path: Path | None) -> None:
+    """Before the work: OptionError where a file cannot be written."""
+    from .errors import OptionError
 
-    from .errors import TargetError
-
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise TargetError(f"cannot read poses from {path}: {error}") from error
+    if path is None:
+        return
+    if path.is_dir() or not path.parent.is_dir():
+        what = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise OptionError(f"{option} {path}: {what}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise OptionError(f"{option} {path}: it cannot be written")
 
 
 def _read_numbers(option: str, text: str) -> list[float]:
@@ -467,7 +501,11 @@ def _read_settings(pairs: list[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(f"--set takes KEY=VALUE, not {pair!r}")
-        settings[key.strip()] = yaml.safe_load(value)
+        try:
+            settings[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            said = " ".join(str(error).split())
+            raise ConfigError(f"--set {pair!r} is not YAML: {said}") from error
     return settings
 
 

@@ -73,7 +73,7 @@ def guided_samples(
     problems = max(1, _ROWS_PER_PASS // (count * guidance.choices))
     most = max(1, _ROWS_PER_PASS // guidance.choices)
     batches = []
-    for first in range(0, len(T_base_tip), problems):
+    for first in range(0, max(1, len(T_base_tip)), problems):
         rows = slice(first, first + problems)
         near = [objective.near(reference[rows, None]) for objective in objectives]
         parts = [

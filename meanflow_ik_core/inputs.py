@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a caller hands to the solver, checked and brought into one form."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,25 @@ from .robot import Robot
 # A target may deviate this much from a rigid transform (float32 leaves about 1e-7).
 _RIGID_TOLERANCE = 1e-5
 AXES = ("x", "y", "z", "rx", "ry", "rz")  # of a target's frame
+_SAME_AXES = 1e-9  # how little of a motion along free axes of a link may not be free at the tip
 _SEED_TOLERANCE = 1e-6  # rad or m
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_count(name: str, value: Any, least: int) -> None:
+    """OptionError where a value is no integer, or less than that."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise OptionError(f"{name} is {value!r}; it must be an integer of at least {least}")
+
+
+def check_seed(seed: Any) -> None:
+    """OptionError where a seed of random numbers is neither None nor an integer of 64 bits."""
+    right = isinstance(seed, Integral) and not isinstance(seed, bool) and 0 <= seed + 2**63 < 2**64
+    if seed is not None and not right:
+        raise OptionError(f"seed is {seed!r}; it must be an integer of 64 bits, or None")
 
 
 def check_tips(robot: Robot, tips: Any) -> tuple[int, ...]:
@@ -24,8 +43,10 @@ def check_tips(robot: Robot, tips: Any) -> tuple[int, ...]:
     """
     if tips is None:
         return tuple(range(robot.num_tips))
-    names = [tips] if isinstance(tips, str) else list(tips)
     exist = f"robot {robot.name!r} has the tips {', '.join(robot.tips)}"
+    if not isinstance(tips, Iterable):
+        raise LinkError(f"tips is {tips!r}; {exist}")
+    names = [tips] if isinstance(tips, str) else list(tips)
     if not names:
         raise LinkError(f"tips is empty; {exist}")
     for name in names:
@@ -60,6 +81,8 @@ def check_free_axes(robot: Robot, given: tuple[int, ...], free_axes: Any) -> np.
         if tip not in robot.tips or robot.tips.index(tip) not in given:
             named = ", ".join(robot.tips[index] for index in given)
             raise LinkError(f"free_axes names {tip!r}; the tips with a target are {named}")
+        if not isinstance(axes, Iterable):
+            raise OptionError(f"free_axes of {tip!r} is {axes!r}; axes are {' '.join(AXES)}")
         names = axes.split() if isinstance(axes, str) else list(axes)
         unknown = [name for name in names if name not in AXES]
         if unknown:
@@ -71,6 +94,32 @@ def check_free_axes(robot: Robot, given: tuple[int, ...], free_axes: Any) -> np.
     if not asked.any():
         raise OptionError("all axes of all tips are free; nothing is asked for")
     return None if asked.all() else asked
+
+
+def check_links_free_axes(robot: Robot, links: Sequence[str], free_axes: Mapping[str, str]) -> None:
+    """Refuse axes of links fixed to tips that are not free in the same way at the tip.
+
+    Args:
+        robot: whose tips.
+        links: whose targets' axes are meant.
+        free_axes: tip to known axes, see `check_free_axes`.
+
+    Raises:
+        OptionError: an axis is free at the link but not at the tip, or the other way round.
+    """
+    for link in links:
+        tip, T_tip_link = robot.tip_offset(link)
+        axes = free_axes.get(robot.tips[tip], "")
+        free = np.isin(AXES, axes.split())
+        rotation, shift = T_tip_link[:3, :3], T_tip_link[:3, 3]
+        motions = np.eye(6)[:, free]
+        turning = rotation @ motions[3:]
+        moved = np.concatenate((rotation @ motions[:3] + np.cross(shift, turning.T).T, turning))
+        if np.abs(moved[~free]).max(initial=0.0) >= _SAME_AXES:
+            raise OptionError(
+                f"free_axes {axes!r} of {link}: they are not those of the robot's tip "
+                f"{robot.tips[tip]}; load the robot with {link} as its tip"
+            )
 
 
 def check_tolerance(robot: Robot, given: tuple[int, ...], value: Any, name: str) -> Any:

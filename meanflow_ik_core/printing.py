@@ -12,6 +12,9 @@ def print_json(content: dict[str, Any]) -> None:
     print(json.dumps(plain(content), allow_nan=False))
 
 
+_JOINT_COLUMNS = 8  # more joints than this share one column
+
+
 def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
@@ -59,26 +62,31 @@ def print_settings(config: Any) -> None:
 
 
 def print_solutions(joint_names: tuple[str, ...], result: Any) -> None:
+    apart = len(joint_names) <= _JOINT_COLUMNS
     for problem in range(len(result.valid)):
         rows = []
         for row in range(result.valid.shape[1]):
             if not result.origin[problem, row]:
                 continue
+            joints = [f"{value:.4f}" for value in result.joint_positions[problem, row]]
             rows.append(
                 [
                     str(row + 1),
                     "yes" if result.valid[problem, row] else "no",
-                    *(f"{value:.4f}" for value in result.joint_positions[problem, row]),
+                    *(joints if apart else [" ".join(joints)]),
                     f"{result.position_error[problem, row].max():.1e}",
                     f"{result.orientation_error[problem, row].max():.1e}",
                     f"{result.distance[problem, row]:.3f}",
                     result.origin[problem, row],
                 ]
             )
-        columns = ["rank", "valid", *joint_names, "error [m]", "error [rad]", "distance", "origin"]
+        names = joint_names if apart else ["joints"]
+        columns = ["rank", "valid", *names, "error [m]", "error [rad]", "distance", "origin"]
         print_table(
             f"pose {problem + 1}: {int(result.valid[problem].sum())} solutions", columns, rows
         )
+    if not apart:
+        print(f"joints: {', '.join(joint_names)}")
     spent = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in result.timing.items())
     starts = ", ".join(f"{count} {name}" for name, count in result.starts.items())
     print(f"time: {spent}; starts: {starts}")

@@ -51,6 +51,8 @@ def recombine(
 ) -> np.ndarray:
     """Complete failed samples of one problem, part by part, with what other samples found.
 
+    A part that no sample found stays as it is in each.
+
     Args:
         q: (N, J), changed in place.
         close: (N, T) bool, tips that are near their targets.
@@ -62,13 +64,13 @@ def recombine(
     """
     found = np.stack([close[:, part.tips].all(1) for part in parts], 1)
     rows = np.flatnonzero(failed)
-    if len(rows) == 0 or not found.any(0).all():
-        return np.zeros(len(q), bool)
     source = q.copy()
     for number, part in enumerate(parts):
         lacking = rows[~found[rows, number]]
         have = np.flatnonzero(found[:, number])
+        if not len(have):
+            continue
         # One after another, with a shift per part so that not the same samples meet again.
         taken = have[(np.arange(len(lacking)) + number * len(have) // len(parts)) % len(have)]
         q[lacking[:, None], part.joints] = source[taken[:, None], part.joints]
-    return failed.copy()
+    return failed & found.any(0).all()

@@ -22,6 +22,7 @@ _COARSE_TOLERANCE = 1e-3
 _FINE_TOLERANCE = 1e-9
 _FINE_ITERATIONS = 8
 _SAMPLES_PER_PASS = 2048  # of one tip: a millisecond or two, as those of more tips
+_ALONE = 32  # samples of a problem whose parts are refined without each other
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ def refine_lm(
     """Damped least squares on the CPU: float32 steps, then float64 steps where those came close.
 
     Where the tips fall into parts that share no joint, a start that finds only some of them is
-    completed with what others found. Starts outside the limits are clipped into them. A start
-    that is not finite is returned as it came, with infinite errors.
+    completed with what others found; where no start finds all of them, each part is refined without
+    the others, so that one out of reach leaves them exact. Starts outside the limits are clipped
+    into them. A start that is not finite is returned as it came, with infinite errors.
 
     Args:
         robot: whose kinematics and limits.
@@ -69,7 +71,7 @@ def refine_lm(
         orientation_weight: what 1 rad counts in the step, scalar or (T,).
         axis_weights: (T, 6) factors to these for x y z rx ry rz of the targets' frames; where one
             is 0, the tip is free. None: 1 everywhere.
-        recombining: False leaves each start to itself, whatever others found for its parts.
+        recombining: False leaves each start to itself, as a whole, whatever others found.
 
     Returns:
         All samples, in the order of ``q0``.
@@ -118,8 +120,18 @@ def refine_lm(
     q = _into_limits(robot, q)
     if not whole:
         q = np.where(finite[..., None], q, q0)
-    errors = pose_errors(robot, q, targets, axis_weights)
-    return _judged(robot, q, *errors, position_tolerance, orientation_tolerance)
+    tolerances = position_tolerance, orientation_tolerance
+    refined = _judged(robot, q, *pose_errors(robot, q, targets, axis_weights), *tolerances)
+    if len(parts) < 2 or not q.shape[1]:
+        return refined
+    missed = np.flatnonzero(~refined.converged.any(1) & finite.all(1))
+    left = None if time_limit is None else time_limit - (time.perf_counter() - started)
+    if not len(missed) or (left is not None and left <= 0):
+        return refined
+    q[missed] = _part_by_part(
+        robot, q[missed], targets[missed], parts, *tolerances, max_iterations, left, axis_weights
+    )
+    return _judged(robot, q, *pose_errors(robot, q, targets, axis_weights), *tolerances)
 
 
 def refine_lm_torch(
@@ -272,6 +284,37 @@ def _recombine(
     for problem in np.flatnonzero(failed.any(1)):
         done = recombine(q[problem], close[problem], failed[problem], parts)
         outcome.reshape(tried.shape)[problem, done] = CONVERGED
+
+
+def _part_by_part(
+    robot: Robot,
+    q: np.ndarray,
+    targets: np.ndarray,
+    parts: Sequence[Part],
+    position_tolerance: float | np.ndarray,
+    orientation_tolerance: float | np.ndarray,
+    max_iterations: int,
+    time_limit: float | None,
+    axis_weights: np.ndarray | None,
+) -> np.ndarray:
+    """Samples (B, N, J) with every part as near as it comes: a part far from its target holds back
+    the steps of the others."""
+    some = q[:, :_ALONE]
+    q = q.copy()
+    close = np.zeros((*q.shape[:2], robot.num_tips), bool)
+    for part in parts:
+        weights = np.zeros((robot.num_tips, 6))
+        weights[part.tips] = 1.0 if axis_weights is None else axis_weights[part.tips]
+        alone = refine_lm(
+            robot, some, targets, position_tolerance, orientation_tolerance, max_iterations,
+            time_limit=None if time_limit is None else time_limit / len(parts),
+            axis_weights=weights,
+        )  # fmt: skip
+        q[:, :_ALONE, part.joints] = alone.q[..., part.joints]
+        close[:, :_ALONE, part.tips] = alone.converged[..., None]
+    for problem in range(len(q)):
+        recombine(q[problem], close[problem], ~close[problem].all(1), parts)
+    return q
 
 
 _Tolerance = float | np.ndarray

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .errors import OptionError
+from .inputs import check_count, is_number
 from .ranking import SELECTIONS, joint_distance, rank, ranking_cost, select_best, select_diverse
 from .refine import REFINEMENTS, Refined
 from .robot import Robot
@@ -73,10 +74,10 @@ class SolveOptions:
     recombining: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("num_samples", "max_solutions"):
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise OptionError(f"{name} is {value!r}; it must be an integer of at least 1")
+        for name, least in (("num_samples", 1), ("max_solutions", 1), ("objective_steps", 0)):
+            check_count(name, getattr(self, name), least)
+        if self.max_rounds is not None:
+            check_count("max_rounds", self.max_rounds, 1)
         if self.select not in SELECTIONS:
             raise OptionError(
                 f"unknown select {self.select!r}; it is one of {', '.join(SELECTIONS)}"
@@ -85,20 +86,17 @@ class SolveOptions:
             raise OptionError(
                 f"unknown refinement {self.refinement!r}; it is one of {', '.join(REFINEMENTS)}"
             )
-        if self.timeout is not None and not self.timeout > 0:
-            raise OptionError(f"timeout is {self.timeout!r}; it must be positive seconds, or None")
-        rounds = self.max_rounds
-        if rounds is not None and (not isinstance(rounds, int | np.integer) or rounds < 1):
-            raise OptionError(f"max_rounds is {rounds!r}; it must be an integer from 1, or None")
+        seconds = self.timeout
+        if seconds is not None and not (is_number(seconds) and seconds > 0):
+            raise OptionError(f"timeout is {seconds!r}; it must be positive seconds, or None")
         for name in ("position_tolerance", "orientation_tolerance"):
             value = getattr(self, name)
             if not (np.all(value > 0) if isinstance(value, np.ndarray) else value > 0):
                 raise OptionError(f"{name} is {getattr(self, name)!r}; it must be positive")
-        if not isinstance(self.objective_steps, int | np.integer) or self.objective_steps < 0:
-            raise OptionError(f"objective_steps is {self.objective_steps!r}; an integer from 0")
         for name in ("error_weight", "distance_weight", "min_separation"):
-            if not getattr(self, name) >= 0:
-                raise OptionError(f"{name} is {getattr(self, name)!r}; it must not be negative")
+            value = getattr(self, name)
+            if not (is_number(value) and value >= 0):
+                raise OptionError(f"{name} is {value!r}; it must be a number of at least 0")
 
 
 class Candidates(NamedTuple):
@@ -133,7 +131,8 @@ class Wishes:
     """What objectives have to say in a search, O of them."""
 
     weights: np.ndarray  # (O,)
-    values: Callable[[np.ndarray, np.ndarray], np.ndarray]  # q (N, J), reference (J,) -> (N, O)
+    # q (N, J), reference (J,) -> (N, O); NaN where q is not finite
+    values: Callable[[np.ndarray, np.ndarray], np.ndarray]
     # solutions (R, J), T_base_tip, reference (R, J), when to end by `time.perf_counter`
     # -> Refined (R, 1); None: as they are
     improve: Callable[[np.ndarray, np.ndarray, np.ndarray, float], Refined] | None
@@ -211,9 +210,9 @@ class Search:
         wishes, clearance = self._parts.wishes, self._parts.clearance
         objective_values = None
         if wishes is not None:
-            objective_values = np.stack(
-                [wishes.values(*rows) for rows in zip(q, self._reference, strict=True)]
-            )
+            objective_values = np.full((batch, rows, len(wishes.weights)), np.nan)
+            for problem in range(batch):
+                objective_values[problem] = wishes.values(q[problem], self._reference[problem])
             cost += _weighted(wishes, objective_values)
         return IKResult(
             joint_positions=q,

@@ -16,7 +16,9 @@ from .collision import SelfCollision
 from .errors import OptionError
 from .guidance import Guidance, guided_samples
 from .inputs import (
+    check_count,
     check_free_axes,
+    check_seed,
     check_seed_state,
     check_targets,
     check_tips,
@@ -91,8 +93,7 @@ class IKSolver:
             OptionError: an option is out of its range, there is no such objective, or the sampler
                 is learned and needs complete goals.
         """
-        if num_samples < 1:
-            raise OptionError(f"num_samples is {num_samples!r}; it must be at least 1")
+        check_count("num_samples", num_samples, 1)
         given = check_tips(self.robot, tips)
         asked = check_free_axes(self.robot, given, free_axes)
         T_base_tip = check_targets(self.robot, targets, given)
@@ -249,9 +250,12 @@ class IKSolver:
         self, goals: Sequence[Objective], options: SolveOptions, asked: np.ndarray | None
     ) -> Wishes:
         def found(q: np.ndarray, reference: np.ndarray) -> np.ndarray:
-            current = torch.from_numpy(reference)
+            current, known = torch.from_numpy(reference), np.isfinite(q).all(-1)
             near = [goal.near(current) for goal in goals]
-            return values(near, torch.from_numpy(q)).numpy()
+            found = np.full((len(q), len(goals)), np.nan)
+            if known.any():
+                found[known] = values(near, torch.from_numpy(q[known])).numpy()
+            return found
 
         def better(
             q: np.ndarray, T_base_tip: np.ndarray, reference: np.ndarray, until: float
@@ -302,7 +306,7 @@ class IKSolver:
             )
         else:
             q = source.sample(poses, each, generator, **partial)
-        return q.reshape(len(T_base_tip), count, -1)
+        return q.reshape(len(T_base_tip), count, self.robot.num_joints)
 
     def _sampler_for(self, asked: np.ndarray | None) -> str:
         """The solver's own sampler where it takes such goals, else the uniform one."""
@@ -342,6 +346,7 @@ class IKSolver:
         return refine(self.robot, q0, T_base_tip, *tolerances, **settings)
 
     def _generator(self, seed: int | None) -> torch.Generator:
+        check_seed(seed)
         generator = torch.Generator(self.device)
         if seed is None:
             generator.seed()

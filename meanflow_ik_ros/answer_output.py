@@ -79,6 +79,8 @@ def solutions_content(solutions: Sequence[IKSolution]) -> list[dict[str, Any]]:
             "orientation_error": list(solution.orientation_error),
             "distance": solution.distance,
             "cost": solution.cost,
+            "clearance": solution.clearance,
+            "objective_values": list(solution.objective_values),
             "joints": dict(
                 zip(solution.joint_state.name, solution.joint_state.position, strict=True)
             ),

@@ -197,6 +197,10 @@ def batch_response_from_result(
         refine_time=float(result.timing["refine"]),
         total_time=float(total_time),
     )
+    if result.clearance is not None:
+        response.clearance = doubles(result.clearance[keep])
+    if result.objective_values is not None:
+        response.objective_values = doubles(result.objective_values[keep].ravel())
     response.error_code = Codes.SUCCESS if solved.any() else Codes.NO_IK_SOLUTION
     if not solved.all():
         response.message = _without_solution(np.flatnonzero(~solved), parameters, len(solved))

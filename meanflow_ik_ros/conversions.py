@@ -121,7 +121,7 @@ def wishes_from_request(
     if not request.free_axes and not texts and len(order) == robot.num_tips:
         return COMPLETE, ()
     try:
-        asked = asked_from_request(order, links, list(request.free_axes), offsets, robot)
+        asked = asked_from_request(order, links, list(request.free_axes), robot)
         return asked, objectives_from_texts(texts, robot)
     except IKError as error:
         raise RequestError(Codes.INVALID_GOAL_CONSTRAINTS, str(error)) from error
@@ -426,7 +426,10 @@ def solutions_from_result(
     )
     rows = np.flatnonzero(valid if valid.any() else np.isfinite(q).all(-1))
     header, names = Header(stamp=query.stamp, frame_id=robot.base), list(robot.joint_names)
-    return [
+    clearance = [math.nan] * len(rows)
+    if result.clearance is not None:
+        clearance = result.clearance[0, rows].tolist()
+    solutions = [
         IKSolution(
             joint_state=JointState(header=header, name=names, position=positions),
             position_error=positions_off,
@@ -434,17 +437,24 @@ def solutions_from_result(
             distance=distance,
             cost=cost,
             valid=is_valid,
+            clearance=gap,
         )
-        for positions, positions_off, orientations_off, distance, cost, is_valid in zip(
+        for positions, positions_off, orientations_off, distance, cost, is_valid, gap in zip(
             doubles_by_row(q[rows]),
             doubles_by_row(position_error[rows]),
             doubles_by_row(orientation_error[rows]),
             result.distance[0, rows].tolist(),
             result.cost[0, rows].tolist(),
             valid[rows].tolist(),
+            clearance,
             strict=True,
         )
     ]
+    if result.objective_values is not None:
+        values = doubles_by_row(result.objective_values[0, rows])
+        for solution, found in zip(solutions, values, strict=True):
+            solution.objective_values = found
+    return solutions
 
 
 def response_from_result(

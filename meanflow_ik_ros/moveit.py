@@ -115,7 +115,7 @@ def answer(node: MeanFlowIKNode, group: str, request: Any, response: Any) -> Any
             )
         return nearest_answer(query, node.robot, parameters, node.solve)
 
-    found = node.attempt(attempt, Answer(Codes.FAILURE))
+    found = node.attempt(SERVICE, attempt, Answer(Codes.FAILURE))
     return fill_response(request, found, node.get_fully_qualified_name(), response)
 
 

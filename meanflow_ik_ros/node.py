@@ -41,7 +41,7 @@ from meanflow_ik_ros.diagnostics import (
 )
 from meanflow_ik_ros.frames import Frames
 from meanflow_ik_ros.goal_topics import GoalTopics
-from meanflow_ik_ros.joint_states import WARN_EVERY_S, CurrentState
+from meanflow_ik_ros.joint_states import CurrentState
 from meanflow_ik_ros.parameters import NodeParameters, declare_parameters, values_of
 from meanflow_ik_ros.path_service import (
     find_path,
@@ -50,10 +50,13 @@ from meanflow_ik_ros.path_service import (
 )
 from meanflow_ik_ros.process import run_node
 from meanflow_ik_ros.qos import create_subscription, unused_overrides
+from meanflow_ik_ros.rare_log import RareLog
 from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
 from meanflow_ik_ros.turns import FairLock
 from meanflow_ik_ros.wishes import objectives_from_texts
 
+SOLUTIONS, BATCH, PATH = "~/get_ik_solutions", "~/get_ik_solutions_batch", "~/get_ik_path"
+GOAL, GOALS = "~/goal_pose", "~/goal_poses"
 # While shutting down: how long without a request until the queue counts as empty, and at most.
 QUIET_S = 0.1
 LONGEST_DRAIN_S = 2.0
@@ -80,6 +83,7 @@ class MeanFlowIKNode(LifecycleNode):
             self.add_on_set_parameters_callback(self.check_parameters)
             self.add_post_set_parameters_callback(self.take_parameters)
             self.statistics = RequestStatistics()
+            self._log = RareLog(self.get_logger())
             self._random = np.random.default_rng()
             self._solver_lock = FairLock()
             self._answered = threading.Event()
@@ -179,16 +183,16 @@ class MeanFlowIKNode(LifecycleNode):
         goals = MutuallyExclusiveCallbackGroup()
         listen: list[tuple[type, str, Callable[[Any], None], Any]] = [
             (JointState, "joint_states", self.joints.receive, self._listening),
-            (PoseStamped, "~/goal_pose", self.receive_goal, goals),
-            (PoseArray, "~/goal_poses", self.receive_goals, goals),
+            (PoseStamped, GOAL, self.receive_goal, goals),
+            (PoseArray, GOALS, self.receive_goals, goals),
         ]
         for kind, topic, receive, group in listen:
             subscription = create_subscription(self, kind, topic, receive, topics, group)
             self._close.append(partial(self.destroy_subscription, subscription))
         serve: list[tuple[type, str, Callable[[Any, Any], Any]]] = [
-            (GetIKSolutions, "~/get_ik_solutions", self.answer_request),
-            (GetIKSolutionsBatch, "~/get_ik_solutions_batch", self.answer_batch),
-            (GetIKPath, "~/get_ik_path", self.answer_path),
+            (GetIKSolutions, SOLUTIONS, self.answer_request),
+            (GetIKSolutionsBatch, BATCH, self.answer_batch),
+            (GetIKPath, PATH, self.answer_path),
             *moveit.services(self, self.parameters.moveit_group),
         ]
         for kind, name, answer in serve:
@@ -267,10 +271,10 @@ class MeanFlowIKNode(LifecycleNode):
         self, request: GetIKSolutions.Request, response: GetIKSolutions.Response
     ) -> GetIKSolutions.Response:
         """The service; whatever goes wrong is an answer."""
-        return self.answer(request, response)[1]
+        return self.answer(SOLUTIONS, request, response)[1]
 
     def answer(
-        self, request: GetIKSolutions.Request, response: GetIKSolutions.Response
+        self, source: str, request: GetIKSolutions.Request, response: GetIKSolutions.Response
     ) -> tuple[IKQuery | None, GetIKSolutions.Response]:
         """From request to response; the query is None where the request or the solver failed."""
         query: IKQuery | None = None
@@ -286,7 +290,7 @@ class MeanFlowIKNode(LifecycleNode):
             query = asked
             return response_from_result(asked, result, self.robot, parameters, total_time, response)
 
-        answered = self.attempt(attempt, response)
+        answered = self.attempt(source, attempt, response)
         return query, answered
 
     def answer_batch(
@@ -303,7 +307,7 @@ class MeanFlowIKNode(LifecycleNode):
             total_time = time.perf_counter() - started
             return batch_response_from_result(query, result, self.robot, parameters, total_time)
 
-        return self.attempt(attempt, response)
+        return self.attempt(BATCH, attempt, response)
 
     def answer_path(
         self, request: GetIKPath.Request, response: GetIKPath.Response
@@ -318,10 +322,13 @@ class MeanFlowIKNode(LifecycleNode):
             total_time = time.perf_counter() - started
             return path_response_from_result(query, result, self.robot, parameters, total_time)
 
-        return self.attempt(attempt, response)
+        return self.attempt(PATH, attempt, response)
 
-    def attempt(self, answer: Callable[[float], Any], response: Any) -> Any:
-        """What `answer` makes of the time at which it starts, or a response that says why not."""
+    def attempt(self, source: str, answer: Callable[[float], Any], response: Any) -> Any:
+        """What `answer` makes of the time at which it starts, or a response that says why not.
+
+        The log then tells it of the source, the name of a service or topic.
+        """
         started = time.perf_counter()
         failed = False
         try:
@@ -331,15 +338,11 @@ class MeanFlowIKNode(LifecycleNode):
                 raise RequestError(Codes.FAILURE, "the node is not active; activate it first")
             response = answer(started)
         except mik.IKError as error:
-            self.get_logger().warning(
-                f"request refused: {error}", throttle_duration_sec=WARN_EVERY_S
-            )
+            self._log.warning(source, f"refused: {error}")
             response = response_from_error(error, response)
         except Exception as error:
             failed = True
-            self.get_logger().error(
-                f"request failed: {traceback.format_exc()}", throttle_duration_sec=WARN_EVERY_S
-            )
+            self._log.error(source, f"failed: {traceback.format_exc()}")
             response = response_from_error(error, response)
         self.statistics.add(answered_from_response(response, time.perf_counter() - started, failed))
         self._answered.set()
@@ -347,14 +350,14 @@ class MeanFlowIKNode(LifecycleNode):
 
     def receive_goal(self, goal: PoseStamped) -> None:
         """A goal for one tip: the robot's only one, or that of the parameter `tip_link`."""
-        self._answer_goal([goal], [])
+        self._answer_goal(GOAL, [goal], [])
 
     def receive_goals(self, goals: PoseArray) -> None:
         """A goal for every tip of the robot, in its order."""
         targets = [PoseStamped(header=goals.header, pose=pose) for pose in goals.poses]
-        self._answer_goal(targets, list(self.robot.tips))
+        self._answer_goal(GOALS, targets, list(self.robot.tips))
 
-    def _answer_goal(self, targets: list[PoseStamped], tip_links: list[str]) -> None:
+    def _answer_goal(self, source: str, targets: list[PoseStamped], tip_links: list[str]) -> None:
         """The same way as the service; the answer goes to the topics."""
         parameters = self.parameters
         request = GetIKSolutions.Request(
@@ -362,19 +365,15 @@ class MeanFlowIKNode(LifecycleNode):
             tip_links=tip_links,
             avoid_self_collision=parameters.avoid_self_collision,
         )
-        query, response = self.answer(request, GetIKSolutions.Response())
+        query, response = self.answer(source, request, GetIKSolutions.Response())
         if query is None:
             return
         if response.error_code != Codes.SUCCESS:
-            self.get_logger().warning(
-                f"goal: {response.message}", throttle_duration_sec=WARN_EVERY_S
-            )
+            self._log.warning(source, response.message)
         try:
             self.goal_topics.publish(query, response, parameters)
         except Exception:
-            self.get_logger().error(
-                f"publishing failed: {traceback.format_exc()}", throttle_duration_sec=WARN_EVERY_S
-            )
+            self._log.error(source, f"publishing failed: {traceback.format_exc()}")
 
     def T_base_frame(self, frame_id: str, stamp: Any) -> np.ndarray:
         """Pose (4, 4) of a frame; an empty name is the base, with a warning the first time."""

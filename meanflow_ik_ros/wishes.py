@@ -8,20 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
-from meanflow_ik_core.errors import IKError
-from meanflow_ik_core.inputs import check_free_axes
-from meanflow_ik_core.objectives import build_objectives
+from meanflow_ik_core.errors import OptionError
+from meanflow_ik_core.inputs import check_free_axes, check_links_free_axes
+from meanflow_ik_core.objectives import build_objectives, spec_from_text
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot import Robot
-
-_SAME_AXES = 1e-9
-
-
-class WishError(IKError):
-    """Free axes or objectives that are not what they should be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +50,6 @@ def asked_from_request(
     order: Sequence[int],
     links: Sequence[str],
     free_axes: Sequence[str],
-    T_tip_frame: np.ndarray,
     robot: Robot,
 ) -> Asked:
     """What a request asks for.
@@ -66,14 +58,13 @@ def asked_from_request(
         order: tips in the order of the links.
         links: what the request's targets are about.
         free_axes: one text of axes per link, or none at all.
-        T_tip_frame: (T, 4, 4) the links, seen from the robot's tips.
 
     Raises:
-        WishError: not one text per link, or axes that are free at the link but not at the tip.
-        IKError: unknown axes, or nothing is asked for.
+        OptionError: not one text per link, unknown axes, nothing is asked for, or axes that are
+            free at the link but not at the tip.
     """
     if free_axes and len(free_axes) != len(links):
-        raise WishError(
+        raise OptionError(
             f"{len(free_axes)} free_axes for {len(links)} tip links ({', '.join(links)}), expected "
             "none, or one for each"
         )
@@ -82,41 +73,19 @@ def asked_from_request(
         robot.tips[tip]: axes for tip, axes in zip(order, free_axes, strict=False) if axes.strip()
     }
     axes = check_free_axes(robot, given, free)
-    for tip, link in zip(order, links, strict=True):
-        if axes is not None and not _same_at_frame(~axes[tip], T_tip_frame[tip]):
-            raise WishError(
-                f"free_axes {free[robot.tips[tip]]!r} of {link}: they are not those of the robot's "
-                f"tip {robot.tips[tip]}; load the robot with {link} as its tip"
-            )
+    if axes is not None:
+        check_links_free_axes(robot, links, free)
     every = given == tuple(range(robot.num_tips))
     return Asked(None if every else given, free or None, axes)
-
-
-def _same_at_frame(free: np.ndarray, T_tip_frame: np.ndarray) -> bool:
-    """Whether motions along free axes (6,) of a frame are such of the tip that it is fixed to."""
-    rotation, shift = T_tip_frame[:3, :3], T_tip_frame[:3, 3]
-    motions = np.eye(6)[:, free]
-    turning = rotation @ motions[3:]
-    moved = np.concatenate((rotation @ motions[:3] + np.cross(shift, turning.T).T, turning))
-    return bool(np.abs(moved[~free]).max(initial=0.0) < _SAME_AXES)
 
 
 def objectives_from_texts(texts: Sequence[str], robot: Robot) -> tuple[Any, ...]:
     """Objectives as `IKSolver.solve` takes them, from a name or YAML each; empty texts say nothing.
 
     Raises:
-        WishError: a text is not YAML, or no such objective exists.
+        OptionError: a text is not YAML, or no such objective exists.
+        LinkError: an objective names a link that does not exist.
     """
-    specs = []
-    for text in texts:
-        if not text.strip():
-            continue
-        try:
-            specs.append(yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise WishError(f"objective {text!r} is not YAML: {error}") from error
-    try:
-        build_objectives(specs, robot)
-    except IKError as error:
-        raise WishError(str(error)) from error
+    specs = [spec_from_text(text) for text in texts if text.strip()]
+    build_objectives(specs, robot)
     return tuple(specs)

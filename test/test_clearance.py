@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Approximate self-clearance against closed forms, Coal, and finite differences."""
 
+import threading
+
 import coal
 import numpy as np
 import pytest
@@ -154,6 +156,45 @@ def test_a_found_model_is_found_again(panda):
     np.testing.assert_array_equal(again.centre, SphereModel(panda).centre)
     fresh = SphereModel(mik.load_robot("panda"))
     np.testing.assert_array_equal(again.radius, fresh.radius)
+
+
+def test_who_comes_while_a_model_is_found_gets_all_of_it(monkeypatch):
+    robot = mik.load_robot("panda")
+    calibrating, second, models = threading.Event(), threading.Event(), []
+    calibrated = SphereModel._calibrated
+
+    def slowly(self, check):
+        calibrating.set()
+        second.wait(0.5)  # in vain where the other one waits, as it should
+        return calibrated(self, check)
+
+    def late():
+        models.append(SphereModel(robot))
+        second.set()
+
+    monkeypatch.setattr(SphereModel, "_calibrated", slowly)
+    first = threading.Thread(target=lambda: models.append(SphereModel(robot)))
+    first.start()
+    assert calibrating.wait(60)
+    other = threading.Thread(target=late)
+    other.start()
+    first.join()
+    other.join()
+    assert np.abs(models[0].correction).max() > 1e-4
+    np.testing.assert_array_equal(models[0].correction, models[1].correction)
+
+
+def test_a_model_that_could_not_be_found_leaves_nothing_behind(monkeypatch):
+    robot = mik.load_robot("panda")
+
+    def interrupted(self, check):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(SphereModel, "_calibrated", interrupted)
+        SphereModel(robot)
+    expected = SphereModel(mik.load_robot("panda")).correction
+    np.testing.assert_array_equal(SphereModel(robot).correction, expected)
 
 
 def rounded(points: np.ndarray) -> np.ndarray:

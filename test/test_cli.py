@@ -60,6 +60,9 @@ def test_solve_takes_objectives_by_name_and_from_a_file(run, tmp_path):
     done = run(*pose, "--objective", "manipulability", "--objectives", path)
     printed = json.loads(done.stdout)
     assert done.returncode == 0 and np.shape(printed["objective_values"]) == (1, 3, 2)
+    yaml = "{name: posture, weight: 2.0, posture: {panda_joint1: 0.5}}"
+    same = run(*pose, "--objective", "manipulability", "--objective", yaml)
+    assert json.loads(same.stdout)["joint_positions"] == printed["joint_positions"]
     bad = run(*pose, "--objective", "manipulabilty")
     assert bad.returncode == 2 and "did you mean 'manipulability'" in bad.stderr
 
@@ -88,6 +91,62 @@ def test_solve_for_a_link_fixed_to_the_tip_reaches_with_that_link(run):
     robot = mik.load_robot("panda")
     tool = mik.load_robot(robot.urdf_path, base="panda_link0", tips=["panda_hand_tcp"])
     np.testing.assert_allclose(Judge(tool).poses(np.array(q))[0, :3, 3], (0.4, 0.1, 0.5), atol=1e-5)
+
+
+DUAL = ("solve", "--robot", "dual_panda", "--sampler", "uniform", "--seed", 0)
+LEFT, RIGHT = ("--xyz", 0.4, -0.1, 0.5, "--rpy", 3, 0, 0), ("--xyz", 0.5, 0, 0.6, "--rpy", -3, 0, 0)
+
+
+def reached_by(answer: dict, tips: list[str]) -> np.ndarray:
+    """(T, 4, 4) of the best row, by Pinocchio."""
+    dual = mik.load_robot("dual_panda")
+    robot = mik.load_robot(dual.urdf_path, base=dual.base, tips=tips)
+    joints = dict(zip(answer["joint_names"], answer["joint_positions"][0][0], strict=True))
+    return Judge(robot).poses(np.array([joints[name] for name in robot.joint_names]))
+
+
+def test_solve_takes_a_pose_for_each_tip_or_for_some(run):
+    tips = ["left_panda_link8", "right_panda_link8"]
+    both = json.loads(run(*DUAL, *LEFT, *RIGHT, "--max-solutions", 1, "--json").stdout)
+    poses = reached_by(both, tips)
+    np.testing.assert_allclose(poses[:, :3, 3], [(0.4, -0.1, 0.5), (0.5, 0, 0.6)], atol=1e-5)
+    swapped = ("--tip", tips[1], "--tip", tips[0])
+    done = run(*DUAL, *RIGHT, *LEFT, *swapped, "--max-solutions", 1, "--json")
+    np.testing.assert_allclose(reached_by(json.loads(done.stdout), tips), poses, atol=1e-4)
+    done = run(*DUAL, *RIGHT, "--tip", tips[1], "--free-axes", "rx ry rz", "--json")
+    answer = json.loads(done.stdout)
+    np.testing.assert_allclose(reached_by(answer, tips)[1, :3, 3], (0.5, 0, 0.6), atol=1e-5)
+    assert np.ptp(np.array(answer["joint_positions"])[0, :, :7], 0).max() > 0.5
+    assert not np.any(answer["orientation_error"])
+
+
+def test_solve_for_a_link_of_one_of_several_tips(run):
+    done = run(*DUAL, *LEFT, "--frame", "left_panda_hand_tcp", "--free-axes", "rz", "--json")
+    pose = reached_by(json.loads(done.stdout), ["left_panda_hand_tcp"])[0]
+    np.testing.assert_allclose(pose[:3, 3], (0.4, -0.1, 0.5), atol=1e-5)
+    np.testing.assert_allclose(pose[:3, 2], (0, -np.sin(3), np.cos(3)), atol=1e-5)
+    table = run(*DUAL, *LEFT, "--frame", "left_panda_hand_tcp").stdout
+    assert "rank" in table and "right_panda_joint7" in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (LEFT, "1 poses for left_panda_link8, right_panda_link8"),
+        ((*LEFT, "--xyz", 1, 1, 1), "2 --xyz and 1 --rpy"),
+        ((*LEFT, "--tip", "nose"), "'nose'"),
+        ((*LEFT, "--tip", "left_panda_link8", "--free-axes", "roll"), "'roll'"),
+        ((*LEFT, "--tip", "left_panda_link8", "--free-axes", "z", "--free-axes", ""), "2 --free"),
+        ((*LEFT, "--frame", "left_panda_hand_tcp", "--free-axes", "rx"), "left_panda_link8"),
+        ((*LEFT, *RIGHT, "--frame", "left_panda_hand", "--frame", "left_panda_link8"), "twice"),
+        (("--xyz", 0, 1, "--rpy", 0, 0, 0), "'0 1'"),
+        ((*LEFT, *RIGHT, "--objective", "{name: ["), "not YAML"),
+    ],
+)
+def test_goals_that_do_not_fit_the_tips_are_refused(run, arguments, message):
+    done = run(*DUAL, *arguments)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1 and message in done.stderr
 
 
 def test_solve_takes_a_file_of_poses_and_any_urdf(run, tmp_path):
@@ -121,12 +180,19 @@ def test_an_unreachable_pose_ends_with_exit_code_1_and_honest_errors(run):
         (("solve", "--poses", "nothing.npy", "--sampler", "uniform"), "nothing.npy"),
         (("solve", *POSE, "--checkpoint", "nothing.safetensors"), "nothing.safetensors"),
         (("train", "--set", "lr"), "KEY=VALUE"),
+        (("train", "--set", "lr=: ["), "not YAML"),
         (("train", "--set", "learning_rate=1"), "learning_rate"),
         (("train", "--set", "lr=-1"), "lr is -1"),
         (("train", "--config", "nothing.yaml"), "nothing.yaml"),
         (("evaluate", "--checkpoint", "nothing.safetensors"), "nothing.safetensors"),
         (("evaluate", "--poses", 0), "poses is 0"),
         (("evaluate", "--detail-poses", -1), "detail_poses is -1"),
+        (("evaluate", "--poses", 10**9, "--output", "/nowhere/x.json"), "no folder /nowhere"),
+        (("evaluate", "--poses", 10**9, "--plots", f"{__file__}/plots"), "test_cli.py is no"),
+        (("study", ".", "--output", "/nowhere/x.json"), "no folder /nowhere"),
+        (("study", ".", "--out", f"{__file__}/runs"), "test_cli.py is no folder"),
+        (("train", "--out", f"{__file__}/run"), "test_cli.py is no folder"),
+        (("bench", "kinematics", "--output", "/"), "/ is a folder"),
         (("bench", "speed"), "'speed'"),
         (("bench", "kinematics", "--set", "poses=1"), "'poses'"),
     ],

@@ -175,6 +175,45 @@ def test_rows_without_a_candidate_have_no_values(solver):
     assert np.isinf(result.cost[empty]).all()
 
 
+@pytest.mark.parametrize("name", ["manipulability", "posture", "custom"])
+def test_objectives_of_few_joints_take_rows_without_a_candidate(name):
+    robot = mik.load_robot(mik.load_robot("panda").urdf_path, tips=["panda_link3"])
+    seen = []
+
+    def function(q, robot):
+        seen.append(bool(torch.isfinite(q).all()))
+        return q[..., 0]
+
+    spec = {"name": name, **({"function": function} if name == "custom" else {})}
+    q = draw(robot, 3, seed=3).numpy()
+    solver = mik.load_solver(robot, sampler="uniform")
+    result = solver.solve(robot.forward(q), 4, 2000, seed=0, objectives=[spec])
+    empty = np.isnan(result.joint_positions).any(-1)
+    assert result.valid.any(-1).all() and empty.any() and all(seen)
+    np.testing.assert_array_equal(np.isnan(result.objective_values[..., 0]), empty)
+
+
+@pytest.mark.parametrize("name", ["meanflow", "uniform"])
+def test_no_target_at_all_is_no_error(name, solver, uniform):
+    used = {"meanflow": solver, "uniform": uniform}[name]
+    result = used.solve(np.zeros((0, 4, 4)), 8, 3, objectives=["posture", "clearance"])
+    assert result.objective_values.shape == (0, 3, 2) and result.clearance.shape == (0, 3)
+    for options in ({"guidance_steps": 0}, {"guidance_steps": 1}):
+        q = used.sample(np.zeros((0, 4, 4)), 5, objectives=["posture"], **options)
+        assert q.shape == (0, 5, used.robot.num_joints)
+
+
+def test_a_step_acts_in_the_ranking(uniform):
+    wish = {"name": "custom", "function": lambda q, robot: q[..., 0] > 0, "weight": 100.0}
+    target = uniform.robot.forward(np.array([READY]))
+    result = uniform.solve(
+        target, 32, 200, seed=0, objectives=[wish], guidance_choices=1, max_rounds=1
+    )
+    behind = result.joint_positions[0, result.valid[0], 0] > 0
+    np.testing.assert_array_equal(result.objective_values[0, result.valid[0], 0], behind)
+    assert behind.any() and not behind.all() and (np.diff(behind.astype(int)) >= 0).all()
+
+
 def test_the_diverse_choice_is_kept_in_number_and_exactness(solver):
     T_base_tip = solver.robot.forward(draw(solver.robot, 3, seed=6)).numpy()
     result = solver.solve(

@@ -17,7 +17,8 @@ ORDER = (
     "search", "solver", "joint_steps", "strands", "path_smoothing", "path_search", "path",
     "validation", "train_config", "train_objective", "train_processes",
     "train_report", "training", "closed_form", "near_limits", "distribution", "posterior",
-    "exactness", "draws", "evaluation", "study", "plots", "bench", "printing", "cli",
+    "exactness", "draws", "evaluation", "study", "plots", "bench", "printing", "goal_options",
+    "cli",
 )  # fmt: skip
 FILES = sorted(path for path in CORE.rglob("*.py") if path != CORE / "__init__.py")
 

@@ -46,7 +46,11 @@ def test_failed_samples_are_completed_part_by_part_and_others_left(pair):
             if close[row, part.tips[0]]:
                 assert from_whom[row]
     close[:, 1] = False
-    assert not recombine(before, close, failed, parts).any()
+    q = before.copy()
+    assert not recombine(q, close, ~close.all(1), parts).any()
+    np.testing.assert_array_equal(q[:, parts[1].joints], before[:, parts[1].joints])
+    taken = (q[:, None, parts[0].joints] == before[None, close[:, 0]][..., parts[0].joints]).all(-1)
+    assert taken.any(1).all()
 
 
 def test_every_start_serves_when_each_part_was_found_once(pair):
@@ -97,6 +101,22 @@ def test_what_cannot_be_reached_stays_so(pair):
     refined = refine_lm(pair, q0, targets)
     assert not refined.converged.any()
     assert refined.position_error[..., 1].min() > 1.0
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_a_tip_out_of_reach_leaves_the_other_exact(pair, lost, rows):
+    rng = np.random.default_rng(2)
+    goals = rng.uniform(pair.lower, pair.upper, (10, pair.num_joints))
+    targets = np.stack([pinocchio_kinematics(pair, q)[0] for q in goals])
+    targets[:, lost, 0, 3] += 5.0
+    result = mik.load_solver(pair, sampler="uniform").solve(targets, 128, rows, seed=0)
+    assert not result.valid.any()
+    other = 1 - lost
+    for b, row in np.ndindex(len(targets), rows):
+        reached = pinocchio_kinematics(pair, result.joint_positions[b, row])[0]
+        np.testing.assert_allclose(reached[other], targets[b, other], atol=1e-8)
+        assert reached[lost, 0, 3] > 0.0  # it leans towards its target
 
 
 def test_checking_for_collisions_only_until_there_are_enough_changes_no_answer(monkeypatch):

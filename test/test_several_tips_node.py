@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rclpy
+import torch
 from geometry_msgs.msg import Pose, PoseArray, PoseStamped
 from judge import Judge
 from meanflow_ik_ros.msg import IKSolutionArray
@@ -17,8 +18,11 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.clearance import SphereModel
+from meanflow_ik_core.objectives import build_objectives
 from meanflow_ik_ros.conversions import pose_message
 from meanflow_ik_ros.node import MeanFlowIKNode
+from meanflow_ik_ros.rare_log import RareLog
 
 Codes = GetIKSolutions.Response
 TIPS = ["left_panda_link8", "right_panda_link8"]
@@ -215,6 +219,75 @@ def test_wrong_requests_are_refused_by_name(running, robot, targets, fields, cod
     assert response.error_code == code
     assert word in response.message
     assert not response.solutions
+
+
+def test_clearance_and_objective_values_come_with_the_solutions(running, robot, targets):
+    wishes = ["manipulability", "{name: posture, weight: 2.0}"]
+    request = GetIKSolutions.Request(
+        targets=poses_of(targets, robot.base), avoid_self_collision=True, objectives=wishes
+    )
+    response = running.answer_request(request, GetIKSolutions.Response())
+    assert response.error_code == Codes.SUCCESS
+    spheres = SphereModel(robot)
+    goals = build_objectives(["manipulability", {"name": "posture"}], robot)
+    middle = torch.from_numpy(running.current_state)
+    for solution in response.solutions:
+        q = torch.tensor(solution.joint_state.position, dtype=torch.float64)
+        assert solution.clearance == pytest.approx(spheres.distance(q.numpy()))
+        expected = [goal.near(middle).value(q).item() for goal in goals]
+        np.testing.assert_allclose(solution.objective_values, expected)
+
+
+def test_what_was_not_asked_for_is_not_told(running, robot, targets):
+    request = GetIKSolutions.Request(targets=poses_of(targets, robot.base))
+    response = running.answer_request(request, GetIKSolutions.Response())
+    assert all(np.isnan(solution.clearance) for solution in response.solutions)
+    assert not any(solution.objective_values for solution in response.solutions)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_batch_tells_them_too(running, robot, targets, asked):
+    wishes = {"objectives": ["joint_limits", "manipulability"], "avoid_self_collision": True}
+    request = GetIKSolutionsBatch.Request(
+        targets=array_of(np.concatenate([targets, targets]), robot.base), max_solutions=3,
+        **(wishes if asked else {}),
+    )  # fmt: skip
+    response = running.answer_batch(request, GetIKSolutionsBatch.Response())
+    rows = response.offsets[-1] if asked else 0
+    assert len(response.clearance) == rows and len(response.objective_values) == 2 * rows
+    if asked:
+        q = torch.tensor(response.positions, dtype=torch.float64).reshape(rows, -1)
+        goals = build_objectives(wishes["objectives"], robot)
+        expected = torch.stack([goal.value(q) for goal in goals], 1)
+        np.testing.assert_allclose(response.objective_values, expected.ravel())
+        np.testing.assert_allclose(response.clearance, SphereModel(robot).distance(q.numpy()))
+
+
+def test_a_goal_that_is_refused_leaves_a_trace_among_refused_requests(
+    client, running, robot, targets, capfd
+):
+    running._log = RareLog(running.get_logger())
+    for _ in range(3):
+        running.answer_request(GetIKSolutions.Request(), GetIKSolutions.Response())
+    client.goals.publish(PoseArray(header=Header(frame_id=robot.base), poses=[Pose()] * 3))
+    client.show(client.goals, array_of(targets, robot.base))
+    logged = capfd.readouterr().err
+    assert logged.count("~/get_ik_solutions: refused") == 1
+    assert "~/goal_poses: refused: 3 targets" in logged
+
+
+def test_a_log_line_says_how_many_were_left_out(monkeypatch):
+    class Lines(list):
+        warning = error = list.append
+
+    lines = Lines()
+    log = RareLog(lines)
+    for text in ("one", "two", "three"):
+        log.warning("a", text)
+    log.error("b", "four")
+    monkeypatch.setattr("meanflow_ik_ros.rare_log.WARN_EVERY_S", 0.0)
+    log.warning("a", "five")
+    assert lines == ["a: one", "b: four", "a: five (2 more were left out)"]
 
 
 def test_an_objective_that_does_not_exist_is_no_parameter(running):

@@ -237,11 +237,21 @@ def test_seed_states_that_are_no_configurations_are_refused(panda, seed_state, m
         {"timeout": -1.0}, {"timeout": float("nan")}, {"position_tolerance": 0.0},
         {"orientation_tolerance": -1.0}, {"error_weight": -1.0}, {"distance_weight": np.nan},
         {"min_separation": -0.1}, {"max_rounds": 0}, {"max_rounds": 1.5},
+        {"num_samples": True}, {"max_solutions": True}, {"objective_steps": 1.5},
+        {"timeout": "a"}, {"error_weight": "a"}, {"min_separation": None},
+        {"seed": "abc"}, {"seed": 1.5}, {"seed": 2**70}, {"free_axes": {"panda_link8": 5}},
+        {"position_tolerance": "a"},
     ],
 )  # fmt: skip
 def test_options_out_of_range_are_refused_by_name(panda, option):
     with pytest.raises(mik.OptionError, match=next(iter(option))):
         panda.solve(reachable(panda.robot, 1, 0), **option)
+
+
+@pytest.mark.parametrize("option", [{"num_samples": "a"}, {"num_samples": 10.0}, {"seed": "a"}])
+def test_options_of_samples_are_refused_by_name(panda, option):
+    with pytest.raises(mik.OptionError, match=next(iter(option))):
+        panda.sample(reachable(panda.robot, 1, 0), **option)
 
 
 def test_unknown_samplers_devices_and_robots_are_refused():

@@ -5,8 +5,10 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +77,23 @@ def build_objectives(specs: Any, robot: Robot, *, trusted: bool = False) -> list
     return [_build(spec, robot, trusted) for spec in specs]
 
 
+def spec_from_text(text: str) -> Any:
+    """A name, or a mapping in YAML such as "{name: posture, weight: 2.0}", for `build_objectives`.
+
+    Raises:
+        OptionError: the text is not YAML.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise OptionError(f"objective {text!r} is not YAML: {_one_line(error)}") from error
+
+
 def read_objectives(path: str | Path, robot: Robot) -> list[Objective]:
     """Objectives from a YAML file: a list, or a mapping with the key ``objectives``.
 
-    The file is trusted: custom objectives import the module that it names.
+    The file is trusted: custom objectives import the module that it names, from wherever Python
+    finds modules or else from the file's own folder.
 
     Raises:
         OptionError: the file cannot be read, or see `build_objectives`.
@@ -88,13 +103,14 @@ def read_objectives(path: str | Path, robot: Robot) -> list[Objective]:
     except OSError as error:
         raise OptionError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise OptionError(f"{path} is not YAML: {error}") from error
+        raise OptionError(f"{path} is not YAML: {_one_line(error)}") from error
     if isinstance(specs, Mapping):
         unknown = [str(key) for key in specs if key != "objectives"]
         if unknown:
             raise OptionError(f"{path} has the keys {unknown}; it has only 'objectives'")
         specs = specs.get("objectives", [])
-    return build_objectives(specs, robot, trusted=True)
+    with _importable(Path(path).resolve().parent):
+        return build_objectives(specs, robot, trusted=True)
 
 
 def weighted_sum(objectives: Sequence[Objective], q: Tensor) -> Tensor:
@@ -164,7 +180,7 @@ def unit_vector(owner: str, key: str, given: Any) -> list[float]:
 
 def known_link(robot: Robot, owner: str, link: Any) -> str:
     """The link, or a `LinkError` that lists those that exist."""
-    if link not in robot.frames:
+    if not isinstance(link, str) or link not in robot.frames:
         raise LinkError(
             f"link {link!r} of objective {owner!r} is unknown to {robot.name!r}; "
             f"links are {listing(list(robot.frames), str(link))}"
@@ -211,6 +227,20 @@ def _build(spec: Any, robot: Robot, trusted: bool) -> Objective:
             "read_objectives may, elsewhere it must be a function"
         )
     return kind(robot, **keys)
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Modules of the folder can be imported; those that Python finds elsewhere come first."""
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _hint(wrong: str, names: Sequence[str]) -> str:

@@ -41,6 +41,7 @@ class Custom(Objective):
                 f"function of objective 'custom' returned {what} for q of shape {tuple(q.shape)}; "
                 f"it must return a tensor of shape {tuple(q.shape[:-1])}"
             )
+        result = result.to(q.dtype)
         if q.requires_grad and torch.is_grad_enabled() and not result.requires_grad:
             return result + 0 * q.sum(-1)  # a constant, or a step: it acts in the ranking only
         return result

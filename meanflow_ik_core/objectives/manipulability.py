@@ -36,22 +36,29 @@ class Manipulability(Objective):
                 f"tip {tip!r} of objective 'manipulability' is none of {robot.name!r}; "
                 f"tips are {listing(robot.tips, str(tip))}"
             )
-        self._tips = list(range(robot.num_tips)) if tip is None else [robot.tips.index(tip)]
         self._length = number("manipulability", "length", length, above=0.0)
+        tips = list(range(robot.num_tips)) if tip is None else [robot.tips.index(tip)]
         # fewer than 6 where the joints of a tip cannot move it in every direction
         some = robot.random_configurations(4, torch.Generator().manual_seed(0))
-        jacobian = robot.jacobian(some)[:, self._tips]
-        self._rank = int(torch.linalg.matrix_rank(jacobian).amax(0).amin())
+        ranks = torch.linalg.matrix_rank(robot.jacobian(some)).amax(0).tolist()
+        self._full = [index for index in tips if ranks[index] == 6]
+        self._low = [(index, ranks[index]) for index in tips if ranks[index] < 6]
 
     def value(self, q: Tensor) -> Tensor:
-        jacobian = self.robot.jacobian(q)[..., self._tips, :, :]
-        scaled = jacobian * q.new_tensor([1 / self._length] * 3 + [1.0] * 3)[:, None]
-        if self._rank < 6:
-            singular = torch.linalg.svdvals(scaled)[..., : self._rank]
-            return -singular.clamp(min=torch.finfo(q.dtype).eps).log().sum((-1, -2))
-        least = 10 * torch.finfo(q.dtype).eps  # keeps the logarithm finite at a singularity
-        gram = scaled @ scaled.transpose(-1, -2)
-        gram = gram + least * torch.eye(6, dtype=q.dtype, device=q.device)
+        scale = q.new_tensor([1 / self._length] * 3 + [1.0] * 3)[:, None]
+        jacobian = scale * self.robot.jacobian(q)
+        value = self._of_full_rank(jacobian[..., self._full, :, :])
+        for tip, rank in self._low:
+            singular = torch.linalg.svdvals(jacobian[..., tip, :, :])[..., :rank]
+            value = value - singular.clamp(min=torch.finfo(q.dtype).eps).log().sum(-1)
+        return value
+
+    @staticmethod
+    def _of_full_rank(jacobian: Tensor) -> Tensor:
+        """The sum (...) over tips of (..., T, 6, J)."""
+        least = 10 * torch.finfo(jacobian.dtype).eps  # a finite logarithm at a singularity
+        gram = jacobian @ jacobian.transpose(-1, -2)
+        gram = gram + least * torch.eye(6, dtype=jacobian.dtype, device=jacobian.device)
         # of a Cholesky factor, whose gradient is finite where a determinant's is 0 / 0
         factor = torch.linalg.cholesky_ex(gram).L.diagonal(dim1=-2, dim2=-1)
         return -factor.log().sum((-1, -2))
