@@ -19,13 +19,13 @@ _PART_KEYS = ("urdf", "robot", "prefix", "parent", "xyz", "rpy")
 
 
 class RobotFile(NamedTuple):
-    """What a robot YAML says; None or empty where it is silent."""
+    """What a robot YAML says; None or empty where it is silent, None for the pairs."""
 
     urdf_path: Path
     base: str | None = None
     tips: tuple[str, ...] = ()
     held: Mapping[str, float] = {}  # rad or m
-    ignore_collisions: tuple[tuple[str, str], ...] = ()
+    ignore_collisions: tuple[tuple[str, str], ...] | None = None
     workspace_scale: float | None = None  # m
 
 
@@ -124,12 +124,13 @@ def read_robot_file(path: Path) -> RobotFile:
         urdf_path = resolve_uri(settings["urdf"], path)
     else:
         urdf_path = compose(path.stem, [_read_part(part, path) for part in settings["parts"]])
+    pairs = settings.get("ignore_collisions")
     return RobotFile(
         urdf_path,
         base=settings.get("base"),
         tips=tuple(settings.get("tips") or ()),
         held=settings.get("held") or {},
-        ignore_collisions=tuple((a, b) for a, b in settings.get("ignore_collisions") or ()),
+        ignore_collisions=None if pairs is None else tuple((a, b) for a, b in pairs),
         workspace_scale=settings.get("workspace_scale"),
     )
 

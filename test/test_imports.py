@@ -8,8 +8,8 @@ import pytest
 
 CORE = Path(__file__).parents[1] / "meanflow_ik_core"
 ORDER = (
-    "errors", "geometry", "cache", "packages", "urdf", "composition", "robot_file", "robot",
-    "simd", "collision_shapes", "collision", "add_robot", "sphere_fit", "sphere_bodies",
+    "errors", "geometry", "cache", "packages", "urdf", "kinematic_tree", "composition", "robot_file",
+    "robot", "simd", "collision_shapes", "collision", "add_robot", "sphere_fit", "sphere_bodies",
     "sphere_kernel", "clearance", "tiles", "kernels", "model", "token_model", "networks",
     "one_step", "configurations", "losses", "checkpoint", "samplers", "partial_goals",
     "objectives", "guidance", "torch_step", "recombination", "refine", "null_space", "ranking",
