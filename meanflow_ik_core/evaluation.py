@@ -283,5 +283,5 @@ def _sampler_from_name(
         raise OptionError(f"num_calls is {num_calls}; only the sampler 'meanflow' has calls")
     from .samplers.meanflow import MeanFlowSampler
 
-    network, _ = load_checkpoint(robot.name if checkpoint is None else checkpoint, robot)
+    network, _ = load_checkpoint(checkpoint, robot)
     return MeanFlowSampler(robot, network, where, num_calls)

@@ -61,7 +61,7 @@ class MeanFlowSampler(Sampler):
 
     @classmethod
     def build(cls, robot: Robot, checkpoint: str | Path | None, device: torch.device) -> Sampler:
-        network, record = load_checkpoint(robot.name if checkpoint is None else checkpoint, robot)
+        network, record = load_checkpoint(checkpoint, robot)
         sampler = cls(robot, network, device)
         sampler.checkpoint = record
         return sampler
