@@ -265,9 +265,8 @@ def load_robot(
         RobotError: unknown name, unreadable file, or a joint that is not supported.
         LinkError: base or tip does not exist, is named twice, or no joint moves it.
     """
-    return robot_from_file(
-        Path(name).stem, find_robot_file(name), base, tips, held, workspace_scale
-    )
+    file = find_robot_file(name)
+    return robot_from_file(Path(name).stem, file, base, tips, held, workspace_scale)
 
 
 def robot_from_file(
