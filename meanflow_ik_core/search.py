@@ -124,7 +124,6 @@ class SearchParts:
     wishes: "Wishes | None" = None  # None: no objectives
     clearance: Callable[[np.ndarray], np.ndarray] | None = None  # (..., J) -> (...) m
     starts_per_pass: int = 2048  # drawn and refined together; between passes the clock counts
-    ends_in_time: bool = True  # whether refine heeds the seconds it is given
 
 
 @dataclass(frozen=True)
@@ -277,12 +276,6 @@ class Search:
 
     def _refine(self, problems: np.ndarray, starts: Tensor, origin: str, until: float) -> None:
         began = time.perf_counter()
-        if until < math.inf and self._parts.ends_in_time and len(problems) > 1:
-            for row in range(len(problems)):  # each in its share of the time
-                now, one = time.perf_counter(), slice(row, row + 1)
-                share = now + (until - now) / (len(problems) - row)
-                self._refine(problems[one], starts[one], origin, share)
-            return
         limit = None if until == math.inf else max(0.0, until - began)
         refined = self._parts.refine(starts, self._T_base_tip[problems], limit)
         self._starts[origin] += starts.shape[0] * starts.shape[1]
@@ -295,7 +288,8 @@ class Search:
             if checked.all():
                 self._found[problem].append(candidates)
             else:
-                self._check(problem, candidates, until)
+                now = time.perf_counter()
+                self._check(problem, candidates, now + (until - now) / (len(problems) - row))
         self._spent["refine"] += time.perf_counter() - began
 
     def _check(self, problem: int, candidates: Candidates, until: float) -> None:

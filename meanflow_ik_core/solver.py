@@ -151,9 +151,10 @@ class IKSolver:
             timeout: seconds from the call on, of which steps in the null space are a part. While
                 they last, more starts are drawn for targets with too few solutions; then the call
                 returns what it has, some milliseconds late: the pass of starts, step, or few
-                checks under way are finished, and a first pass is always made. Each of many
-                targets has its share; those that no pass reached have no candidates. None: until
-                a fixed number of starts. `warm_up` before, or the first call loads and compiles.
+                checks under way are finished, and a first pass is always made. Many targets go in
+                passes, each with its share of the time; those that none reached have no
+                candidates. None: until a fixed number of starts. `warm_up` before, or the first
+                call loads and compiles.
             position_tolerance: m, of a valid solution; one number, or one per target.
             orientation_tolerance: rad, of a valid solution; one number, or one per target.
             error_weight: of the refine error in the ranking, per m and per rad.
@@ -214,7 +215,6 @@ class IKSolver:
             wishes=self._wishes(goals, options, asked) if goals else None,
             clearance=self._clearance_of(goals, options),
             starts_per_pass=self._starts_per_pass(goals),
-            ends_in_time=self.device.type == "cpu",
         )
         search = Search(parts, T_base_tip, reference, options, began)
         search.run(seeds)

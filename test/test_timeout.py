@@ -116,7 +116,7 @@ def test_each_of_many_targets_has_its_share_of_the_time(panda, slow):
         assert judge.accepts(result.joint_positions[problem, row], targets[problem])
 
 
-def test_targets_of_one_pass_share_its_time_as_well(panda, clock, monkeypatch):
+def test_targets_of_one_pass_are_refined_together(panda, clock, monkeypatch):
     limits, batches = [], []
 
     def refine(robot, q0, targets, *tolerances, time_limit, **options):
@@ -126,11 +126,12 @@ def test_targets_of_one_pass_share_its_time_as_well(panda, clock, monkeypatch):
         return refine_lm(robot, q0, targets, *tolerances, **options)
 
     monkeypatch.setitem(REFINEMENTS, "lm", refine)
-    result = panda.solve(reachable(panda.robot, 4, 1), 100, 2, timeout=8.0, seed=0)
-    assert result.valid.all() and batches == [1] * 4
-    assert limits == pytest.approx([8 / 4, 7 / 3, 6 / 2, 5 / 1])
-    panda.solve(reachable(panda.robot, 4, 1), 100, 2, seed=0)
-    assert (limits[4:], batches[4:]) == ([None], [4])
+    targets = reachable(panda.robot, 25, 1)
+    result = panda.solve(targets, 100, 2, timeout=8.0, seed=0)
+    assert result.valid.all() and batches == [20, 5]
+    assert limits == pytest.approx([8 / 2, 7 / 1])
+    panda.solve(targets, 100, 2, seed=0)
+    assert (limits[2:], batches[2:]) == ([None, None], [20, 5])
 
 
 def test_time_that_some_targets_do_not_need_goes_to_the_others(panda, slow):
