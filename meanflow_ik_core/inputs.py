@@ -30,8 +30,8 @@ def check_count(name: str, value: Any, least: int) -> None:
 
 def check_seed(seed: Any) -> None:
     """OptionError where a seed of random numbers is neither None nor an integer of 64 bits."""
-    right = isinstance(seed, Integral) and not isinstance(seed, bool) and 0 <= seed + 2**63 < 2**64
-    if seed is not None and not right:
+    right = isinstance(seed, Integral) and not isinstance(seed, bool)
+    if seed is not None and not (right and -(2**63) <= int(seed) < 2**64):
         raise OptionError(f"seed is {seed!r}; it must be an integer of 64 bits, or None")
 
 
