@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the YAML file that makes a URDF a robot, as MoveIt's setup assistant writes an SRDF."""
 
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,20 @@ import numpy as np
 import yaml
 
 from .collision import ALWAYS, SelfCollision
-from .errors import OptionError
-from .robot import Robot, load_robot
-from .robot_file import KEYS, find_robot_file, read_settings, robot_file_path
-from .urdf import read_xml
+from .errors import IKError, OptionError, RobotError
+from .packages import resolve_uri
+from .robot import Robot, load_robot, robot_from_file
+from .robot_file import (
+    KEYS,
+    SUFFIXES,
+    find_robot_file,
+    read_robot_file,
+    read_settings,
+    robot_file_path,
+)
+from .urdf import link_names, listing, read_urdf, read_xml
+
+_LOG = logging.getLogger(__name__)
 
 # Pairs that stay farther apart than this in every sample are taken never to touch: chance hides
 # a rare touch from the samples, but not the way there. Where two joints or fewer lie between, the
@@ -48,10 +59,9 @@ class RobotDescription:
                 lines.extend(["parts:", *(f"  - {_flow(part)}" for part in value)])
             elif value is not None:
                 lines.append(f"{key}: {_flow(value)}")
-        if not (self.srdf or self.always or self.never):
-            return "\n".join([*lines, ""])
         lines.append("# Pairs of links whose touching is not looked for. Neighbours need no entry.")
-        lines.append("ignore_collisions:")
+        ignored = self.srdf or self.always or self.never
+        lines.append("ignore_collisions:" if ignored else "ignore_collisions: []")
         reasons = (
             ("switched off in the SRDF", self.srdf),
             (
@@ -67,7 +77,7 @@ class RobotDescription:
         for reason, pairs in reasons:
             if pairs:
                 lines.append(f"  # {reason}")
-                lines.extend(f"  - [{a}, {b}]" for a, b in pairs)
+                lines.extend(f"  - {_flow(list(pair))}" for pair in pairs)
         return "\n".join([*lines, ""])
 
     def rows(self) -> list[tuple[str, str]]:
@@ -113,12 +123,18 @@ def describe_robot(
     Raises:
         IKError: the source cannot be read, or is no robot with these options.
     """
+    if output.suffix not in SUFFIXES:
+        raise OptionError(f"the output is {output}; a robot file ends in {' or '.join(SUFFIXES)}")
     if samples < _ALWAYS_SAMPLES:
         raise OptionError(f"samples is {samples}; it must be at least {_ALWAYS_SAMPLES}")
     file = find_robot_file(source)
     given = {**file.held, **(held or {})}
     robot = load_robot(source, base, tips, given, file.workspace_scale)
-    disabled = _read_srdf(Path(srdf)) if srdf is not None else set()
+    disabled = _read_srdf(Path(srdf), file.urdf_path) if srdf is not None else set()
+    if read_urdf(file.urdf_path).find("link/collision") is None:
+        _LOG.warning(
+            "%s has no collision shapes: no check will find that the robot touches itself", source
+        )
     survey = SelfCollision(robot, ()).survey(_ALWAYS_SAMPLES, samples, NEVER_MARGIN, seed)
     off, always, never = [], [], []
     for pair, touching, near in zip(survey.pairs, survey.touching, survey.near, strict=True):
@@ -139,8 +155,8 @@ def describe_robot(
     settings: dict[str, Any] = {
         "base": robot.base, "tips": list(robot.tips), "workspace_scale": scale,
     }  # fmt: skip
-    if "parts" in own:
-        settings["parts"] = own["parts"]
+    if path is not None and "parts" in own:
+        settings["parts"] = [_moved_part(part, path, output) for part in own["parts"]]
     else:
         settings["urdf"] = _address(str(own.get("urdf", source)), file.urdf_path, output)
     if robot.held:
@@ -160,43 +176,86 @@ def describe_robot(
 
 
 def write_robot_file(description: RobotDescription, output: Path, force: bool = False) -> None:
-    """Write the file; one that exists is only replaced with ``force``."""
+    """Write the file; one that exists is only replaced with ``force``.
+
+    Raises:
+        OptionError: it exists, or cannot be written.
+        RobotError: it would not be the robot that was described.
+    """
     if output.exists() and not force:
         raise OptionError(f"{output} exists; --force replaces it")
+    text = description.text()
     try:
-        output.write_text(description.text())
+        robot = robot_from_file(output.stem, read_robot_file(output, text))
+    except IKError as error:
+        raise RobotError(f"{output} is not written, for it could not be read: {error}") from error
+    if robot.fingerprint() != description.robot.fingerprint():
+        raise RobotError(f"{output} is not written, for it would be another robot:\n{text}")
+    try:
+        output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OptionError(f"cannot write {output}: {error.strerror}") from error
 
 
 def _flow(value: Any) -> str:
     """YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)
+    text = yaml.safe_dump(
+        value, default_flow_style=True, sort_keys=False, width=math.inf, allow_unicode=True
+    )
     return text.removesuffix("...\n").strip()
+
+
+def _moved_part(part: Mapping[str, Any], path: Path, output: Path) -> dict[str, Any]:
+    """A part in the file at ``path`` as the file at ``output`` names it."""
+    if "urdf" not in part:
+        return dict(part)
+    given = str(part["urdf"])
+    return {**part, "urdf": _address(given, resolve_uri(given, path), output)}
 
 
 def _address(given: str, urdf_path: Path, output: Path) -> str:
     """How the file at ``output`` names the URDF."""
-    if "://" in given:
+    if "://" in given and _is_found(given, urdf_path, output):
         return given
     target, folder = urdf_path.resolve(), output.resolve().parent
     inside = target.is_relative_to(folder)
     return os.path.relpath(target, folder) if inside else str(target)
 
 
+def _is_found(address: str, urdf_path: Path, output: Path) -> bool:
+    """Whether an address means the same file from elsewhere."""
+    try:
+        return resolve_uri(address, output).resolve() == urdf_path.resolve()
+    except RobotError:
+        return False
+
+
 def _leading_comment(path: Path) -> tuple[str, ...]:
     lines = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         lines.append(line)
     return tuple(lines)
 
 
-def _read_srdf(path: Path) -> set[frozenset[str]]:
-    root = read_xml(path)
+def _read_srdf(path: Path, urdf_path: Path) -> set[frozenset[str]]:
+    """The pairs that an SRDF of this robot switches off, but for those that never touch."""
+    root, urdf = read_xml(path), read_urdf(urdf_path)
+    if root.tag != "robot":
+        raise OptionError(f"{path} has the root element <{root.tag}>, an SRDF has <robot>")
+    elements = list(root.iter("disable_collisions"))
+    named = {element.get(key, "") for element in elements for key in ("link1", "link2")}
+    links = link_names(urdf_path)
+    unknown = sorted(named - set(links))
+    # one of the same name may be of a version with more links, one of a part has another name
+    if unknown and (root.get("name") != urdf.get("name") or len(unknown) == len(named)):
+        raise OptionError(
+            f"{path} is the SRDF of {root.get('name')!r} and names the link {unknown[0]!r}, which "
+            f"{urdf.get('name')!r} lacks; links are {listing(links, unknown[0])}"
+        )
     return {
         frozenset((element.get("link1", ""), element.get("link2", "")))
-        for element in root.iter("disable_collisions")
+        for element in elements
         if element.get("reason") != "Never"
     }

@@ -80,12 +80,13 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    name: str | Path, robot: Robot, device: torch.device | str = "cpu"
+    name: str | Path | None, robot: Robot, device: torch.device | str = "cpu"
 ) -> tuple[VelocityNetwork, dict[str, Any]]:
     """Read a network and the record of its training.
 
     Args:
-        name: one of `available_checkpoints`, or the path of a ``.safetensors`` file.
+        name: one of `available_checkpoints`, or the path of a file; None: the shipped one that was
+            trained for this robot.
         robot: that the network is to be used for.
         device: where the network goes.
 
@@ -97,7 +98,7 @@ def load_checkpoint(
     Raises:
         CheckpointError: the file is missing, damaged, not ours, or of another robot.
     """
-    path = _find(name)
+    path = _shipped(robot) if name is None else _find(name)
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(FORMAT)
@@ -121,14 +122,29 @@ def load_checkpoint(
     return network.to(device).eval().requires_grad_(False), record
 
 
+def _shipped(robot: Robot) -> Path:
+    """The shipped checkpoint of a robot, whatever the robot's file is called."""
+    shipped = {path.stem: path for path in sorted(CHECKPOINT_FOLDER.glob("*.safetensors"))}
+    own = shipped.get(robot.name)
+    for path in [own, *shipped.values()] if own else shipped.values():
+        with safe_open(path, framework="pt") as file:
+            record = _read_record(path, (file.metadata() or {}).get(FORMAT))
+        if record["fingerprint"] == robot.fingerprint():
+            return path
+    raise CheckpointError(
+        f"no shipped checkpoint was trained for {robot.name!r} as it is here; train one with "
+        "`meanflow-ik train`, give the path of one, or take the sampler 'uniform'"
+    )
+
+
 def _find(name: str | Path) -> Path:
+    if str(name) in available_checkpoints():
+        return CHECKPOINT_FOLDER / f"{name}.safetensors"
     path = Path(name)
-    if path.suffix != ".safetensors":
-        path = CHECKPOINT_FOLDER / f"{name}.safetensors"
     if not path.is_file():
         raise CheckpointError(
-            f"no checkpoint {str(name)!r}; shipped ones are {available_checkpoints()}, "
-            "or give the path of a .safetensors file"
+            f"no checkpoint {str(name)!r}; shipped ones are {available_checkpoints()}, or give the "
+            "path of a .safetensors file; without one there is the sampler 'uniform'"
         )
     return path
 
@@ -162,10 +178,21 @@ def _read_record(path: Path, text: str | None) -> dict[str, Any]:
 
 def _check_robot(path: Path, record: Mapping[str, Any], robot: Robot) -> None:
     if record["fingerprint"] != robot.fingerprint():
+        own = {
+            "base": robot.base,
+            "tips": list(robot.tips),
+            "joint_names": list(robot.joint_names),
+            "workspace_scale": robot.workspace_scale,
+        }
+        differences = [
+            f"{key} {record[key]} instead of {value}"
+            for key, value in own.items()
+            if record[key] != value
+        ]
         raise CheckpointError(
-            f"{path} was trained for {record['robot']!r} with joints {record['joint_names']} and "
-            f"tips {record['tips']}; the robot is {robot.name!r} with joints "
-            f"{list(robot.joint_names)} and tips {list(robot.tips)}, and its kinematics differ"
+            f"{path} was trained for {record['robot']!r} with "
+            f"{', '.join(differences) or 'other limits or dimensions'}; "
+            f"the robot here is {robot.name!r}"
         )
     expected = {"num_joints": robot.num_joints, "num_tips": robot.num_tips}
     given = {key: record["network"].get(key) for key in expected}

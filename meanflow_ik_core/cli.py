@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -397,11 +398,18 @@ class _ManyValues(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         several, option, spread = ("--tips", "--hold"), "", []
         for arg in args:
+            if arg == "--":
+                spread += args[args.index(arg) :]
+                break
             if arg.startswith("-") and not arg.lstrip("-")[:1].isdigit():
                 option = arg if arg in several else ""
                 spread += [] if option else [arg]
             else:
                 spread += [option, arg] if option else [arg]
+        values = [value for name, value in pairwise(spread) if name in several]
+        files = [v for v in values if Path(v).suffix in (".urdf", ".xml", ".yaml", ".yml")]
+        if files:
+            ctx.fail(f"{files[0]!r} is taken for a value of an option; write it first, or after --")
         return super().parse_args(ctx, spread)
 
 

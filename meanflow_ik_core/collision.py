@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Self-collision of configurations, exact on the URDF's collision shapes, by Pinocchio and Coal."""
 
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from threading import Lock
 from typing import NamedTuple
@@ -9,9 +10,11 @@ import numpy as np
 import pinocchio as pin
 import torch
 
-from .collision_shapes import read_shapes
+from .collision_shapes import neighbours, read_shapes
 from .robot import Robot
 from .urdf import Mimic, read_joint_elements, read_model, resolve_mimics
+
+_LOG = logging.getLogger(__name__)
 
 # A pair that overlaps in this share of random configurations says nothing about one of them: its
 # shapes are drawn into one another. MoveIt's setup assistant leaves such pairs out as well.
@@ -34,10 +37,10 @@ class Survey(NamedTuple):
 class SelfCollision:
     """Checks whether links of a robot that are not neighbours touch each other.
 
-    Left out are links that a joint connects, links that no solved joint moves relative to each
-    other, and the robot's `ignore_collisions`; if it has none, pairs that always overlap in random
-    configurations. Joints that the robot does not solve for stay at the value they are held at, or
-    in the neutral configuration.
+    Left out are neighbours (`neighbours`), links that no solved joint moves relative to each
+    other, and the robot's `ignore_collisions`; where it is None, pairs that always overlap in
+    random configurations. Joints that the robot does not solve for stay at the value they are held
+    at, or in the neutral configuration. A robot without any shape never touches itself.
     """
 
     def __init__(self, robot: Robot, ignored: Sequence[tuple[str, str]] | None = None):
@@ -56,9 +59,11 @@ class SelfCollision:
         self._geometry, self._hulls = shapes.exact, shapes.hulls
         self._bounded, self._unbounded = self._configuration_map()
         self._held, self._moved, self._turned = self._template()
+        if ignored is None and not self._geometry.ngeoms:
+            _LOG.warning("%s has no collision shapes: it never touches itself", robot.name)
         own = robot.ignore_collisions if ignored is None else ignored
-        self._add_pairs({frozenset(pair) for pair in own})
-        if not own and ignored is None and len(self._geometry.collisionPairs):
+        self._add_pairs({frozenset(pair) for pair in own or ()})
+        if own is None and len(self._geometry.collisionPairs):
             survey = self.survey(_SAMPLES, _SAMPLES)
             always = zip(survey.pairs, survey.touching >= ALWAYS, strict=True)
             self._add_pairs({frozenset(pair) for pair, overlaps in always if overlaps})
@@ -240,12 +245,10 @@ class SelfCollision:
             geometry.removeAllCollisionPairs()
         links = [self._link(index) for index in range(self._geometry.ngeoms)]
         joints = [item.parentJoint for item in self._geometry.geometryObjects]
-        parents, above = self._model.parents, self._solved_above()
+        above, left_out = self._solved_above(), neighbours(self._robot.urdf_path).union(ignored)
         for first in range(len(links)):
             for second in range(first + 1, len(links)):
-                a, b = joints[first], joints[second]
-                neighbours = parents[a] == b or parents[b] == a
-                moving = above[a] != above[b]
-                if moving and not neighbours and {links[first], links[second]} not in ignored:
+                moving = above[joints[first]] != above[joints[second]]
+                if moving and frozenset((links[first], links[second])) not in left_out:
                     for geometry in (self._geometry, self._hulls):
                         geometry.addCollisionPair(pin.CollisionPair(first, second))

@@ -11,7 +11,7 @@ import pinocchio as pin
 
 from .errors import RobotError
 from .packages import resolve_uri
-from .urdf import read_urdf
+from .urdf import linked_name, read_joint_elements, read_urdf
 
 _Pair = tuple[coal.CollisionGeometry, coal.CollisionGeometry]  # exact, hull
 
@@ -53,10 +53,40 @@ def read_shapes(urdf_path: Path, model: pin.Model) -> Shapes:
     return Shapes(exact, hulls, any(mesh is not hull for mesh, hull in meshes.values()))
 
 
+def neighbours(urdf_path: Path) -> set[frozenset[str]]:
+    """Pairs of links with shapes that one joint connects, which may touch where they meet.
+
+    Links without shapes that hang on fixed joints in between count as parts of that joint. Unlike
+    in MoveIt, two links that hang on the same link without shapes are no neighbours.
+    """
+    links = read_urdf(urdf_path).findall("link")
+    shaped = {link.get("name", "") for link in links if link.find("collision") is not None}
+    above = {
+        linked_name(joint, "child"): (linked_name(joint, "parent"), joint.get("type") != "fixed")
+        for joint in read_joint_elements(urdf_path).values()
+    }
+    pairs = set()
+    for link in shaped:
+        place, moving = link, 0
+        while place in above and (place == link or place not in shaped):
+            place, moves = above[place]
+            moving += moves
+        if place != link and place in shaped and moving <= 1:
+            pairs.add(frozenset((link, place)))
+    return pairs
+
+
 def _numbers(text: str | None, count: int, default: float) -> np.ndarray:
     values = np.array([float(word) for word in (text or "").split()] or [default] * count)
     if values.shape != (count,) or not np.isfinite(values).all():
         raise ValueError(f"{text!r} must be {count} numbers")
+    return values
+
+
+def _sizes(shape: ElementTree.Element, key: str, count: int = 1) -> np.ndarray:
+    values = _numbers(shape.get(key), count, np.nan)
+    if not (values > 0).all():
+        raise ValueError(f"the {key} of its {shape.tag} is {shape.get(key)!r}; it must be positive")
     return values
 
 
@@ -75,19 +105,20 @@ def _shape(element: ElementTree.Element, urdf_path: Path, meshes: dict[tuple, _P
         raise ValueError("it has no geometry")
     if shape.tag == "mesh":
         scale = _numbers(shape.get("scale"), 3, 1.0)
+        if not scale.all():
+            raise ValueError(f"the scale of its mesh is {shape.get('scale')!r}; 0 leaves nothing")
         key = (shape.get("filename"), *scale)
         if key not in meshes:
             path = resolve_uri(shape.get("filename") or "", urdf_path)
             meshes[key] = _read_mesh(path, scale, urdf_path)
         return meshes[key]
     if shape.tag == "box":
-        solid = coal.Box(*_numbers(shape.get("size"), 3, np.nan))
+        solid = coal.Box(*_sizes(shape, "size", 3))
     elif shape.tag == "sphere":
-        solid = coal.Sphere(*_numbers(shape.get("radius"), 1, np.nan))
+        solid = coal.Sphere(*_sizes(shape, "radius"))
     elif shape.tag in ("cylinder", "capsule"):
         kind = coal.Cylinder if shape.tag == "cylinder" else coal.Capsule
-        radius = _numbers(shape.get("radius"), 1, np.nan)
-        solid = kind(*radius, *_numbers(shape.get("length"), 1, np.nan))
+        solid = kind(*_sizes(shape, "radius"), *_sizes(shape, "length"))
     else:
         raise ValueError(f"<{shape.tag}> is no box, sphere, cylinder, capsule or mesh")
     return solid, solid

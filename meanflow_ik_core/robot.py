@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from .errors import LinkError, RobotError
+from .kinematic_tree import read_tree
+from .robot_file import RobotFile, find_robot_file
 from .robot_file import available_robots as available_robots
-from .robot_file import find_robot_file
-from .urdf import leaf_links, link_names, listing, read_tree
+from .urdf import leaf_links, link_names, listing
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,10 @@ class Robot:
     tip_placement: np.ndarray  # (T, 4, 4) float64
     frames: Mapping[str, tuple[int, np.ndarray]]  # link -> (node, T_node_link); node -1 is the base
     held: Mapping[str, float]  # joints that stay at a value, rad or m
-    ignore_collisions: tuple[tuple[str, str], ...] = ()  # links whose touching is not looked for
+    # links behind a joint that is neither solved for nor held; in `frames` it stands at 0
+    at_rest: frozenset[str] = frozenset()
+    # links whose touching is not looked for; None: those that always overlap
+    ignore_collisions: tuple[tuple[str, str], ...] | None = None
     _on_device: dict = field(default_factory=dict, repr=False)
 
     @property
@@ -110,14 +114,14 @@ class Robot:
         Raises:
             LinkError: the frame does not exist, or is fixed to no tip.
         """
-        node, T_node_frame = self.frames.get(frame, (-1, np.eye(4)))
+        node, T_node_frame = self._rigid_frames().get(frame, (-1, np.eye(4)))
         for tip in range(self.num_tips):
             if frame == self.tips[tip]:
                 return tip, np.eye(4)
         for tip in range(self.num_tips):
             if node >= 0 and self.tip_node[tip] == node:
                 return tip, np.linalg.inv(self.tip_placement[tip]) @ T_node_frame
-        fixed = [name for name, (node, _) in self.frames.items() if node in self.tip_node]
+        fixed = [name for name, (node, _) in self._rigid_frames().items() if node in self.tip_node]
         raise LinkError(
             f"link {frame!r} is not fixed to a tip of {self.name!r}; "
             f"links that are: {listing(fixed, frame)}"
@@ -129,14 +133,18 @@ class Robot:
         Raises:
             LinkError: the frame does not exist, or moves relative to the base.
         """
-        node, T_base_frame = self.frames.get(frame, (0, np.eye(4)))
+        node, T_base_frame = self._rigid_frames().get(frame, (0, np.eye(4)))
         if node != -1:
-            fixed = [name for name, (node, _) in self.frames.items() if node == -1]
+            fixed = [name for name, (node, _) in self._rigid_frames().items() if node == -1]
             raise LinkError(
                 f"frame {frame!r} is not fixed to the base of {self.name!r}; "
                 f"frames that are: {listing(fixed, frame)}"
             )
         return T_base_frame
+
+    def _rigid_frames(self) -> dict[str, tuple[int, np.ndarray]]:
+        """Frames whose place does not depend on joints that are not known."""
+        return {name: place for name, place in self.frames.items() if name not in self.at_rest}
 
     def fingerprint(self) -> str:
         """SHA-256 of everything that a solution depends on, numbers rounded to 1e-9."""
@@ -258,30 +266,60 @@ def load_robot(
         LinkError: base or tip does not exist, is named twice, or no joint moves it.
     """
     file = find_robot_file(name)
-    base, tips = base or file.base, tips or file.tips
-    if not tips:
-        tips = leaf_links(file.urdf_path)
-        if len(tips) != 1:
-            raise LinkError(
-                f"{file.urdf_path} has {len(tips)} leaf links; name the tips among {listing(tips)}"
-            )
-    scale = float(workspace_scale or file.workspace_scale or 1.0)
-    if not (np.isfinite(scale) and scale > 0):
-        raise RobotError(f"workspace_scale is {scale}; it must be a positive length in metres")
+    return robot_from_file(Path(name).stem, file, base, tips, held, workspace_scale)
+
+
+def robot_from_file(
+    name: str,
+    file: RobotFile,
+    base: str | None = None,
+    tips: Sequence[str] | None = None,
+    held: Mapping[str, float] | None = None,
+    workspace_scale: float | None = None,
+) -> Robot:
+    """As `load_robot`, from what the robot's file says."""
+    tips, held = _checked_tips(tips, file), {} if held is None else held
+    if not isinstance(held, Mapping):
+        raise RobotError(f"held is {held!r}; it must be a mapping from joints to numbers")
+    scale = file.workspace_scale if workspace_scale is None else workspace_scale
+    scale = 1.0 if scale is None else scale
+    if (
+        isinstance(scale, bool)
+        or not isinstance(scale, int | float | np.number)
+        or not (0 < scale < np.inf)
+    ):
+        raise RobotError(f"workspace_scale is {scale!r}; it must be a positive length in metres")
     links = link_names(file.urdf_path) if file.ignore_collisions else []
-    for link in {link for pair in file.ignore_collisions for link in pair} - set(links):
+    for link in {link for pair in file.ignore_collisions or () for link in pair} - set(links):
         raise LinkError(
             f"ignore_collisions of {name} name {link!r}, which is no link; "
             f"links are {listing(links, link)}"
         )
-    tree = read_tree(file.urdf_path, base, list(tips), {**file.held, **(held or {})})
+    tree = read_tree(file.urdf_path, base or file.base, tips, {**file.held, **held})
     return Robot(
-        name=Path(name).stem,
+        name=name,
         urdf_path=file.urdf_path,
-        workspace_scale=scale,
+        workspace_scale=float(scale),
         ignore_collisions=file.ignore_collisions,
         **tree._asdict(),
     )
+
+
+def _checked_tips(tips: Any, file: RobotFile) -> list[str]:
+    """The tips that are given, those of the file, or the only leaf link."""
+    if isinstance(tips, str):
+        raise LinkError(f"tips is the text {tips!r}; it must be a list of links, [{tips!r}]")
+    if not isinstance(tips, Sequence | None) or not all(isinstance(t, str) for t in tips or ()):
+        raise LinkError(f"tips is {tips!r}; it must be a list of links")
+    named = list(tips or file.tips)
+    leaves = [] if named else leaf_links(file.urdf_path)
+    if not named and not leaves:
+        raise LinkError(f"{file.urdf_path} has no joints, and so no link that can be a tip")
+    if len(leaves) > 1:
+        raise LinkError(
+            f"{file.urdf_path} has {len(leaves)} leaf links; name the tips among {listing(leaves)}"
+        )
+    return named or leaves
 
 
 def _in_torch(function: Any, q: Any, num_joints: int) -> Any:

@@ -11,21 +11,23 @@ import yaml
 from .composition import Part, compose
 from .errors import RobotError
 from .packages import resolve_uri
+from .urdf import XACRO
 
 ROBOT_FOLDER = Path(__file__).parent / "robots"
 KEYS = ("urdf", "parts", "base", "tips", "held", "ignore_collisions", "workspace_scale")
+SUFFIXES = (".yaml", ".yml")
 _ADDRESSES = ("package://", "file://")
 _PART_KEYS = ("urdf", "robot", "prefix", "parent", "xyz", "rpy")
 
 
 class RobotFile(NamedTuple):
-    """What a robot YAML says; None or empty where it is silent."""
+    """What a robot YAML says; None or empty where it is silent, None for the pairs."""
 
     urdf_path: Path
     base: str | None = None
     tips: tuple[str, ...] = ()
     held: Mapping[str, float] = {}  # rad or m
-    ignore_collisions: tuple[tuple[str, str], ...] = ()
+    ignore_collisions: tuple[tuple[str, str], ...] | None = None
     workspace_scale: float | None = None  # m
 
 
@@ -40,10 +42,14 @@ def find_robot_file(name: str | Path) -> RobotFile:
     Raises:
         RobotError: unknown name, unreadable file, or a key that is unknown or of the wrong kind.
     """
+    if not isinstance(name, str | Path):
+        raise RobotError(f"the robot is {name!r}; it must be a name or path")
     path = robot_file_path(name)
     if path is not None:
         return read_robot_file(path)
     text = str(name)
+    if Path(name).suffix == ".xacro":
+        raise RobotError(f"{text} is a xacro file; run xacro first: {XACRO}")
     if text.startswith(_ADDRESSES):
         return RobotFile(resolve_uri(text, Path.cwd() / "here"))
     if Path(name).suffix in (".urdf", ".xml"):
@@ -56,7 +62,7 @@ def find_robot_file(name: str | Path) -> RobotFile:
 
 def robot_file_path(name: str | Path) -> Path | None:
     """The robot YAML that a name or path means; None when it means no YAML."""
-    if Path(name).suffix in (".yaml", ".yml"):
+    if Path(name).suffix in SUFFIXES:
         text = str(name)
         if text.startswith(_ADDRESSES):
             return resolve_uri(text, Path.cwd() / "here")
@@ -64,10 +70,15 @@ def robot_file_path(name: str | Path) -> Path | None:
     return ROBOT_FOLDER / f"{name}.yaml" if str(name) in available_robots() else None
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The mapping in a robot YAML, its keys known and its values of the right kinds."""
+def read_settings(path: Path, text: str | None = None) -> dict[str, Any]:
+    """The mapping in a robot YAML, its keys known and its values of the right kinds.
+
+    Args:
+        path: of the file.
+        text: its content, where it is not written yet.
+    """
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(path.read_text(encoding="utf-8") if text is None else text)
     except OSError as error:
         raise RobotError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -117,19 +128,20 @@ def read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def read_robot_file(path: Path) -> RobotFile:
-    """Read a robot YAML; parts are composed into one URDF."""
-    settings = read_settings(path)
+def read_robot_file(path: Path, text: str | None = None) -> RobotFile:
+    """Read a robot YAML, or the text that it is to have; parts are composed into one URDF."""
+    settings = read_settings(path, text)
     if settings.get("urdf"):
         urdf_path = resolve_uri(settings["urdf"], path)
     else:
         urdf_path = compose(path.stem, [_read_part(part, path) for part in settings["parts"]])
+    pairs = settings.get("ignore_collisions")
     return RobotFile(
         urdf_path,
         base=settings.get("base"),
         tips=tuple(settings.get("tips") or ()),
         held=settings.get("held") or {},
-        ignore_collisions=tuple((a, b) for a, b in settings.get("ignore_collisions") or ()),
+        ignore_collisions=None if pairs is None else tuple((a, b) for a, b in pairs),
         workspace_scale=settings.get("workspace_scale"),
     )
 
@@ -144,24 +156,25 @@ def _read_part(settings: Mapping[str, Any], path: Path) -> Part:
     _refuse_unknown_keys(settings, _PART_KEYS, f"a part in {path}")
     if ("urdf" in settings) == ("robot" in settings):
         raise RobotError(f"a part in {path} must have one of the keys 'urdf' and 'robot'")
+    robot = ROBOT_FOLDER / f"{settings.get('robot')}.yaml"
     if "urdf" in settings:
         urdf_path = resolve_uri(str(settings["urdf"]), path)
-    elif settings["robot"] == path.stem or settings["robot"] not in available_robots():
+    elif settings["robot"] not in available_robots() or path.resolve() == robot.resolve():
         raise RobotError(
             f"a part in {path} is the robot {settings['robot']!r}; "
             f"robots are {', '.join(available_robots())}"
         )
     else:
-        urdf_path = read_robot_file(ROBOT_FOLDER / f"{settings['robot']}.yaml").urdf_path
+        urdf_path = read_robot_file(robot).urdf_path
     pose = {}
     for key in ("xyz", "rpy"):
         values = settings.get(key, (0.0, 0.0, 0.0))
         try:
             x, y, z = (float(value) for value in values)
         except (TypeError, ValueError):
-            raise RobotError(
-                f"{key} of a part in {path} is {values!r}; it must be 3 numbers"
-            ) from None
+            x = y = z = np.nan
+        if not np.isfinite((x, y, z)).all():
+            raise RobotError(f"{key} of a part in {path} is {values!r}; it must be 3 numbers")
         pose[key] = (x, y, z)
     parent = settings.get("parent")
     return Part(

@@ -1,42 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a URDF, read through Pinocchio, to the flat arrays of a kinematic tree."""
+"""Reads a URDF: its links, its joints, which of them mimic which, and Pinocchio's model of it."""
 
 import difflib
+import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pinocchio as pin
 
-from .errors import LinkError, RobotError
+from .errors import RobotError
 
 SUPPORTED_JOINTS = ("revolute", "continuous", "prismatic", "fixed")
+XACRO = "`xacro robot.urdf.xacro > robot.urdf`"
+MOVING_JOINTS = ("revolute", "continuous", "prismatic")
 # Refused where they move a tip, left in their neutral place elsewhere.
 UNSUPPORTED_JOINTS = ("floating", "planar")
-
-
-class KinematicTree(NamedTuple):
-    """The joints that move the tips, each turned so that its axis is z (see `Robot`)."""
-
-    base: str
-    tips: tuple[str, ...]  # T
-    joint_names: tuple[str, ...]  # J
-    lower: np.ndarray  # (J,)
-    upper: np.ndarray  # (J,)
-    velocity_limit: np.ndarray  # (J,)
-    continuous: np.ndarray  # (J,) bool
-    parent: np.ndarray  # (K,) int64
-    placement: np.ndarray  # (K, 4, 4)
-    prismatic: np.ndarray  # (K,) bool
-    joint: np.ndarray  # (K,) int64
-    multiplier: np.ndarray  # (K,)
-    offset: np.ndarray  # (K,)
-    tip_node: np.ndarray  # (T,) int64
-    tip_placement: np.ndarray  # (T, 4, 4)
-    frames: dict[str, tuple[int, np.ndarray]]  # name -> (node, T_node_frame); node -1 is the base
-    held: dict[str, float]  # joint -> rad or m
 
 
 class Mimic(NamedTuple):
@@ -78,6 +58,10 @@ def read_urdf(urdf_path: Path) -> ElementTree.Element:
     root = read_xml(urdf_path)
     if root.tag != "robot":
         raise RobotError(f"{urdf_path} has the root element <{root.tag}>, a URDF has <robot>")
+    for element in root.iter():
+        # the namespace is written with and without www
+        if "ros.org/wiki/xacro}" in element.tag or any("${" in v for v in element.attrib.values()):
+            raise RobotError(f"{urdf_path} is a xacro file; run xacro first: {XACRO}")
     return root
 
 
@@ -88,20 +72,59 @@ def read_joint_elements(urdf_path: Path) -> dict[str, ElementTree.Element]:
     for element in read_urdf(urdf_path).findall("joint"):
         name, kind = element.get("name", ""), element.get("type", "")
         if kind not in SUPPORTED_JOINTS + UNSUPPORTED_JOINTS:
-            raise RobotError(_unsupported(name, kind, urdf_path))
-        link = element.find("child")
-        child = "" if link is None else link.get("link", "")
+            raise RobotError(unsupported(name, kind, urdf_path))
+        child = linked_name(element, "child")
         if child in children:
             raise RobotError(
                 f"link {child!r} of {urdf_path} is the child of the joints {children[child]!r} and "
                 f"{name!r}: closed loops are not supported"
             )
+        if kind in MOVING_JOINTS:
+            _require_axis(element, urdf_path)
         children[child] = name
         joints[name] = element
+    _refuse_cycles(joints, urdf_path)
     return joints
 
 
-def _unsupported(name: str, kind: str | None, urdf_path: Path) -> str:
+def _require_axis(joint: ElementTree.Element, urdf_path: Path) -> None:
+    axis = joint.find("axis")
+    text = "1 0 0" if axis is None else axis.get("xyz", "")
+    try:
+        values = [float(word) for word in text.split()]
+    except ValueError:
+        values = []
+    if len(values) != 3 or not 0 < math.hypot(*values) < math.inf:
+        raise RobotError(
+            f"joint {joint.get('name')!r} of {urdf_path} has the axis {text!r}; "
+            "it must be 3 numbers that are not all 0"
+        )
+
+
+def _refuse_cycles(joints: Mapping[str, ElementTree.Element], urdf_path: Path) -> None:
+    parents = {linked_name(e, "child"): linked_name(e, "parent") for e in joints.values()}
+    parents.pop("", None)  # Pinocchio says what lacks a child
+    known: set[str] = set()  # links whose way up ends
+    for link in parents:
+        way: list[str] = []
+        while link in parents and link not in known:
+            if link in way:
+                raise RobotError(
+                    f"links {listing(way[way.index(link) :])} of {urdf_path} hang on each other in "
+                    "a circle: closed loops are not supported"
+                )
+            way.append(link)
+            link = parents[link]
+        known.update(way)
+
+
+def linked_name(joint: ElementTree.Element, side: str) -> str:
+    """The link that is the "parent" or "child" of a <joint>; empty where it names none."""
+    link = joint.find(side)
+    return "" if link is None else link.get("link", "")
+
+
+def unsupported(name: str, kind: str | None, urdf_path: Path) -> str:
     return (
         f"joint {name!r} of {urdf_path} has type {kind!r}; "
         f"supported are {', '.join(SUPPORTED_JOINTS)}, and mimic"
@@ -120,8 +143,14 @@ def resolve_mimics(joints: Mapping[str, ElementTree.Element]) -> dict[str, Mimic
                     f"joint {name!r} mimics {source!r}, which does not exist; "
                     f"joints are {listing(list(joints), source)}"
                 )
-            factor, shift = mimic.get("multiplier", "1"), mimic.get("offset", "0")
-            direct[name] = Mimic(source, float(factor), float(shift))
+            kind = joints[source].get("type")
+            if kind not in MOVING_JOINTS:
+                raise RobotError(f"joint {name!r} mimics {source!r}, which is {kind}")
+            factor, shift = (
+                _mimic_number(name, mimic, key, default)
+                for key, default in (("multiplier", "1"), ("offset", "0"))
+            )
+            direct[name] = Mimic(source, factor, shift)
     resolved = {}
     for name, mimic in direct.items():
         seen = {name}
@@ -139,43 +168,15 @@ def resolve_mimics(joints: Mapping[str, ElementTree.Element]) -> dict[str, Mimic
     return resolved
 
 
-def _axis_alignment(axis: np.ndarray) -> np.ndarray:
-    """A transform (4, 4) whose z axis is the given unit axis; exact for the coordinate axes."""
-    result = np.eye(4)
-    if np.array_equal(axis, (0.0, 0.0, 1.0)):
-        return result
-    helper = np.eye(3)[int(np.argmin(np.abs(axis)))]
-    x = np.cross(helper, axis)
-    x /= np.linalg.norm(x)
-    result[:3, 0], result[:3, 1], result[:3, 2] = x, np.cross(axis, x), axis
-    return result
-
-
-def _motion_axis(model: pin.Model, index: int) -> tuple[np.ndarray, bool]:
-    """Unit axis (3,) in the joint's frame, and whether the joint is prismatic."""
-    joint = model.joints[index]
-    data = joint.createData()
-    joint.calc(data, pin.neutral(model))
-    subspace = np.asarray(data.S, dtype=np.float64).reshape(6)
-    prismatic = bool(np.any(subspace[:3]))
-    axis = subspace[:3] if prismatic else subspace[3:]
-    return axis / np.linalg.norm(axis), prismatic
-
-
-def _joint_motion(axis: np.ndarray, prismatic: bool, value: float) -> np.ndarray:
-    result = np.eye(4)
-    if prismatic:
-        result[:3, 3] = axis * value
-    else:
-        result[:3, :3] = pin.exp3(axis * value)
-    return result
-
-
-def _require_link(model: pin.Model, name: str, role: str) -> int:
-    links = [frame.name for frame in model.frames if frame.type == pin.FrameType.BODY]
-    if name not in links:
-        raise LinkError(f"{role} {name!r} is not a link; links are {listing(links, name)}")
-    return model.getFrameId(name, pin.FrameType.BODY)
+def _mimic_number(name: str, mimic: ElementTree.Element, key: str, default: str) -> float:
+    text = mimic.get(key, default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise RobotError(f"the {key} by which joint {name!r} mimics is {text!r}, no number")
+    return value
 
 
 def link_names(urdf_path: Path) -> list[str]:
@@ -189,153 +190,3 @@ def leaf_links(urdf_path: Path) -> list[str]:
     parents = {link.get("link") for e in elements if (link := e.find("parent")) is not None}
     children = [link.get("link", "") for e in elements if (link := e.find("child")) is not None]
     return [name for name in children if name not in parents]
-
-
-def read_tree(
-    urdf_path: Path,
-    base: str | None,
-    tips: Sequence[str],
-    held: Mapping[str, float] | None = None,
-) -> KinematicTree:
-    """Read the part of a URDF that moves the tips relative to the base.
-
-    Args:
-        urdf_path: the file.
-        base: the link that poses refer to, any link of the robot; None for the root link.
-        tips: the links that targets are given for, one or more.
-        held: joints [rad or m] that stay at a value instead of being solved for.
-
-    Raises:
-        RobotError: the URDF does not parse, has a closed loop, or a joint that moves a tip and
-            cannot be solved for.
-        LinkError: the base or a tip does not exist, is named twice, or no joint moves it.
-    """
-    elements = read_joint_elements(urdf_path)
-    mimics = resolve_mimics(elements)
-    model = read_model(urdf_path)
-    held = dict(held or {})
-    for name in held:
-        if name not in elements:
-            raise RobotError(
-                f"held joint {name!r} is unknown; joints are {listing(list(elements), name)}"
-            )
-        if name in mimics:
-            raise RobotError(f"held joint {name!r} mimics {mimics[name].joint!r}; hold that one")
-    if base is None:
-        base = str(next(frame.name for frame in model.frames if frame.type == pin.FrameType.BODY))
-    if not tips:
-        raise LinkError("a robot needs at least one tip link")
-    if len(set(tips)) != len(tips):
-        raise LinkError(f"tips {list(tips)} name a link twice")
-    base_frame = model.frames[_require_link(model, base, "base")]
-    tip_frames = [model.frames[_require_link(model, tip, "tip")] for tip in tips]
-
-    def owner(index: int) -> Mimic:
-        name = model.names[index]
-        return mimics.get(name, Mimic(name, 1.0, 0.0))
-
-    # Walk from the base's joint to each tip's joint over the undirected tree. `reached` holds, for
-    # a Pinocchio joint, the node that it hangs on and the transform from that node to the joint's
-    # moved frame. Going up through a joint is its inverse: the same axis, motion reversed.
-    start = base_frame.parentJoint
-    reached: dict[int, tuple[int, np.ndarray]] = {
-        start: (-1, base_frame.placement.inverse().homogeneous)
-    }
-    nodes: list[tuple[int, np.ndarray, bool, str, float, float]] = []
-
-    def cross(index: int, origin: int, upward: bool) -> tuple[int, np.ndarray]:
-        node, T_node_here = reached[origin]
-        kind = elements[model.names[index]].get("type")
-        if kind in UNSUPPORTED_JOINTS:
-            raise RobotError(
-                _unsupported(model.names[index], kind, urdf_path)
-                + "; choose a base beyond it, so that it moves no tip"
-            )
-        T_parent_joint = model.jointPlacements[index].homogeneous
-        axis, prismatic = _motion_axis(model, index)
-        moved = owner(index)
-        if moved.joint in held:
-            value = moved.multiplier * held[moved.joint] + moved.offset
-            T_step = T_parent_joint @ _joint_motion(axis, prismatic, value)
-            return node, T_node_here @ (np.linalg.inv(T_step) if upward else T_step)
-        align = _axis_alignment(axis)
-        before = align if upward else T_parent_joint @ align
-        after = np.linalg.inv(align)
-        if upward:
-            after = after @ np.linalg.inv(T_parent_joint)
-        sign = -1.0 if upward else 1.0
-        nodes.append(
-            (
-                node,
-                T_node_here @ before,
-                prismatic,
-                moved.joint,
-                sign * moved.multiplier,
-                sign * moved.offset,
-            )
-        )
-        return len(nodes) - 1, after
-
-    above_base = {start}
-    while start != 0:
-        start = model.parents[start]
-        above_base.add(start)
-
-    def reach(index: int) -> tuple[int, np.ndarray]:
-        if index not in reached:
-            if index in above_base:
-                child = next(i for i in above_base if i != 0 and model.parents[i] == index)
-                reach(child)
-                reached[index] = cross(child, child, upward=True)
-            else:
-                parent = model.parents[index]
-                reach(parent)
-                reached[index] = cross(index, parent, upward=False)
-        return reached[index]
-
-    tip_node, tip_placement = [], []
-    for tip, frame in zip(tips, tip_frames, strict=True):
-        node, T_node_joint = reach(frame.parentJoint)
-        if node < 0:
-            raise LinkError(f"no joint moves tip {tip!r} relative to base {base!r}")
-        tip_node.append(node)
-        tip_placement.append(T_node_joint @ frame.placement.homogeneous)
-
-    frames = {}
-    for frame in model.frames:
-        if frame.type == pin.FrameType.BODY and frame.parentJoint in reached:
-            node, T_node_joint = reached[frame.parentJoint]
-            frames[frame.name] = (node, T_node_joint @ frame.placement.homogeneous)
-
-    moved_names = {node[3] for node in nodes}
-    joint_names = tuple(name for name in model.names if name in moved_names)
-    indices = [model.getJointId(name) for name in joint_names]
-    continuous = np.array([elements[name].get("type") == "continuous" for name in joint_names])
-    lower = np.array([model.lowerPositionLimit[model.joints[i].idx_q] for i in indices])
-    upper = np.array([model.upperPositionLimit[model.joints[i].idx_q] for i in indices])
-    lower[continuous], upper[continuous] = -np.pi, np.pi
-    for name, low, high in zip(joint_names, lower, upper, strict=True):
-        if not (np.isfinite(low) and np.isfinite(high) and low < high):
-            raise RobotError(
-                f"joint {name!r} of {urdf_path} has no usable limits: [{low}, {high}]; "
-                "hold it at a value, or give it limits"
-            )
-    return KinematicTree(
-        base=base,
-        tips=tuple(tips),
-        joint_names=joint_names,
-        lower=lower,
-        upper=upper,
-        velocity_limit=np.array([model.velocityLimit[model.joints[i].idx_v] for i in indices]),
-        continuous=continuous,
-        parent=np.array([node[0] for node in nodes], dtype=np.int64),
-        placement=np.stack([node[1] for node in nodes]),
-        prismatic=np.array([node[2] for node in nodes]),
-        joint=np.array([joint_names.index(node[3]) for node in nodes], dtype=np.int64),
-        multiplier=np.array([node[4] for node in nodes]),
-        offset=np.array([node[5] for node in nodes]),
-        tip_node=np.array(tip_node, dtype=np.int64),
-        tip_placement=np.stack(tip_placement),
-        frames=frames,
-        held=held,
-    )

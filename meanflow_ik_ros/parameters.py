@@ -49,7 +49,7 @@ class NodeParameters:
     """One consistent set of values; a request is answered with the set it started with."""
 
     robot: str = parameter(
-        "panda", "Name of a shipped robot, or path of a URDF file.", read_only=True
+        "panda", "Name of a shipped robot, or path of a robot .yaml or .urdf file.", read_only=True
     )
     checkpoint: str = parameter(
         "",

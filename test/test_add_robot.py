@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`meanflow-ik add-robot`: the file it writes is a robot, and its list of pairs is right."""
 
+import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from judge import TORSO
 from test_robots import NAMES
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.add_robot import describe_robot
+from meanflow_ik_core.add_robot import describe_robot, write_robot_file
 from meanflow_ik_core.cli import main
 from meanflow_ik_core.collision import SelfCollision
 from meanflow_ik_core.robot_file import ROBOT_FOLDER
@@ -187,3 +189,117 @@ def test_what_a_shipped_list_says_never_touches_does_not(name):
     assert set(check.pairs()) == never
     q = robot.random_configurations(5000, torch.Generator().manual_seed(11)).numpy()
     assert not check.in_collision(q).any()
+
+
+def test_a_renewed_file_elsewhere_finds_the_urdfs_of_its_parts(tmp_path, monkeypatch, capsys):
+    source = tmp_path / "here" / "two.yaml"
+    (source.parent / "arm").mkdir(parents=True)
+    (source.parent / "arm" / "arm.urdf").write_text(TORSO.read_text())
+    source.write_text(
+        "parts:\n  - {urdf: arm/arm.urdf, prefix: a_, parent: base}\n  - {robot: panda, "
+        "prefix: b_, parent: base, xyz: [2, 0, 0]}\ntips: [a_left_tool, b_panda_link8]\n"
+    )
+    output = tmp_path / "there" / "two.yaml"
+    output.parent.mkdir()
+    done = run(monkeypatch, capsys, source, "--output", output, "--samples", 1000)
+    assert done[0] == 0, done
+    moved, before = mik.load_robot(output), mik.load_robot(source)
+    q = before.random_configurations(3, torch.Generator().manual_seed(0)).numpy()
+    np.testing.assert_array_equal(moved.forward(q), before.forward(q))
+
+
+def test_an_address_that_only_the_source_finds_becomes_a_path(tmp_path, monkeypatch, capsys):
+    urdf = tmp_path / "workspace" / "my_arm" / "urdf" / "arm.urdf"
+    urdf.parent.mkdir(parents=True)
+    urdf.write_text(URDF)
+    source, address = urdf.with_name("arm.yaml"), "package://my_arm/urdf/arm.urdf"
+    source.write_text(f"urdf: {address}\ntips: [ball]\n")
+    for output, named in {urdf.with_name("b.yaml"): address, tmp_path / "b.yaml": urdf}.items():
+        done = run(monkeypatch, capsys, source, "--output", output, "--samples", 1000)
+        assert done[0] == 0 and yaml.safe_load(output.read_text())["urdf"] == str(named)
+        assert mik.load_robot(output).urdf_path.resolve() == urdf.resolve()
+
+
+def test_names_that_yaml_reads_as_something_else_come_back_as_names(tmp_path):
+    names = {"post": "1", "sleeve": "on", "ball": "no, way: #x", "slider": "основа", "turn": "y"}
+    text = URDF
+    for plain, odd in names.items():
+        text = text.replace(f'"{plain}"', f'"{odd}"')
+    urdf = tmp_path / "odd.urdf"
+    urdf.write_text(text, encoding="utf-8")
+    output = tmp_path / "odd.yaml"
+    tips = ["основа", "no, way: #x"]
+    found = describe_robot(urdf, output, tips=tips, held={"y": 0.1}, samples=1000)
+    write_robot_file(found, output)
+    robot = mik.load_robot(output)
+    assert robot.tips == tuple(tips) and robot.held == {"y": 0.1}
+    assert set(robot.ignore_collisions or ()) == {*found.always, *found.never}
+    assert {"1", "основа"} <= {name for pair in found.never for name in pair}
+    assert "основа" in output.read_text(encoding="utf-8")
+
+
+def test_what_could_not_be_read_back_is_not_written(urdf):
+    output = urdf.with_suffix(".yaml")
+    found = describe_robot(urdf, output, tips=["ball"], samples=1000)
+    gone = dataclasses.replace(found, settings={**found.settings, "urdf": "gone.urdf"})
+    with pytest.raises(mik.RobotError, match=r"not written.*gone\.urdf.*does not exist"):
+        write_robot_file(gone, output)
+    other = dataclasses.replace(found, settings={**found.settings, "tips": ["slider"]})
+    with pytest.raises(mik.RobotError, match="another robot"):
+        write_robot_file(other, output)
+    assert not output.exists()
+
+
+def test_only_a_name_that_can_be_loaded_is_an_output(urdf, monkeypatch, capsys):
+    output = urdf.with_suffix(".txt")
+    code, _, err = run(monkeypatch, capsys, urdf, "--tips", "ball", "--output", output)
+    assert code == 2 and ".yaml or .yml" in err and not output.exists()
+
+
+def test_where_no_pair_is_ignored_the_list_is_empty_and_complete(tmp_path):
+    urdf = tmp_path / "bare.urdf"
+    urdf.write_text(re.sub("<collision>.*?</collision>", "", URDF))
+    output = tmp_path / "bare.yaml"
+    write_robot_file(describe_robot(urdf, output, tips=["ball"], samples=1000), output)
+    assert mik.load_robot(output).ignore_collisions == ()
+
+
+def test_a_robot_without_shapes_is_warned_of(tmp_path, caplog):
+    urdf = tmp_path / "bare.urdf"
+    urdf.write_text(re.sub("<collision>.*?</collision>", "", URDF))
+    describe_robot(urdf, tmp_path / "bare.yaml", tips=["ball"], samples=1000)
+    assert "no collision shapes" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('<sdf><disable_collisions link1="post" link2="ball"/></sdf>', "root element <sdf>"),
+        ('<robot name="r2"><disable_collisions link1="post" link2="arm"/></robot>', "'r2'.*'arm'"),
+        ('<robot name="line"><disable_collisions link1="leg" link2="arm"/></robot>', "'arm'"),
+    ],
+)
+def test_an_srdf_of_another_robot_is_refused(urdf, text, message):
+    srdf = urdf.with_suffix(".srdf")
+    srdf.write_text(text)
+    with pytest.raises(mik.OptionError, match=message):
+        describe_robot(urdf, urdf.with_suffix(".yaml"), tips=["ball"], srdf=srdf, samples=1000)
+
+
+def test_an_srdf_of_a_version_with_more_links_is_taken(urdf):
+    srdf = urdf.with_suffix(".srdf")
+    srdf.write_text(
+        '<robot name="line"><disable_collisions link1="sleeve" link2="ball" reason="User"/>'
+        '<disable_collisions link1="leg" link2="ball" reason="User"/></robot>'
+    )
+    output = urdf.with_suffix(".yaml")
+    found = describe_robot(urdf, output, tips=["slider", "ball"], srdf=srdf, samples=1000)
+    assert found.srdf == (("ball", "sleeve"),)
+
+
+def test_a_urdf_behind_the_tips_is_pointed_out(urdf):
+    done = command("--tips", "slider", "ball", urdf)
+    assert done.returncode == 2 and "line.urdf' is taken for a value" in done.stderr
+    output = urdf.with_suffix(".yaml")
+    done = command("--tips", "ball", "--output", output, "--samples", 1000, "--", urdf)
+    assert done.returncode == 0 and mik.load_robot(output).tips == ("ball",)

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from meanflow_ik_core import load_robot
+from meanflow_ik_core import load_robot, load_solver
 from meanflow_ik_core.checkpoint import (
     FORMAT,
     available_checkpoints,
@@ -211,3 +211,39 @@ def test_a_record_with_a_network_that_is_no_mapping_is_refused(saved, robot, val
     rewrite(saved, weights, record)
     with pytest.raises(CheckpointError, match="network"):
         load_checkpoint(saved, robot)
+
+
+def test_without_a_name_the_checkpoint_is_the_one_of_this_robot_whatever_it_is_called(tmp_path):
+    panda = load_robot("panda")
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"urdf: {panda.urdf_path}\ntips: [panda_link8]\nworkspace_scale: 1.0\n")
+    mine = load_robot(path)
+    assert load_checkpoint(None, mine)[1]["robot"] == "panda"
+
+
+def test_a_shipped_checkpoint_is_not_proposed_to_another_robot_of_the_same_name(tmp_path):
+    path = tmp_path / "panda.yaml"
+    urdf = load_robot("panda").urdf_path
+    path.write_text(f"urdf: {urdf}\ntips: [panda_hand_tcp]\nworkspace_scale: 1.0\n")
+    other = load_robot(path)
+    with pytest.raises(CheckpointError, match=r"'panda' as it is here; train one.*'uniform'"):
+        load_checkpoint(None, other)
+    with pytest.raises(CheckpointError, match="no shipped checkpoint"):
+        load_solver(path)
+
+
+def test_a_checkpoint_file_may_have_any_suffix(saved, robot):
+    renamed = saved.rename(saved.with_suffix(".net"))
+    assert load_checkpoint(renamed, robot)[1]["path"] == str(renamed)
+
+
+def test_only_what_differs_between_two_robots_is_named(saved):
+    other = load_robot("panda", workspace_scale=2.0)
+    with pytest.raises(CheckpointError, match=r"workspace_scale 1\.0 instead of 2\.0") as caught:
+        load_checkpoint(saved, other)
+    assert "joint_names" not in str(caught.value)
+
+
+def test_a_missing_name_says_what_there_is_without_one(robot):
+    with pytest.raises(CheckpointError, match=r"no checkpoint 'full'.*'uniform'"):
+        load_checkpoint("full", robot)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Self-collision against closed forms, plain postures, and Pinocchio on the raw meshes."""
 
+import re
 import struct
+import xml.etree.ElementTree as ElementTree
 from importlib import metadata
 from pathlib import Path
 
@@ -176,7 +178,140 @@ def test_shapes_that_are_missing_damaged_or_malformed_are_refused_by_name(tmp_pa
         ('<mesh filename="torn.stl"/>', r"torn\.stl.*cannot be read"),
         ('<sphere radius="big"/>', r"link 'a'.*malformed.*big"),
         ('<box size="1 1"/>', r"link 'a'.*malformed.*3 numbers"),
+        ('<box size="0 0 0"/>', r"link 'a'.*size of its box is '0 0 0'.*positive"),
+        ('<sphere radius="-0.1"/>', r"link 'a'.*radius of its sphere is '-0.1'.*positive"),
         ('<torus radius="1"/>', r"link 'a'.*<torus>"),
     ):
         with pytest.raises(mik.RobotError, match=message):
             SelfCollision(meshed_robot(tmp_path, first))
+
+
+def adjacent_pairs(urdf: Path) -> set[frozenset[str]]:
+    """Links with shapes that meet in one joint, read from the XML: fixed empty links melt away."""
+    root = ElementTree.parse(urdf).getroot()
+    shaped = {link.get("name") for link in root.iter("link") if link.find("collision") is not None}
+    below: dict[str, list[tuple[str, bool]]] = {}
+    for joint in root.findall("joint"):
+        parent, child = (joint.find(side).attrib["link"] for side in ("parent", "child"))
+        below.setdefault(parent, []).append((child, joint.get("type") != "fixed"))
+    pairs = set()
+    for link in shaped:
+        open_ends = [(child, int(moves)) for child, moves in below.get(link, [])]
+        while open_ends:
+            child, moved = open_ends.pop()
+            if moved > 1:
+                continue
+            if child in shaped:
+                pairs.add(frozenset((link, child)))
+            else:
+                open_ends += [(c, moved + moves) for c, moves in below.get(child, [])]
+    return pairs
+
+
+def shape_oracle(robot: mik.Robot) -> tuple[pin.Model, pin.GeometryModel]:
+    """Pinocchio's own reading of the shapes, with all pairs that are neither adjacent nor listed
+    and that a joint of the robot moves."""
+    model = pin.buildModelFromUrdf(str(robot.urdf_path))
+    folders = [str(robot.urdf_path.parent)]
+    if any(d.name == "example-robot-data" for d in metadata.distributions()):
+        wheel = metadata.distribution("example-robot-data")
+        folders.append(str(wheel.locate_file("cmeel.prefix/share")))
+    shapes = pin.buildGeomFromUrdf(
+        model, str(robot.urdf_path), pin.GeometryType.COLLISION, package_dirs=folders
+    )
+    left_out = adjacent_pairs(robot.urdf_path)
+    left_out |= {frozenset(pair) for pair in robot.ignore_collisions or ()}
+    solved = {model.getJointId(name) for name in robot.joint_names}
+
+    def movers(shape: pin.GeometryObject) -> set[int]:
+        return set(model.supports[shape.parentJoint]) & solved
+
+    objects = shapes.geometryObjects
+    links = [model.frames[shape.parentFrame].name for shape in objects]
+    for first in range(len(links)):
+        for second in range(first + 1, len(links)):
+            moving = movers(objects[first]) != movers(objects[second])
+            if moving and frozenset((links[first], links[second])) not in left_out:
+                shapes.addCollisionPair(pin.CollisionPair(first, second))
+    return model, shapes
+
+
+def agrees_with_oracle(robot: mik.Robot, q: np.ndarray) -> np.ndarray:
+    model, shapes = shape_oracle(robot)
+    links = [model.frames[shape.parentFrame].name for shape in shapes.geometryObjects]
+    named = {tuple(sorted((links[p.first], links[p.second]))) for p in shapes.collisionPairs}
+    check = SelfCollision(robot)
+    assert set(check.pairs()) == named
+    data, shape_data = model.createData(), shapes.createData()
+    expected = []
+    for row in q:
+        full = pin.neutral(model)
+        for name, value in zip(robot.joint_names, row, strict=True):
+            joint = model.joints[model.getJointId(name)]
+            turned = (np.cos(value), np.sin(value))
+            full[joint.idx_q : joint.idx_q + joint.nq] = value if joint.nq == 1 else turned
+        expected.append(pin.computeCollisions(model, data, shapes, shape_data, full, True))
+    assert check.in_collision(q).tolist() == expected
+    return np.array(expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_links_that_no_joint_connects_and_no_list_names_are_checked(name):
+    robot = mik.load_robot(name)
+    q = robot.random_configurations(25, torch.Generator().manual_seed(4)).numpy()
+    agrees_with_oracle(robot, q)
+
+
+POLE = """
+<robot name="pole"><link name="base"><collision><geometry><box size="0.1 0.1 0.1"/></geometry>
+  </collision></link>
+  <link name="pole"><collision><origin xyz="0 0 0.3"/><geometry>
+    <cylinder radius="0.05" length="0.6"/></geometry></collision></link>
+  <link name="boom"><collision><origin xyz="0.3 0 0"/><geometry><box size="0.6 0.04 0.04"/>
+    </geometry></collision></link>
+  <joint name="foot" type="fixed"><parent link="base"/><child link="pole"/>
+    <origin xyz="0.4 0 0"/></joint>
+  {mount}
+  <joint name="turn" type="revolute"><parent link="{carrier}"/><child link="boom"/>
+    <origin xyz="0 0 0.3"/><axis xyz="0 0 1"/>
+    <limit lower="-3" upper="3" velocity="1" effort="1"/></joint></robot>
+"""
+MOUNT = """<link name="mount"/><joint name="bolt" type="{kind}"><parent link="base"/>
+  <child link="mount"/><axis xyz="0 0 1"/>
+  <limit lower="-3" upper="3" velocity="1" effort="1"/></joint>"""
+
+
+def test_a_boom_that_swings_into_a_pole_fixed_to_the_base_collides(tmp_path):
+    path = tmp_path / "pole.urdf"
+    path.write_text(POLE.format(mount="", carrier="base"))
+    robot = mik.load_robot(path, tips=["boom"])
+    q = np.linspace(-3, 3, 61)[:, None]
+    touching = agrees_with_oracle(robot, q)
+    assert touching[30] and not touching[0] and SelfCollision(robot).pairs() == [("boom", "pole")]
+
+
+@pytest.mark.parametrize(("kind", "checked"), [("fixed", False), ("revolute", True)])
+def test_links_without_shapes_are_part_of_a_joint_only_where_they_are_fixed(
+    tmp_path, kind, checked
+):
+    path = tmp_path / "pole.urdf"
+    path.write_text(POLE.format(mount=MOUNT.format(kind=kind), carrier="mount"))
+    robot = mik.load_robot(path, tips=["boom"])
+    assert (("base", "boom") in SelfCollision(robot, ()).pairs()) == checked
+
+
+def test_an_empty_list_ignores_nothing_and_none_leaves_out_what_always_overlaps(tmp_path):
+    robot = meshed_robot(tmp_path, '<sphere radius="5"/>')
+    assert SelfCollision(robot).pairs() == []
+    path = tmp_path / "all.yaml"
+    path.write_text("urdf: meshed.urdf\ntips: [c]\nignore_collisions: []\n")
+    assert SelfCollision(mik.load_robot(path)).pairs() == [("a", "c")]
+
+
+def test_a_robot_without_shapes_is_told_of_and_never_touches(tmp_path, caplog):
+    path = tmp_path / "bare.urdf"
+    shapes = re.compile("<collision>.*?</collision>", re.DOTALL)
+    path.write_text(shapes.sub("", POLE.format(mount="", carrier="base")))
+    check = SelfCollision(mik.load_robot(path, tips=["boom"]))
+    assert "bare has no collision shapes" in caplog.text
+    assert not check.in_collision(np.zeros((3, 1))).any()

@@ -8,17 +8,15 @@ import pytest
 
 CORE = Path(__file__).parents[1] / "meanflow_ik_core"
 ORDER = (
-    "errors", "geometry", "cache", "packages", "urdf", "composition", "robot_file", "robot",
-    "simd", "collision_shapes", "collision", "add_robot", "sphere_fit", "sphere_bodies",
-    "sphere_kernel", "clearance", "tiles", "kernels", "model", "token_model", "networks",
-    "one_step", "configurations", "losses", "checkpoint", "samplers", "partial_goals",
+    "errors", "geometry", "cache", "packages", "urdf", "kinematic_tree", "composition",
+    "robot_file", "robot", "simd", "collision_shapes", "collision", "add_robot", "sphere_fit",
+    "sphere_bodies", "sphere_kernel", "clearance", "tiles", "kernels", "model", "token_model",
+    "networks", "one_step", "configurations", "losses", "checkpoint", "samplers", "partial_goals",
     "objectives", "guidance", "torch_step", "recombination", "refine", "null_space", "ranking",
-    "inputs",
-    "search", "solver", "joint_steps", "strands", "path_smoothing", "path_search", "path",
-    "validation", "train_config", "train_objective", "train_processes",
-    "train_report", "training", "closed_form", "near_limits", "distribution", "posterior",
-    "exactness", "draws", "evaluation", "study", "plots", "bench", "printing", "goal_options",
-    "cli",
+    "inputs", "search", "solver", "joint_steps", "strands", "path_smoothing", "path_search", "path",
+    "validation", "train_config", "train_objective", "train_processes", "train_report", "training",
+    "closed_form", "near_limits", "distribution", "posterior", "exactness", "draws", "evaluation",
+    "study", "plots", "bench", "printing", "goal_options", "cli",
 )  # fmt: skip
 FILES = sorted(path for path in CORE.rglob("*.py") if path != CORE / "__init__.py")
 

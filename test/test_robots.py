@@ -16,7 +16,7 @@ import torch
 from test_robot import TORSO
 
 import meanflow_ik_core as mik
-from meanflow_ik_core import cache, packages
+from meanflow_ik_core import cache, packages, robot_file
 from meanflow_ik_core.bench.robots import is_coupled
 from meanflow_ik_core.cli import main
 from meanflow_ik_core.collision import SelfCollision
@@ -342,3 +342,24 @@ def test_free_joints_are_refused_only_where_they_move_a_tip(tmp_path, kind):
     expected[:3, :3] = pin.exp3(np.array([0, 0, 0.7]))
     np.testing.assert_allclose(robot.forward(angle)[0], expected, rtol=0, atol=1e-12)
     assert not SelfCollision(robot).in_collision(angle)
+
+
+def test_a_users_file_may_have_the_name_of_a_shipped_robot_that_is_its_part(tmp_path):
+    path = tmp_path / "panda.yaml"
+    path.write_text("parts: [{robot: panda, prefix: a_, parent: base}]\ntips: [a_panda_link8]\n")
+    assert mik.load_robot(path).num_joints == 7
+
+
+def test_a_robot_is_no_part_of_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(robot_file, "ROBOT_FOLDER", tmp_path)
+    (tmp_path / "me.yaml").write_text("parts: [{robot: me, parent: base}]\ntips: [a]\n")
+    with pytest.raises(mik.RobotError, match="is the robot 'me'"):
+        mik.load_robot("me")
+
+
+@pytest.mark.parametrize("xyz", ["[0, .nan, 0]", "[0, .inf, 0]", "0 0 0"])
+def test_parts_at_no_place_are_refused(tmp_path, xyz):
+    path = tmp_path / "odd.yaml"
+    path.write_text(f"parts: [{{robot: panda, parent: b, xyz: {xyz}}}]\ntips: [panda_link8]\n")
+    with pytest.raises(mik.RobotError, match=r"xyz of a part.*3 numbers"):
+        mik.load_robot(path)

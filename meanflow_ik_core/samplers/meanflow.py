@@ -76,7 +76,7 @@ class MeanFlowSampler(Sampler):
         device: torch.device,
         num_calls: int = 1,
     ) -> Sampler:
-        network, record = load_checkpoint(robot.name if checkpoint is None else checkpoint, robot)
+        network, record = load_checkpoint(checkpoint, robot)
         return cls(robot, network, device, num_calls, checkpoint=record)
 
     @torch.inference_mode()
