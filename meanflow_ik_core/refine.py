@@ -53,9 +53,9 @@ def refine_lm(
     """Damped least squares on the CPU: float32 steps, then float64 steps where those came close.
 
     Where the tips fall into parts that share no joint, a start that finds only some of them is
-    completed with what others found; where none of several finds all of them, each part is refined without
-    the others, so that one out of reach leaves them exact. Starts outside the limits are clipped
-    into them. A start that is not finite is returned as it came, with infinite errors.
+    completed with what others found; where none of several finds all of them, each part is refined
+    without the others, so that one out of reach leaves them exact. Starts outside the limits are
+    clipped into them. A start that is not finite is returned as it came, with infinite errors.
 
     Args:
         robot: whose kinematics and limits.
