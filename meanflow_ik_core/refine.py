@@ -53,9 +53,9 @@ def refine_lm(
     """Damped least squares on the CPU: float32 steps, then float64 steps where those came close.
 
     Where the tips fall into parts that share no joint, a start that finds only some of them is
-    completed with what others found; where no start finds all of them, each part is refined without
-    the others, so that one out of reach leaves them exact. Starts outside the limits are clipped
-    into them. A start that is not finite is returned as it came, with infinite errors.
+    completed with what others found; where none of several finds all of them, each part is refined
+    without the others, so that one out of reach leaves them exact. Starts outside the limits are
+    clipped into them. A start that is not finite is returned as it came, with infinite errors.
 
     Args:
         robot: whose kinematics and limits.
@@ -122,7 +122,7 @@ def refine_lm(
         q = np.where(finite[..., None], q, q0)
     tolerances = position_tolerance, orientation_tolerance
     refined = _judged(robot, q, *pose_errors(robot, q, targets, axis_weights), *tolerances)
-    if len(parts) < 2 or not q.shape[1]:
+    if len(parts) < 2 or q.shape[1] < 2:  # a step from a known configuration has one start
         return refined
     missed = np.flatnonzero(~refined.converged.any(1) & finite.all(1))
     left = None if time_limit is None else time_limit - (time.perf_counter() - started)

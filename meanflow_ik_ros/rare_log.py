@@ -12,7 +12,7 @@ from meanflow_ik_ros.joint_states import WARN_EVERY_S
 
 
 class RareLog:
-    """At most one line per level and source in `WARN_EVERY_S`, with how many were left out."""
+    """One line per level and source in `WARN_EVERY_S`, with how many were left out before it."""
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
