@@ -184,6 +184,8 @@ INTERFACES = {
         "distance": "double",
         "cost": "double",
         "valid": "boolean",
+        "clearance": "double",
+        "objective_values": "sequence<double>",
     },
     "msg.IKSolutionArray": {
         "header": "std_msgs/Header",
