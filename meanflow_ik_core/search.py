@@ -123,7 +123,7 @@ class SearchParts:
     in_collision: Callable[[np.ndarray], np.ndarray] | None  # (N, J) -> (N,); None: not asked
     wishes: "Wishes | None" = None  # None: no objectives
     clearance: Callable[[np.ndarray], np.ndarray] | None = None  # (..., J) -> (...) m
-    starts_per_pass: int = 2048  # drawn and refined together; between passes the clock counts
+    starts_per_pass: int = 4096  # drawn and refined together; between passes the clock counts
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ __all__ = ["IKResult", "IKSolver", "load_solver"]
 
 # Starts drawn and refined together. On the CPU some milliseconds' worth, fewer where objectives
 # choose among samples; elsewhere as many as memory is meant for, some 300 MB for an arm.
-_STARTS_PER_PASS, _GUIDED_PER_PASS, _STARTS_ON_DEVICE = 2048, 256, 1 << 20
+_STARTS_PER_PASS, _GUIDED_PER_PASS, _STARTS_ON_DEVICE = 4096, 256, 1 << 20
 
 
 class IKSolver:

@@ -126,12 +126,12 @@ def test_targets_of_one_pass_are_refined_together(panda, clock, monkeypatch):
         return refine_lm(robot, q0, targets, *tolerances, **options)
 
     monkeypatch.setitem(REFINEMENTS, "lm", refine)
-    targets = reachable(panda.robot, 25, 1)
+    targets = reachable(panda.robot, 45, 1)
     result = panda.solve(targets, 100, 2, timeout=8.0, seed=0)
-    assert result.valid.all() and batches == [20, 5]
+    assert result.valid.all() and batches == [40, 5]
     assert limits == pytest.approx([8 / 2, 7 / 1])
     panda.solve(targets, 100, 2, seed=0)
-    assert (limits[2:], batches[2:]) == ([None, None], [20, 5])
+    assert (limits[2:], batches[2:]) == ([None, None], [40, 5])
 
 
 def test_time_that_some_targets_do_not_need_goes_to_the_others(panda, slow):
