@@ -105,6 +105,20 @@ def test_the_room_between_the_arms_of_a_mesh_is_free(tmp_path):
     assert check.in_collision(np.stack((along, across))).tolist() == [False, True]
 
 
+def collisions_one_by_one(robot, model, shapes, q):
+    """What Pinocchio says of each configuration, bool for each."""
+    data, shape_data = model.createData(), shapes.createData()
+    expected = []
+    for row in q:
+        full = pin.neutral(model)
+        for name, value in zip(robot.joint_names, row, strict=True):
+            joint = model.joints[model.getJointId(name)]
+            turned = (np.cos(value), np.sin(value))
+            full[joint.idx_q : joint.idx_q + joint.nq] = value if joint.nq == 1 else turned
+        expected.append(pin.computeCollisions(model, data, shapes, shape_data, full, True))
+    return expected
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_answer_is_that_of_pinocchio_on_the_raw_shapes(name):
     robot = mik.load_robot(name)
@@ -123,16 +137,8 @@ def test_the_answer_is_that_of_pinocchio_on_the_raw_shapes(name):
         for second in range(first):
             if {links[first], links[second]} in pairs:
                 shapes.addCollisionPair(pin.CollisionPair(first, second))
-    data, shape_data = model.createData(), shapes.createData()
     q = robot.random_configurations(100, torch.Generator().manual_seed(3)).numpy()
-    expected = []
-    for row in q:
-        full = pin.neutral(model)
-        for joint_name, value in zip(robot.joint_names, row, strict=True):
-            joint = model.joints[model.getJointId(joint_name)]
-            turned = (np.cos(value), np.sin(value))
-            full[joint.idx_q : joint.idx_q + joint.nq] = value if joint.nq == 1 else turned
-        expected.append(pin.computeCollisions(model, data, shapes, shape_data, full, True))
+    expected = collisions_one_by_one(robot, model, shapes, q)
     assert check.in_collision(q).tolist() == expected
     assert check.in_collision(q[::-1]).tolist() == expected[::-1]
     assert check.in_collision(q.reshape(4, 25, -1)).ravel().tolist() == expected
@@ -242,15 +248,7 @@ def agrees_with_oracle(robot: mik.Robot, q: np.ndarray) -> np.ndarray:
     named = {tuple(sorted((links[p.first], links[p.second]))) for p in shapes.collisionPairs}
     check = SelfCollision(robot)
     assert set(check.pairs()) == named
-    data, shape_data = model.createData(), shapes.createData()
-    expected = []
-    for row in q:
-        full = pin.neutral(model)
-        for name, value in zip(robot.joint_names, row, strict=True):
-            joint = model.joints[model.getJointId(name)]
-            turned = (np.cos(value), np.sin(value))
-            full[joint.idx_q : joint.idx_q + joint.nq] = value if joint.nq == 1 else turned
-        expected.append(pin.computeCollisions(model, data, shapes, shape_data, full, True))
+    expected = collisions_one_by_one(robot, model, shapes, q)
     assert check.in_collision(q).tolist() == expected
     return np.array(expected)
 
