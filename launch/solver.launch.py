@@ -118,7 +118,7 @@ def robot_of(params_file: str) -> str:
 
 def urdf_of(robot: str) -> Path:
     """The URDF of a shipped robot, of a robot YAML file, or the file itself."""
-    from meanflow_ik_core.robot_file import find_robot_file
+    from meanflow_ik_core.robot.robot_file import find_robot_file
 
     return find_robot_file(robot).urdf_path
 
@@ -128,7 +128,7 @@ def described(urdf: Path) -> str:
     text = urdf.read_text()
     if "package://" not in text:
         return text
-    from meanflow_ik_core.composition import portable_urdf
+    from meanflow_ik_core.robot.composition import portable_urdf
 
     return portable_urdf(urdf)
 
@@ -139,8 +139,8 @@ def base_of(robot: str, params_file: str, root: str) -> tuple[str, list[str]]:
 
     from meanflow_ik_core.errors import LinkError
     from meanflow_ik_core.geometry import quat_xyzw_from_matrix
-    from meanflow_ik_core.robot import load_robot
-    from meanflow_ik_core.robot_file import find_robot_file
+    from meanflow_ik_core.robot.robot import load_robot
+    from meanflow_ik_core.robot.robot_file import find_robot_file
 
     base = value_of("base_frame", params_file) or find_robot_file(robot).base or root
     if base == root:

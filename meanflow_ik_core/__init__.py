@@ -22,21 +22,21 @@ _HOME = {
     "RobotError": "errors",
     "SeedError": "errors",
     "TargetError": "errors",
-    "Robot": "robot",
-    "available_robots": "robot",
-    "load_robot": "robot",
-    "IKResult": "solver",
-    "IKSolver": "solver",
-    "load_solver": "solver",
+    "Robot": "robot.robot",
+    "available_robots": "robot.robot",
+    "load_robot": "robot.robot",
+    "IKResult": "solving.solver",
+    "IKSolver": "solving.solver",
+    "load_solver": "solving.solver",
     "Objective": "objectives",
     "read_objectives": "objectives",
-    "SphereModel": "clearance",
-    "PathResult": "path",
-    "solve_path": "path",
+    "SphereModel": "collision.clearance",
+    "PathResult": "paths.path",
+    "solve_path": "paths.path",
 }
 
 if TYPE_CHECKING:
-    from .clearance import SphereModel
+    from .collision.clearance import SphereModel
     from .errors import (
         CheckpointError,
         ConfigError,
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
         TargetError,
     )
     from .objectives import Objective, read_objectives
-    from .path import PathResult, solve_path
-    from .robot import Robot, available_robots, load_robot
-    from .solver import IKResult, IKSolver, load_solver
+    from .paths.path import PathResult, solve_path
+    from .robot.robot import Robot, available_robots, load_robot
+    from .solving.solver import IKResult, IKSolver, load_solver
 
 __all__ = [
     "CheckpointError",

@@ -12,7 +12,7 @@ from geometry_msgs.msg import PoseStamped
 from rich.console import Console
 from rich.table import Table
 
-from meanflow_ik_core.printing import plain
+from meanflow_ik_core.commands.printing import plain
 from meanflow_ik_ros.msg import IKSolution, IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions
 

@@ -29,8 +29,8 @@ from meanflow_ik_ros.srv import GetIKSolutionsBatch
 from meanflow_ik_ros.wishes import COMPLETE, Asked
 
 if TYPE_CHECKING:
-    from meanflow_ik_core.robot import Robot
-    from meanflow_ik_core.solver import IKResult
+    from meanflow_ik_core.robot.robot import Robot
+    from meanflow_ik_core.solving.solver import IKResult
     from meanflow_ik_ros.parameters import NodeParameters
 
 # Starts per solution asked for, where the request leaves their number to the node.

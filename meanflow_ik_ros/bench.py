@@ -21,7 +21,7 @@ from rich.table import Table
 from meanflow_ik_core.bench.result import BenchResult, Measure, at_least_one, environment
 from meanflow_ik_core.bench.solve import TOLERANCE
 from meanflow_ik_core.errors import IKError
-from meanflow_ik_core.robot import load_robot
+from meanflow_ik_core.robot.robot import load_robot
 from meanflow_ik_ros.round_trips import (
     batches_of,
     burst_of,

@@ -15,17 +15,17 @@ from geometry_msgs.msg import Point, PoseStamped, Quaternion
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 
+from meanflow_ik_core.cuda.torch_step import pose_errors_torch
 from meanflow_ik_core.errors import IKError, LinkError, SeedError, TargetError
 from meanflow_ik_core.geometry import quat_xyzw_from_matrix
-from meanflow_ik_core.torch_step import pose_errors_torch
 from meanflow_ik_ros.frames import FrameError
 from meanflow_ik_ros.msg import IKSolution, IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions
 from meanflow_ik_ros.wishes import COMPLETE, Asked, asked_from_request, objectives_from_texts
 
 if TYPE_CHECKING:
-    from meanflow_ik_core.robot import Robot
-    from meanflow_ik_core.solver import IKResult
+    from meanflow_ik_core.robot.robot import Robot
+    from meanflow_ik_core.solving.solver import IKResult
     from meanflow_ik_ros.parameters import NodeParameters
 
 Codes = GetIKSolutions.Response

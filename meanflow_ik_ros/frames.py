@@ -16,7 +16,7 @@ from meanflow_ik_core.errors import IKError, LinkError
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-    from meanflow_ik_core.robot import Robot
+    from meanflow_ik_core.robot.robot import Robot
 
 _POLL_S = 0.005
 

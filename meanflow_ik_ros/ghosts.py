@@ -22,7 +22,7 @@ from meanflow_ik_ros.markers import (
 )
 
 if TYPE_CHECKING:
-    from meanflow_ik_core.robot import Robot
+    from meanflow_ik_core.robot.robot import Robot
     from meanflow_ik_ros.msg import IKSolution
 
 _REMEMBERED = 5

@@ -22,7 +22,7 @@ from meanflow_ik_ros.srv import GetIKSolutions
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-    from meanflow_ik_core.robot import Robot
+    from meanflow_ik_core.robot.robot import Robot
     from meanflow_ik_ros.parameters import NodeParameters
 
 

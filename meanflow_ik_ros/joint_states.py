@@ -13,7 +13,7 @@ from sensor_msgs.msg import JointState
 from meanflow_ik_ros.conversions import known_positions, limit_violations, wrap_continuous
 
 if TYPE_CHECKING:
-    from meanflow_ik_core.robot import Robot
+    from meanflow_ik_core.robot.robot import Robot
 
 WARN_EVERY_S = 5.0
 

@@ -20,7 +20,7 @@ from meanflow_ik_core.errors import RobotError
 from meanflow_ik_core.geometry import quat_xyzw_from_matrix
 
 if TYPE_CHECKING:
-    from meanflow_ik_core.robot import Robot
+    from meanflow_ik_core.robot.robot import Robot
 
 # From the best rank to the last: green, teal, blue, violet, rose. Told apart by the colour-blind.
 RANK_COLOURS = np.array(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from meanflow_ik_core.urdf import Mimic, read_joint_elements, resolve_mimics
+from meanflow_ik_core.robot.urdf import Mimic, read_joint_elements, resolve_mimics
 from meanflow_ik_ros.conversions import (
     Codes,
     FrameLookup,
@@ -32,8 +32,8 @@ from meanflow_ik_ros.joint_states import WARN_EVERY_S
 from meanflow_ik_ros.parameters import FIELDS
 
 if TYPE_CHECKING:
-    from meanflow_ik_core.robot import Robot
-    from meanflow_ik_core.solver import IKResult
+    from meanflow_ik_core.robot.robot import Robot
+    from meanflow_ik_core.solving.solver import IKResult
     from meanflow_ik_ros.node import MeanFlowIKNode
     from meanflow_ik_ros.parameters import NodeParameters
 

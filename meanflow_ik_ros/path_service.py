@@ -11,7 +11,7 @@ from builtin_interfaces.msg import Duration
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from meanflow_ik_core.errors import OptionError
-from meanflow_ik_core.path import PathResult, solve_path
+from meanflow_ik_core.paths.path import PathResult, solve_path
 from meanflow_ik_ros.batch import targets_from_pose_array
 from meanflow_ik_ros.conversions import (
     Codes,
@@ -28,8 +28,8 @@ from meanflow_ik_ros.srv import GetIKPath
 if TYPE_CHECKING:
     from sensor_msgs.msg import JointState
 
-    from meanflow_ik_core.robot import Robot
-    from meanflow_ik_core.solver import IKSolver
+    from meanflow_ik_core.robot.robot import Robot
+    from meanflow_ik_core.solving.solver import IKSolver
     from meanflow_ik_ros.parameters import NodeParameters
 
 AT_START = 1e-3  # rad or m

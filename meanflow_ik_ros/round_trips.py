@@ -25,7 +25,7 @@ from meanflow_ik_core.bench.judge import Judge
 from meanflow_ik_core.bench.solve import TOLERANCE
 from meanflow_ik_core.errors import OptionError
 from meanflow_ik_core.geometry import quat_xyzw_from_matrix
-from meanflow_ik_core.robot import Robot
+from meanflow_ik_core.robot.robot import Robot
 from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
 
 _READY_S = 300.0  # compiling the kernels the first time takes a minute

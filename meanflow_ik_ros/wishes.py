@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from meanflow_ik_core.errors import OptionError
-from meanflow_ik_core.inputs import check_free_axes, check_links_free_axes
 from meanflow_ik_core.objectives import build_objectives, spec_from_text
+from meanflow_ik_core.solving.inputs import check_free_axes, check_links_free_axes
 
 if TYPE_CHECKING:
-    from meanflow_ik_core.robot import Robot
+    from meanflow_ik_core.robot.robot import Robot
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,10 +16,10 @@ from judge import TORSO
 from test_robots import NAMES
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.add_robot import describe_robot, write_robot_file
-from meanflow_ik_core.cli import main
-from meanflow_ik_core.collision import SelfCollision
-from meanflow_ik_core.robot_file import ROBOT_FOLDER
+from meanflow_ik_core.collision.self_collision import SelfCollision
+from meanflow_ik_core.commands.app import main
+from meanflow_ik_core.commands.robot_description import describe_robot, write_robot_file
+from meanflow_ik_core.robot.robot_file import ROBOT_FOLDER
 
 # Along a line: the post with its always touching sleeve, a slider 1 m away that never comes near,
 # and a hinge whose ball swings into the post.

@@ -18,8 +18,8 @@ from meanflow_ik_core.bench.judge import Judge
 from meanflow_ik_core.bench.result import BenchResult, Measure, environment
 from meanflow_ik_core.bench.solve import measure_solver
 from meanflow_ik_core.bench.tracik import TracIK, count_different
-from meanflow_ik_core.closed_form import ClosedForm
-from meanflow_ik_core.torch_step import lm_step
+from meanflow_ik_core.cuda.torch_step import lm_step
+from meanflow_ik_core.evaluation.closed_form import ClosedForm
 
 SMALL = {
     "kinematics": {"configurations": 50},

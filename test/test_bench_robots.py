@@ -16,8 +16,8 @@ from meanflow_ik_core.bench.judge import Judge
 from meanflow_ik_core.bench.report import robots_table
 from meanflow_ik_core.bench.result import BenchResult
 from meanflow_ik_core.bench.targets import reachable_targets, target_generator
-from meanflow_ik_core.checkpoint import available_checkpoints
-from meanflow_ik_core.collision import SelfCollision
+from meanflow_ik_core.collision.self_collision import SelfCollision
+from meanflow_ik_core.network.checkpoint import available_checkpoints
 
 RECORDS = Path(__file__).parents[1] / "docs" / "benchmarks" / "robots"
 DOCS = Path(__file__).parents[1] / "docs" / "robots.md"

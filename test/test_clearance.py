@@ -10,9 +10,9 @@ import torch
 from judge import TORSO, TORSO_TIPS, Judge
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.clearance import SphereModel
-from meanflow_ik_core.collision import SelfCollision
-from meanflow_ik_core.sphere_fit import (
+from meanflow_ik_core.collision.clearance import SphereModel
+from meanflow_ik_core.collision.self_collision import SelfCollision
+from meanflow_ik_core.collision.sphere_fit import (
     body_from_shapes,
     fit_spheres,
     signed_distance,

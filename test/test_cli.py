@@ -13,7 +13,7 @@ import pytest
 from judge import TORSO, Judge
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.cli import main
+from meanflow_ik_core.commands.app import main
 
 COMMANDS = ("solve", "train", "study", "evaluate", "bench", "add-robot")
 POSE = ("--xyz", 0.4, 0, 0.5, "--rpy", 3, 0, 0)
@@ -44,7 +44,7 @@ def run(monkeypatch, capsys) -> Callable[..., Done]:
 def test_help_imports_nothing_heavy(command):
     heavy = ("torch", "numba", "numpy", "pinocchio", "yaml")
     program = (
-        "import sys; from meanflow_ik_core.cli import app\n"
+        "import sys; from meanflow_ik_core.commands.app import app\n"
         f"try: app({[*command, '--help']!r})\n"
         f"finally: print([m for m in {heavy!r} if m in sys.modules], file=sys.stderr)"
     )

@@ -9,9 +9,14 @@ import torch
 from judge import TORSO, TORSO_TIPS, Judge
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.closed_form import ClosedForm, solution_curve
-from meanflow_ik_core.near_limits import MARGIN, largest_margin, limit_margin, near_limit_poses
-from meanflow_ik_core.refine import refine_lm
+from meanflow_ik_core.bench.near_limits import (
+    MARGIN,
+    largest_margin,
+    limit_margin,
+    near_limit_poses,
+)
+from meanflow_ik_core.evaluation.closed_form import ClosedForm, solution_curve
+from meanflow_ik_core.solving.refine import refine_lm
 
 
 @pytest.fixture(scope="module")

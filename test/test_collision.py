@@ -15,7 +15,7 @@ from judge import TORSO, Judge
 from test_robots import NAMES
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.collision import SelfCollision
+from meanflow_ik_core.collision.self_collision import SelfCollision
 
 
 def test_spheres_touch_exactly_when_their_centres_are_near():

@@ -7,10 +7,10 @@ import torch
 from judge import TORSO
 
 import meanflow_ik_core as mik
-from meanflow_ik_core import configurations
-from meanflow_ik_core.collision import SelfCollision
-from meanflow_ik_core.configurations import draw_configurations
+from meanflow_ik_core.collision.self_collision import SelfCollision
 from meanflow_ik_core.errors import RobotError
+from meanflow_ik_core.training import configurations
+from meanflow_ik_core.training.configurations import draw_configurations
 
 
 @pytest.fixture(scope="module")

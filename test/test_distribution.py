@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from meanflow_ik_core.distribution import (
+from meanflow_ik_core.evaluation.distribution import (
     BANDWIDTHS,
     coverage,
     mmd_squared,

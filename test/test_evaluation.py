@@ -7,13 +7,13 @@ import torch
 from judge import Judge
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.checkpoint import save_checkpoint
-from meanflow_ik_core.closed_form import ClosedForm
-from meanflow_ik_core.evaluation import evaluate
-from meanflow_ik_core.model import MeanFlowNetwork
-from meanflow_ik_core.networks import NETWORKS
+from meanflow_ik_core.evaluation.closed_form import ClosedForm
+from meanflow_ik_core.evaluation.evaluate import evaluate
+from meanflow_ik_core.network.checkpoint import save_checkpoint
+from meanflow_ik_core.network.kinds import NETWORKS
+from meanflow_ik_core.network.model import MeanFlowNetwork
 from meanflow_ik_core.samplers import Sampler
-from meanflow_ik_core.validation import measure_samples, validate
+from meanflow_ik_core.training.validation import measure_samples, validate
 
 
 class KnownSampler(Sampler):

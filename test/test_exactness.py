@@ -9,13 +9,13 @@ import torch
 from judge import TORSO, TORSO_TIPS
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.checkpoint import save_checkpoint
-from meanflow_ik_core.closed_form import ClosedForm
-from meanflow_ik_core.evaluation import evaluate
-from meanflow_ik_core.exactness import coverage_by_samples, match, success_after_steps
-from meanflow_ik_core.model import MeanFlowNetwork
-from meanflow_ik_core.plots import plot_evaluation
-from meanflow_ik_core.posterior import SolutionCurve, trace_solutions
+from meanflow_ik_core.evaluation.closed_form import ClosedForm
+from meanflow_ik_core.evaluation.evaluate import evaluate
+from meanflow_ik_core.evaluation.exactness import coverage_by_samples, match, success_after_steps
+from meanflow_ik_core.evaluation.plots import plot_evaluation
+from meanflow_ik_core.evaluation.posterior import SolutionCurve, trace_solutions
+from meanflow_ik_core.network.checkpoint import save_checkpoint
+from meanflow_ik_core.network.model import MeanFlowNetwork
 
 POSES, SAMPLES = 12, 100
 

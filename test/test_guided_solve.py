@@ -7,11 +7,11 @@ import torch
 from judge import TORSO, TORSO_TIPS, Judge
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.collision import SelfCollision
-from meanflow_ik_core.guidance import Guidance, _descended
-from meanflow_ik_core.null_space import improve
+from meanflow_ik_core.collision.self_collision import SelfCollision
 from meanflow_ik_core.objectives import build_objectives
-from meanflow_ik_core.refine import refine_lm
+from meanflow_ik_core.solving.guidance import Guidance, _descended
+from meanflow_ik_core.solving.null_space import improve
+from meanflow_ik_core.solving.refine import refine_lm
 
 READY = (0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785)
 ELBOW = {"name": "link_point", "link": "panda_link4", "position": (0.0, 0.6, 0.4)}
@@ -325,7 +325,7 @@ def test_steps_keep_the_noise_as_probable_as_it_was(solver):
 
 
 def test_a_large_batch_is_guided_in_parts(solver, monkeypatch):
-    from meanflow_ik_core import guidance
+    from meanflow_ik_core.solving import guidance
 
     monkeypatch.setattr(guidance, "_ROWS_PER_PASS", 40)
     T_base_tip = solver.robot.forward(draw(solver.robot, 7)).numpy()

@@ -13,9 +13,14 @@ import torch
 from numba import njit
 from test_robot import ROBOTS, pinocchio_kinematics
 
-from meanflow_ik_core import simd, tiles
-from meanflow_ik_core.kernels import StepSettings, compile_kernels, iterate, pose_errors
-from meanflow_ik_core.torch_step import lm_step
+from meanflow_ik_core.cuda.torch_step import lm_step
+from meanflow_ik_core.kernels import simd, tiles
+from meanflow_ik_core.solving.least_squares import (
+    StepSettings,
+    compile_kernels,
+    iterate,
+    pose_errors,
+)
 
 ENDLESS = np.iinfo(np.int64).max
 NEVER = 1e-15  # a tolerance that no sample meets

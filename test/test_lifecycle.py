@@ -21,7 +21,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.checkpoint import CHECKPOINT_FOLDER
+from meanflow_ik_core.network.checkpoint import CHECKPOINT_FOLDER
 from meanflow_ik_ros.conversions import pose_message
 from meanflow_ik_ros.diagnostics import (
     RECENT,

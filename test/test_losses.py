@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from meanflow_ik_core import load_robot
-from meanflow_ik_core.distribution import mmd_squared
 from meanflow_ik_core.errors import OptionError
-from meanflow_ik_core.losses import (
+from meanflow_ik_core.evaluation.distribution import mmd_squared
+from meanflow_ik_core.network.model import MeanFlowNetwork, normalise_joints
+from meanflow_ik_core.training.losses import (
     average_velocity_target,
     damped_step,
     dispersive_loss,
@@ -22,7 +23,6 @@ from meanflow_ik_core.losses import (
     velocity_of,
     weighted_squared_error,
 )
-from meanflow_ik_core.model import MeanFlowNetwork, normalise_joints
 
 MEAN, SCALE = 0.7, 0.4  # x0 ~ N(MEAN, SCALE^2), x1 ~ N(0, 1), each joint on its own
 

@@ -8,13 +8,13 @@ import torch
 
 from meanflow_ik_core import load_robot
 from meanflow_ik_core.errors import OptionError
-from meanflow_ik_core.model import (
+from meanflow_ik_core.network.kinds import network_for
+from meanflow_ik_core.network.model import (
     MeanFlowNetwork,
     condition_from_poses,
     denormalise_joints,
     normalise_joints,
 )
-from meanflow_ik_core.networks import network_for
 
 SIZES = [(1, 1), (7, 1), (6, 2), (14, 2), (23, 4)]  # (J, T)
 

@@ -22,7 +22,7 @@ from judge import TORSO, TORSO_TIPS, Judge
 from sensor_msgs.msg import JointState, MultiDOFJointState
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.collision import SelfCollision
+from meanflow_ik_core.collision.self_collision import SelfCollision
 from meanflow_ik_ros import moveit
 from meanflow_ik_ros.conversions import Codes, RequestError
 from meanflow_ik_ros.frames import Frames

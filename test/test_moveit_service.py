@@ -17,7 +17,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 
-from meanflow_ik_core.collision import SelfCollision
+from meanflow_ik_core.collision.self_collision import SelfCollision
 from meanflow_ik_ros.node import MeanFlowIKNode
 
 Codes = GetIKSolutions.Response

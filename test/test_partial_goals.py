@@ -9,8 +9,8 @@ from judge import TORSO, TORSO_TIPS, Judge
 from test_robot import ROBOTS
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.kernels import StepSettings, iterate, pose_errors
-from meanflow_ik_core.torch_step import lm_step, pose_errors_torch
+from meanflow_ik_core.cuda.torch_step import lm_step, pose_errors_torch
+from meanflow_ik_core.solving.least_squares import StepSettings, iterate, pose_errors
 
 AXES = ["x", "y", "z", "rx", "ry", "rz"]
 

@@ -9,9 +9,9 @@ import torch
 from judge import TORSO, TORSO_TIPS, Judge
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.joint_steps import BEYOND, StepLimits, step_limits
-from meanflow_ik_core.path_smoothing import _solve_banded, smooth
-from meanflow_ik_core.strands import follow
+from meanflow_ik_core.paths.continuation import follow
+from meanflow_ik_core.paths.joint_steps import BEYOND, StepLimits, step_limits
+from meanflow_ik_core.paths.smoothing import _solve_banded, smooth
 
 READY = np.array([0.0, -0.4, 0.0, -2.0, 0.0, 1.6, 0.8])
 TOLERANCES = (1e-5, 1e-5)

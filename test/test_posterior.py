@@ -9,10 +9,10 @@ import torch
 from judge import Judge
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.closed_form import ClosedForm
-from meanflow_ik_core.near_limits import near_limit_poses
-from meanflow_ik_core.posterior import SolutionCurve, density_per_length, trace_solutions
-from meanflow_ik_core.refine import refine_lm
+from meanflow_ik_core.bench.near_limits import near_limit_poses
+from meanflow_ik_core.evaluation.closed_form import ClosedForm
+from meanflow_ik_core.evaluation.posterior import SolutionCurve, density_per_length, trace_solutions
+from meanflow_ik_core.solving.refine import refine_lm
 
 POSES = 100
 

@@ -18,7 +18,7 @@ from judge import Judge
 from rclpy.executors import SingleThreadedExecutor
 
 from meanflow_ik_core.bench.report import full_table, summary_table
-from meanflow_ik_core.cli import main
+from meanflow_ik_core.commands.app import main
 
 ROOT = Path(__file__).parents[1]
 TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}

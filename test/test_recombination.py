@@ -7,8 +7,8 @@ from judge import TORSO, TORSO_TIPS
 from test_robot import pinocchio_kinematics
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.recombination import independent_parts, recombine
-from meanflow_ik_core.refine import refine_lm
+from meanflow_ik_core.solving.recombination import independent_parts, recombine
+from meanflow_ik_core.solving.refine import refine_lm
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_checking_for_collisions_only_until_there_are_enough_changes_no_answer(m
     )
     answers = []
     for at_once in (4, 10_000):
-        monkeypatch.setattr("meanflow_ik_core.search._CHECKS_AT_ONCE", at_once)
+        monkeypatch.setattr("meanflow_ik_core.solving.search._CHECKS_AT_ONCE", at_once)
         answers.append(solver.solve(targets, 64, 3, seed=0, avoid_self_collision=True))
     lazy, full = answers
     assert full.valid.any()

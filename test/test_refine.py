@@ -10,9 +10,15 @@ import torch
 from judge import TORSO, TORSO_TIPS, Judge
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.kernels import compile_kernels
-from meanflow_ik_core.near_limits import near_limit_poses
-from meanflow_ik_core.refine import REFINEMENTS, Refined, refine_adam, refine_lm, refine_lm_torch
+from meanflow_ik_core.bench.near_limits import near_limit_poses
+from meanflow_ik_core.solving.least_squares import compile_kernels
+from meanflow_ik_core.solving.refine import (
+    REFINEMENTS,
+    Refined,
+    refine_adam,
+    refine_lm,
+    refine_lm_torch,
+)
 
 
 def by_torch(robot, q0, targets, *args, **options) -> Refined:

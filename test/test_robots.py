@@ -16,12 +16,12 @@ import torch
 from test_robot import TORSO
 
 import meanflow_ik_core as mik
-from meanflow_ik_core import cache, packages, robot_file
 from meanflow_ik_core.bench.robots import is_coupled
-from meanflow_ik_core.cli import main
-from meanflow_ik_core.collision import SelfCollision
-from meanflow_ik_core.composition import portable_urdf
-from meanflow_ik_core.robot_file import KEYS, ROBOT_FOLDER, read_settings
+from meanflow_ik_core.collision.self_collision import SelfCollision
+from meanflow_ik_core.commands.app import main
+from meanflow_ik_core.robot import cache, packages, robot_file
+from meanflow_ik_core.robot.composition import portable_urdf
+from meanflow_ik_core.robot.robot_file import KEYS, ROBOT_FOLDER, read_settings
 
 DOCS = Path(__file__).parents[1] / "docs" / "robots.md"
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from meanflow_ik_core import load_robot
-from meanflow_ik_core.checkpoint import load_checkpoint
 from meanflow_ik_core.errors import ConfigError
-from meanflow_ik_core.evaluation import evaluate
-from meanflow_ik_core.study import COLUMNS, markdown, read_records, study, table
+from meanflow_ik_core.evaluation.evaluate import evaluate
+from meanflow_ik_core.network.checkpoint import load_checkpoint
+from meanflow_ik_core.training.study import COLUMNS, markdown, read_records, study, table
 
 ROOT = Path(__file__).parents[1]
 TINY = """
@@ -57,16 +57,16 @@ def test_every_recipe_is_trained_and_judged_as_evaluate_does(robot, recipes, tmp
 
 def test_a_study_goes_on_where_it_stopped(robot, recipes, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    monkeypatch.setattr("meanflow_ik_core.study.evaluate", None)  # nothing can be judged
+    monkeypatch.setattr("meanflow_ik_core.training.study.evaluate", None)  # nothing can be judged
     with pytest.raises(TypeError):
         study(robot, recipes, out, poses=3, detail_poses=0, progress=False)
-    monkeypatch.setattr("meanflow_ik_core.study.evaluate", evaluate)
+    monkeypatch.setattr("meanflow_ik_core.training.study.evaluate", evaluate)
     first = study(robot, recipes, out, poses=3, detail_poses=0, progress=False)
     assert [r["recipe"] for r in first] == ["a_long", "b_short"]
     assert first[0]["draws"] == {}
     assert dict(zip(COLUMNS, table(first)[0], strict=True))["MMD^2 raw"] == "-"
 
-    monkeypatch.setattr("meanflow_ik_core.study.evaluate", None)  # nothing is judged again
+    monkeypatch.setattr("meanflow_ik_core.training.study.evaluate", None)  # nothing is judged again
     assert study(robot, recipes, out, poses=3, detail_poses=0, progress=False) == first
     stored = json.loads((out / "a_long" / "judged.json").read_text())
     assert stored == first[0]

@@ -10,10 +10,10 @@ import torch
 from judge import TORSO, TORSO_TIPS, Judge
 
 import meanflow_ik_core as mik
-from meanflow_ik_core import solver as solver_module
-from meanflow_ik_core.collision import SelfCollision
-from meanflow_ik_core.refine import REFINEMENTS, refine_lm
+from meanflow_ik_core.collision.self_collision import SelfCollision
 from meanflow_ik_core.samplers import Sampler
+from meanflow_ik_core.solving import solver as solver_module
+from meanflow_ik_core.solving.refine import REFINEMENTS, refine_lm
 
 CPU = torch.device("cpu")
 MODULES = ("solver", "search", "null_space", "refine")
@@ -310,7 +310,7 @@ class TickingClock(Clock):
 def test_the_refinement_looks_at_the_clock_more_often_for_more_tips(name, touched, monkeypatch):
     urdf, tips = ROBOTS[name]
     robot = mik.load_robot(urdf, tips=tips)
-    monkeypatch.setattr("meanflow_ik_core.refine.time", TickingClock())
+    monkeypatch.setattr("meanflow_ik_core.solving.refine.time", TickingClock())
     generator = torch.Generator().manual_seed(8)
     q0 = robot.random_configurations(10_000, generator).numpy()
     refined = refine_lm(robot, q0[None], reachable(robot, 1, 9), time_limit=2.5)

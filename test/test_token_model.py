@@ -11,23 +11,27 @@ from torch.func import jvp
 from torch.nn import functional as F
 
 from meanflow_ik_core import load_robot
-from meanflow_ik_core.checkpoint import load_checkpoint, save_checkpoint
 from meanflow_ik_core.errors import CheckpointError, ConfigError, OptionError
 from meanflow_ik_core.geometry import matrix_from_quat_xyzw
-from meanflow_ik_core.losses import velocity_of
-from meanflow_ik_core.model import MeanFlowNetwork
-from meanflow_ik_core.networks import network_for
-from meanflow_ik_core.one_step import OneStep
+from meanflow_ik_core.network.checkpoint import load_checkpoint, save_checkpoint
+from meanflow_ik_core.network.kinds import network_for
+from meanflow_ik_core.network.model import MeanFlowNetwork
+from meanflow_ik_core.network.one_step import OneStep
+from meanflow_ik_core.network.token_model import (
+    TokenNetwork,
+    _TokenBlock,
+    token_condition_from_poses,
+)
 from meanflow_ik_core.samplers.meanflow import MeanFlowSampler
-from meanflow_ik_core.token_model import TokenNetwork, _TokenBlock, token_condition_from_poses
-from meanflow_ik_core.train_config import (
+from meanflow_ik_core.training.config import (
     TrainConfig,
     load_train_config,
     train_config_from_mapping,
 )
-from meanflow_ik_core.train_objective import draw_batch, draw_estimates, draw_given
-from meanflow_ik_core.training import train
-from meanflow_ik_core.validation import validate
+from meanflow_ik_core.training.losses import velocity_of
+from meanflow_ik_core.training.objective import draw_batch, draw_estimates, draw_given
+from meanflow_ik_core.training.trainer import train
+from meanflow_ik_core.training.validation import validate
 
 ROOT = Path(__file__).parents[1]
 SIZES = [(7, 1), (6, 2), (14, 2), (29, 4)]  # (J, T)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from meanflow_ik_core.errors import ConfigError
-from meanflow_ik_core.train_config import (
+from meanflow_ik_core.training.config import (
     TrainConfig,
     load_train_config,
     train_config_from_mapping,

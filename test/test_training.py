@@ -16,15 +16,16 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.func import functional_call, jvp
 
-from meanflow_ik_core import load_robot, training
-from meanflow_ik_core.checkpoint import load_checkpoint
+from meanflow_ik_core import load_robot
 from meanflow_ik_core.errors import CheckpointError, ConfigError
-from meanflow_ik_core.model import MeanFlowNetwork, condition_from_poses
-from meanflow_ik_core.networks import network_for
-from meanflow_ik_core.train_config import TrainConfig, load_train_config
-from meanflow_ik_core.train_objective import Objective, draw_batch, draw_estimates
-from meanflow_ik_core.training import Run, learning_rate_factor, train
-from meanflow_ik_core.validation import validate
+from meanflow_ik_core.network.checkpoint import load_checkpoint
+from meanflow_ik_core.network.kinds import network_for
+from meanflow_ik_core.network.model import MeanFlowNetwork, condition_from_poses
+from meanflow_ik_core.training import trainer as training
+from meanflow_ik_core.training.config import TrainConfig, load_train_config
+from meanflow_ik_core.training.objective import Objective, draw_batch, draw_estimates
+from meanflow_ik_core.training.trainer import Run, learning_rate_factor, train
+from meanflow_ik_core.training.validation import validate
 
 ROOT = Path(__file__).parents[1]
 SMALL = TrainConfig(
@@ -81,7 +82,7 @@ class SignalAtValidation(logging.Handler):
 
 @pytest.fixture
 def signal_at_validation(request):
-    logger = logging.getLogger("meanflow_ik_core.training")
+    logger = logging.getLogger("meanflow_ik_core.training.trainer")
     handler = SignalAtValidation(request.param)
     level = logger.level
     logger.setLevel(logging.INFO)

@@ -7,9 +7,9 @@ import time
 
 import torch
 
-from ..clearance import SphereModel
-from ..collision import SelfCollision
-from ..robot import load_robot
+from ..collision.clearance import SphereModel
+from ..collision.self_collision import SelfCollision
+from ..robot.robot import load_robot
 from .result import BenchResult, Measure, at_least_one, environment
 from .targets import target_generator
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pinocchio as pin
 
-from ..robot import Robot
-from ..search import IKResult
-from ..urdf import Mimic, read_joint_elements, read_model, resolve_mimics
+from ..robot.robot import Robot
+from ..robot.urdf import Mimic, read_joint_elements, read_model, resolve_mimics
+from ..solving.search import IKResult
 
 # Rounding between two implementations of the same formula.
 _ROUNDING = 1e-12

@@ -11,9 +11,9 @@ import time
 import numpy as np
 import torch
 
-from ..kernels import StepSettings, compile_kernels, iterate
-from ..robot import Robot, load_robot
-from ..torch_step import lm_step
+from ..cuda.torch_step import lm_step
+from ..robot.robot import Robot, load_robot
+from ..solving.least_squares import StepSettings, compile_kernels, iterate
 from .result import BenchResult, Measure, at_least_one, environment, torch_threads
 
 _NEVER = 1e-15  # m and rad; a tolerance that no start is within

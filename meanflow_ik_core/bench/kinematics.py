@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..robot import Robot, load_robot
+from ..robot.robot import Robot, load_robot
 from .judge import Judge
 from .result import BenchResult, Measure, at_least_one, environment
 

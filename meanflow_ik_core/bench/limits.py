@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..near_limits import MARGIN, near_limit_poses
-from ..refine import refine_lm
-from ..robot import Robot
-from ..solver import IKSolver, load_solver
+from ..robot.robot import Robot
+from ..solving.refine import refine_lm
+from ..solving.solver import IKSolver, load_solver
+from .near_limits import MARGIN, near_limit_poses
 from .result import BenchResult, Measure, at_least_one, environment
 from .solve import TOLERANCE, measure_solver
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..clearance import SphereModel
+from ..collision.clearance import SphereModel
 from ..objectives import Objective, build_objectives
-from ..robot import Robot
-from ..search import IKResult
-from ..solver import IKSolver, load_solver
+from ..robot.robot import Robot
+from ..solving.search import IKResult
+from ..solving.solver import IKSolver, load_solver
 from .judge import Judge
 from .result import BenchResult, Measure, at_least_one, environment
 

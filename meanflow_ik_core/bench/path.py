@@ -8,9 +8,9 @@ import time
 import numpy as np
 import torch
 
-from ..path import PathResult, solve_path
-from ..robot import Robot
-from ..solver import IKSolver, load_solver
+from ..paths.path import PathResult, solve_path
+from ..robot.robot import Robot
+from ..solving.solver import IKSolver, load_solver
 from .judge import Judge
 from .result import BenchResult, Measure, at_least_one, environment
 from .solve import TOLERANCE

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..robot import Robot
-from ..solver import load_solver
+from ..robot.robot import Robot
+from ..solving.solver import load_solver
 from .judge import Judge
 from .result import BenchResult, Measure, at_least_one, environment, torch_threads
 from .solve import TOLERANCE

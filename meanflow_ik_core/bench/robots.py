@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..checkpoint import CHECKPOINT_FOLDER, available_checkpoints
-from ..collision import SelfCollision
+from ..collision.self_collision import SelfCollision
 from ..errors import OptionError, RobotError
-from ..kernels import StepSettings, iterate
-from ..recombination import independent_parts
-from ..robot import Robot, load_robot
-from ..robot_file import available_robots
-from ..solver import IKSolver, load_solver
+from ..network.checkpoint import CHECKPOINT_FOLDER, available_checkpoints
+from ..robot.robot import Robot, load_robot
+from ..robot.robot_file import available_robots
+from ..solving.least_squares import StepSettings, iterate
+from ..solving.recombination import independent_parts
+from ..solving.solver import IKSolver, load_solver
 from .judge import Judge
 from .result import BenchResult, Measure, at_least_one, environment
 from .targets import reachable_targets

@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 
-from ..robot import Robot
-from ..solver import IKSolver, load_solver
+from ..robot.robot import Robot
+from ..solving.solver import IKSolver, load_solver
 from .judge import Judge
 from .result import BenchResult, Measure, at_least_one, environment
 from .targets import reachable_targets

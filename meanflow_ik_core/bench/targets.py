@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..collision import SelfCollision
-from ..robot import Robot
+from ..collision.self_collision import SelfCollision
+from ..robot.robot import Robot
 
 _STREAM = 0x7A49  # any number: with it, a seed of targets is no seed of starts
 

@@ -17,8 +17,8 @@ import torch
 
 from ..errors import OptionError, RobotError
 from ..geometry import quat_xyzw_from_matrix
-from ..robot import Robot
-from ..solver import IKSolver, load_solver
+from ..robot.robot import Robot
+from ..solving.solver import IKSolver, load_solver
 from .judge import Judge
 from .result import BenchResult, Measure, at_least_one, environment, torch_threads
 from .solve import TOLERANCE

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..robot import Robot, load_robot
-from ..train_config import TrainConfig, load_train_config
-from ..training import Run
+from ..robot.robot import Robot, load_robot
+from ..training.config import TrainConfig, load_train_config
+from ..training.trainer import Run
 from .result import BenchResult, Measure, at_least_one, environment, torch_threads
 
 _FORMS = {

@@ -9,11 +9,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ..closed_form import ClosedForm
+from ..evaluation.closed_form import ClosedForm
 from ..geometry import matrix_from_quat_xyzw
-from ..near_limits import largest_margin
-from ..robot import Robot
-from ..solver import IKSolver, load_solver
+from ..robot.robot import Robot
+from ..solving.solver import IKSolver, load_solver
+from .near_limits import largest_margin
 from .result import BenchResult, Measure, at_least_one, environment
 from .solve import TOLERANCE
 

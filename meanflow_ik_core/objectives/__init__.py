@@ -17,8 +17,8 @@ import yaml
 from torch import Tensor
 
 from ..errors import LinkError, OptionError
-from ..robot import Robot
-from ..urdf import listing
+from ..robot.robot import Robot
+from ..robot.urdf import listing
 
 
 class Objective(ABC):

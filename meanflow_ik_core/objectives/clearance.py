@@ -3,8 +3,8 @@
 
 from torch import Tensor
 
-from ..clearance import SphereModel
-from ..robot import Robot
+from ..collision.clearance import SphereModel
+from ..robot.robot import Robot
 from . import Objective, number
 
 

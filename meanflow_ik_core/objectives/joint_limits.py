@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OptionError
-from ..robot import Robot
+from ..robot.robot import Robot
 from . import Objective, number
 
 

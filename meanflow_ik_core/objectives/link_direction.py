@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OptionError
-from ..robot import Robot
+from ..robot.robot import Robot
 from . import Objective, known_link, link_frame, unit_vector, vector
 
 

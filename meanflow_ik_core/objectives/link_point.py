@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..robot import Robot
+from ..robot.robot import Robot
 from . import Objective, known_link, link_frame, vector
 
 

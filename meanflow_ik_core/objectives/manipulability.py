@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from ..errors import LinkError
-from ..robot import Robot
-from ..urdf import listing
+from ..robot.robot import Robot
+from ..robot.urdf import listing
 from . import Objective, number
 
 

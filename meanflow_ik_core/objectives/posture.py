@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import OptionError
-from ..robot import Robot
-from ..urdf import listing
+from ..robot.robot import Robot
+from ..robot.urdf import listing
 from . import Objective, number, vector
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OptionError
-from ..robot import Robot
+from ..robot.robot import Robot
 
 
 class Sampler(ABC):

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoint import load_checkpoint
 from ..errors import OptionError
-from ..model import VelocityNetwork, denormalise_joints
-from ..one_step import OneStep, dtype_from_precision
-from ..robot import Robot
+from ..network.checkpoint import load_checkpoint
+from ..network.model import VelocityNetwork, denormalise_joints
+from ..network.one_step import OneStep, dtype_from_precision
+from ..robot.robot import Robot
 from . import Sampler
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..robot import Robot
+from ..robot.robot import Robot
 from . import Sampler
 
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Robots that touch themselves: exactly, by Coal, and fast, on spheres."""

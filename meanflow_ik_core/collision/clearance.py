@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far a robot is from touching itself: fast, in batches and differentiable, on spheres."""
+
+import hashlib
+import threading
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..kernels.simd import LANES
+from ..kernels.spheres import closest_spheres, least_distances
+from ..robot.cache import cached_file
+from ..robot.robot import Robot
+from .self_collision import SelfCollision
+from .sphere_bodies import SphereBodies, exact_distances, find_bodies
+
+# Configurations that the correction of a pair is found from, out of so many random ones.
+_CALIBRATION, _CANDIDATES = 32, 2000
+_SPHERES_PER_PASS = 1 << 18  # as many as stay in the caches
+_ROWS_PER_PASS = 2048  # of an array, for the same reason
+_NEAR = 0.03  # m, what is farther apart does not matter to it
+# With the corrections of their pairs; whoever comes while a robot's are being found waits.
+_FOUND: "WeakKeyDictionary[Robot, tuple[SphereBodies, np.ndarray]]" = WeakKeyDictionary()
+_FINDING = threading.Lock()
+
+
+class SphereModel:
+    """Spheres instead of the collision shapes of every link; distances over the checked pairs.
+
+    The spheres follow the surfaces, a few millimetres inside in some places and outside in others:
+    of uniform configurations of the Panda, 0.4 % touch and are called free, and 0.4 % are free and
+    called touching (docs/objectives.md has other robots). With ``distance(q) > 0.01`` as the test,
+    0.02 % and 3 %. `SelfCollision` is exact. What the spheres of a pair of links lack on average
+    where they are close is made up for by a correction.
+
+    Attributes:
+        pairs: (P, 2) int64, the links that are checked against each other, as rows of ``links``.
+        links: names of the L links that have collision shapes.
+        first: (L + 1,) int64, the spheres first[l]:first[l + 1] belong to link l.
+        node: (S,) int64, the robot's node that a sphere moves with; -1 is the base.
+        centre: (S, 3) m, in the frame of the node.
+        radius: (S,) m.
+        correction: (P,) m, added to the distance of a pair's spheres, found where the two links
+            are close, from Coal's distances.
+    """
+
+    def __init__(self, robot: Robot, check: SelfCollision | None = None):
+        """Find the spheres, or take those found before.
+
+        Args:
+            robot: whose links.
+            check: of the same robot, if there is one already; else it is made.
+
+        Raises:
+            RobotError: a collision shape cannot be read or has no surface.
+        """
+        self.robot = robot
+        with _FINDING:
+            if robot in _FOUND:
+                self._take(*_FOUND[robot])
+                return
+            check = check or SelfCollision(robot)
+            bodies = find_bodies(robot, check)
+            self._take(bodies, np.zeros(len(bodies.pairs)))
+            self._correct_by(self._calibrated(check))
+            _FOUND[robot] = bodies, self.correction
+
+    def _take(self, bodies: SphereBodies, correction: np.ndarray) -> None:
+        robot = self.robot
+        self.links, self.first, self.pairs, self.node, self.centre, self.radius = bodies
+        # spheres around whole links, whose centres are means of those of the link's own
+        count = np.diff(self.first)
+        link = np.repeat(np.arange(len(count)), count)
+        self._mean = (link[:, None] == np.arange(len(count))) / np.maximum(count, 1)
+        middle = self._mean.T @ self.centre
+        around = np.zeros(len(count))
+        reach = np.linalg.norm(self.centre - middle[link], axis=-1)
+        np.maximum.at(around, link, reach + self.radius)
+        self._radii = np.append(self.radius, around).astype(np.float32)
+        self._link = link
+        node_of_link = np.full(len(count), -1)
+        node_of_link[link] = self.node
+        # for the kernel: of one type for all robots, so that it is compiled once
+        self._moved = (
+            np.array(robot.parent, np.int64),
+            np.array(robot.prismatic, bool),
+            np.array(robot.placement, np.float64, order="C"),
+            np.append(self.node, node_of_link).astype(np.int64),
+            np.append(self.centre, middle, 0),
+            link.astype(np.int64),
+        )
+        self._correct_by(correction)
+
+    def distance(self, q: Any, cap: float = np.inf) -> Any:
+        """Distance of the closest pair of links; negative where two overlap.
+
+        Args:
+            q: (..., J) rad or m; torch tensor or array-like, float32 or float64. Gradients flow
+                through the closest pair of spheres.
+            cap: m; what is farther apart is this far, which saves most of the work.
+
+        Returns:
+            (...) m, of the kind of ``q``; infinite for a robot without pairs to check,
+            NaN where ``q`` is not finite.
+        """
+        if not isinstance(q, Tensor):
+            return self._distance_numpy(np.asarray(q), cap)
+        flat = q.reshape(-1, q.shape[-1])
+        if not len(self.pairs) or not len(flat):
+            return q.new_full(q.shape[:-1], cap)
+        size = max(1, _SPHERES_PER_PASS // len(self.radius))
+        some = flat.split(size if flat.device.type == "cpu" else len(flat))
+        return torch.cat([self._distance(rows, cap) for rows in some]).reshape(q.shape[:-1])
+
+    def _distance_numpy(self, q: np.ndarray, cap: float) -> np.ndarray:
+        dtype = q.dtype if q.dtype == np.float32 else np.float64
+        found = np.full(q.shape[:-1], cap, dtype)
+        if not len(self.pairs):
+            return found
+        flat, out = q.reshape(-1, q.shape[-1]), found.reshape(-1)
+        known = np.asarray(np.isfinite(flat).all(-1))
+        for begin in range(0, len(flat), _ROWS_PER_PASS):
+            some = slice(begin, begin + _ROWS_PER_PASS)
+            out[some] = self._least(np.where(known[some, None], flat[some], 0.0), cap)
+        out[~known] = np.nan
+        return found
+
+    def _least(self, q: np.ndarray, cap: float) -> np.ndarray:
+        """(N,) distances of q (N, J), by the kernel."""
+        robot = self.robot
+        lanes = np.zeros((-(-len(q) // LANES) * LANES, q.shape[1]))
+        lanes[: len(q)] = q
+        motion = lanes.T[robot.joint] * robot.multiplier[:, None] + robot.offset[:, None]
+        found = least_distances(
+            np.concatenate((motion, np.cos(motion), np.sin(motion))).ravel(), *self._moved,
+            self._shift, self._radii, self.first, self.pairs, self._correction, np.float32(cap),
+        )  # fmt: skip
+        return np.minimum(found[: len(q)], cap)
+
+    def _distance(self, q: Tensor, cap: float) -> Tensor:
+        centres = self._centres(q)
+        return _known(q, self._gaps(centres, self._closest(centres, cap, True), cap)[0])
+
+    def pair_distances(self, q: Tensor, cap: float = np.inf) -> Tensor:
+        """(..., P) m, the distance of every pair of links up to the cap; differentiable."""
+        flat = q.reshape(-1, q.shape[-1])
+        if not len(self.pairs) or not len(flat):
+            return q.new_full((*q.shape[:-1], len(self.pairs)), cap)
+        centres = self._centres(flat)
+        gaps = self._gaps(centres, self._closest(centres, cap, False), cap)
+        return _known(flat, gaps).T.reshape(*q.shape[:-1], len(self.pairs))
+
+    def smooth_distance(self, q: Tensor, temperature: float = 0.01, cap: float = np.inf) -> Tensor:
+        """Soft minimum of the distances of all pairs, at most the true one.
+
+        Args:
+            q: (..., J).
+            temperature: m; how much farther than the closest pair a pair still counts.
+            cap: m; pairs that are farther apart count as if they were this far.
+
+        Returns:
+            (...) m, with gradients for all close pairs at once.
+        """
+        pairs = self.pair_distances(q, cap)
+        if not pairs.shape[-1]:
+            return q.new_full(q.shape[:-1], cap)
+        return -temperature * torch.logsumexp(-pairs / temperature, -1)
+
+    def _centres(self, q: Tensor) -> Tensor:
+        """(N, 3, S) m in the base, of q (N, J)."""
+        constants = self._on(q.dtype, q.device)
+        rotations, origins = self.robot._nodes(q)
+        parts = []
+        for node, local in constants["nodes"]:
+            if node < 0:
+                parts.append(local.expand(len(q), -1, -1))
+            else:
+                parts.append(rotations[node] @ local + origins[node][..., None])
+        return torch.cat(parts, -1)
+
+    @torch.no_grad()
+    def _closest(self, centres: Tensor, cap: float, whole: bool) -> Tensor:
+        """Which spheres are closest, (P, N) for every pair of links or (1, N) for all of them;
+        -1 beyond the cap."""
+        if centres.device.type != "cpu":
+            return self._closest_torch(centres, whole)
+        centres = torch.cat(
+            (centres, centres @ self._on(centres.dtype, centres.device)["mean"]), -1
+        )
+        columns = centres.float().flatten(1).T.contiguous().numpy()
+        return torch.from_numpy(
+            closest_spheres(
+                columns,
+                self._radii,
+                self.first,
+                self.pairs,
+                self._correction,
+                np.float32(cap),
+                whole,
+            )
+        )
+
+    def _closest_torch(self, centres: Tensor, whole: bool) -> Tensor:
+        radius = self._on(centres.dtype, centres.device)["radius"]
+        gaps, codes = [], []
+        for (a, b), correction in zip(self.pairs.tolist(), self.correction.tolist(), strict=True):
+            ours = slice(*self.first[a : a + 2].tolist())
+            theirs = slice(*self.first[b : b + 2].tolist())
+            offset = centres[:, :, ours, None] - centres[:, :, None, theirs]
+            gap = offset.norm(dim=1) - radius[ours, None] - radius[theirs] + correction
+            least, where = gap.flatten(1).min(-1)
+            width = gap.shape[-1]
+            gaps.append(least)
+            codes.append((where // width + ours.start) * len(radius) + where % width + theirs.start)
+        code = torch.stack(codes)
+        return code.gather(0, torch.stack(gaps).argmin(0, keepdim=True)) if whole else code
+
+    def _gaps(self, centres: Tensor, code: Tensor, cap: float) -> Tensor:
+        """(R, N) m between the spheres that (R, N) codes name."""
+        constants = self._on(centres.dtype, centres.device)
+        far, code = code < 0, code.clamp(min=0)
+        first, second = code // len(self.radius), code % len(self.radius)
+        by_axis = centres.permute(1, 0, 2)  # (3, N, S)
+
+        def chosen(index: Tensor) -> Tensor:
+            return by_axis.gather(2, index.T.expand(3, -1, -1))  # (3, N, R)
+
+        offset = chosen(first) - chosen(second)
+        radii = constants["radius"][first] + constants["radius"][second]
+        link = constants["link"]
+        correction = constants["correction"][link[first], link[second]]
+        gaps = (offset.square().sum(0) + 1e-18).sqrt().T - radii + correction
+        return torch.where(far, cap, gaps.clamp(max=cap))
+
+    def _correct_by(self, correction: np.ndarray) -> None:
+        self.correction = correction
+        self._correction = correction.astype(np.float32)
+        self._shift = np.zeros((len(self.links),) * 2)
+        first, second = self.pairs.T
+        self._shift[first, second] = self._shift[second, first] = correction
+        self._constants: dict[tuple[torch.dtype, torch.device], dict[str, Any]] = {}
+
+    def _calibrated(self, check: SelfCollision) -> np.ndarray:
+        """The correction of every pair, in the cache after the first time."""
+        digest = hashlib.sha256(f"4 {self.robot.fingerprint()}".encode())
+        for part in (self.first, self.pairs, self.node, self.centre.round(6), self.radius.round(6)):
+            digest.update(part.tobytes())
+
+        def write(path: Path) -> None:
+            q = self.robot.random_configurations(_CANDIDATES, torch.Generator().manual_seed(0))
+            gaps = self.pair_distances(q, 2 * _NEAR).numpy()
+            names = [(self.links[a], self.links[b]) for a, b in self.pairs.tolist()]
+            rows = [np.flatnonzero(np.abs(gap) < _NEAR)[:_CALIBRATION] for gap in gaps.T]
+            used = np.unique(np.concatenate([*rows, np.zeros(0, np.int64)]))
+            wanted = {name: np.searchsorted(used, r) for name, r in zip(names, rows, strict=True)}
+            exact = exact_distances(self.robot, check, q.numpy()[used], wanted)
+            found = [_correction(gaps[rows[i], i], exact[name]) for i, name in enumerate(names)]
+            np.save(path, np.clip(np.array(found), -_NEAR, _NEAR))
+
+        return np.load(cached_file(f"clearance-{digest.hexdigest()[:32]}.npy", write))
+
+    @torch.inference_mode(False)  # what is kept must be able to take part in gradients later
+    def _on(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+        key = (dtype, device)
+        if key not in self._constants:
+            centre = torch.as_tensor(self.centre, dtype=dtype, device=device)
+            nodes = []
+            for node in np.unique(self.node).tolist():
+                rows = np.flatnonzero(self.node == node)
+                nodes.append((node, centre[rows[0] : rows[-1] + 1].T.contiguous()))
+            radius = torch.as_tensor(self.radius, dtype=dtype, device=device)
+            mean = torch.as_tensor(self._mean, dtype=dtype, device=device)
+            self._constants[key] = {
+                "nodes": nodes,
+                "radius": radius,
+                "mean": mean,
+                "link": torch.as_tensor(self._link, device=device),
+                "correction": torch.as_tensor(self._shift, dtype=dtype, device=device),
+            }
+        return self._constants[key]
+
+
+def _correction(gaps: np.ndarray, exact: np.ndarray) -> float:
+    """What to add to distances on spheres so that they tell touching from free as Coal's do."""
+    if len(gaps) < 5:
+        return 0.0
+    missing = exact - gaps
+    candidates = np.append(np.quantile(missing, (0.5, 0.25, 0.75, 0.1, 0.9)), 0.0)
+    moved = gaps + candidates[:, None]
+    wrong = ((moved > 0) != (exact > 0)).sum(1)
+    apart = np.abs(moved - exact).mean(1)
+    return float(candidates[np.lexsort((apart, wrong))[0]])
+
+
+def _known(q: Tensor, gaps: Tensor) -> Tensor:
+    """Distances (..., N), those of configurations (N, J) that are not finite being NaN."""
+    return torch.where(q.isfinite().all(-1), gaps, torch.nan)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bodies of a robot as spheres: which links, which spheres, which node moves them."""
+
+import hashlib
+import io
+from typing import Any, NamedTuple
+
+import coal
+import numpy as np
+import pinocchio as pin
+import torch
+
+from ..errors import RobotError
+from ..robot.cache import cached_file
+from ..robot.robot import Robot
+from .self_collision import SelfCollision
+from .sphere_fit import METHOD, Spheres, body_from_shapes, fit_spheres, triangles_from_shape
+
+# Root mean square distance between the surface of a body and its spheres.
+_FIT_TOLERANCE = 0.002  # m
+
+
+class SphereBodies(NamedTuple):
+    """S spheres of L links, and the P pairs of links that are checked."""
+
+    links: tuple[str, ...]  # L
+    first: np.ndarray  # (L + 1,) int64, spheres first[l]:first[l + 1] belong to link l
+    pairs: np.ndarray  # (P, 2) int64, rows of links
+    node: np.ndarray  # (S,) int64, the robot's node that a sphere moves with; -1 is the base
+    centre: np.ndarray  # (S, 3) m, in the frame of the node
+    radius: np.ndarray  # (S,) m
+
+
+def find_bodies(robot: Robot, check: SelfCollision) -> SphereBodies:
+    """Spheres for the links that are checked; fitted once, then read from the cache.
+
+    Raises:
+        RobotError: a collision shape has no surface.
+    """
+    bodies: dict[str, tuple[int, Spheres]] = {}
+    named = check.pairs()
+    needed = {link for pair in named for link in pair}
+    for link, (node, shapes) in _shapes_by_link(robot, check).items():
+        if link in needed:
+            bodies[link] = node, _fitted(shapes, f"link {link!r} of {robot.name!r}")
+    # spheres of one node stand together, so that one product moves them
+    links = tuple(sorted(bodies, key=lambda link: (bodies[link][0], link)))
+    spheres = [bodies[link][1] for link in links]
+    sizes = [len(body.radius) for body in spheres]
+    row = {link: index for index, link in enumerate(links)}
+    pairs = [(row[a], row[b]) for a, b in named if a in row and b in row]
+    return SphereBodies(
+        links,
+        np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
+        np.array(pairs, np.int64).reshape(-1, 2),
+        np.repeat(np.array([bodies[link][0] for link in links], np.int64), sizes),
+        np.concatenate([body.centre for body in spheres]) if spheres else np.zeros((0, 3)),
+        np.concatenate([body.radius for body in spheres]) if spheres else np.zeros(0),
+    )
+
+
+def shape_poses(robot: Robot, check: SelfCollision, q: np.ndarray) -> np.ndarray:
+    """T_base_shape (G, N, 4, 4) of all collision shapes, by Pinocchio."""
+    model, geometry = check._model, check._geometry
+    data, geometry_data = model.createData(), geometry.createData()
+    base = model.getFrameId(robot.base)
+    poses = np.empty((geometry.ngeoms, len(q), 4, 4))
+    for row, full in enumerate(check._full_configurations(q)):
+        pin.framesForwardKinematics(model, data, full)
+        pin.updateGeometryPlacements(model, data, geometry, geometry_data)
+        base_from_world = data.oMf[base].inverse()
+        for index, placement in enumerate(geometry_data.oMg):
+            poses[index, row] = (base_from_world * placement).homogeneous
+    return poses
+
+
+def _shapes_by_link(robot: Robot, check: SelfCollision) -> dict[str, tuple[int, list]]:
+    """For each link the node that it moves with, and its shapes as (T_node_shape, shape)."""
+    q = robot.random_configurations(3, torch.Generator().manual_seed(0))
+    rotations, origins = robot._nodes(q)
+    T_base_node = np.tile(np.eye(4), (len(robot.parent) + 1, len(q), 1, 1))  # last: the base
+    for node in range(len(robot.parent)):
+        T_base_node[node, :, :3, :3] = rotations[node].numpy()
+        T_base_node[node, :, :3, 3] = origins[node].numpy()
+    T_base_shape = shape_poses(robot, check, q.numpy())
+    result: dict[str, tuple[int, list]] = {}
+    for index, item in enumerate(check._geometry.geometryObjects):
+        # rigid to the node in whose frame the shape stands still
+        relative = np.linalg.inv(T_base_node) @ T_base_shape[index]
+        still = np.abs(relative - relative[:, :1]).max((1, 2, 3))
+        node = int(still.argmin())
+        home = -1 if node == len(robot.parent) else node
+        link = check._link(index)
+        result.setdefault(link, (home, []))[1].append((relative[node, 0], item.geometry))
+    return result
+
+
+def _fitted(shapes: list[tuple[np.ndarray, Any]], name: str) -> Spheres:
+    if all(isinstance(shape, coal.Sphere) for _, shape in shapes):
+        centres = np.array([placement[:3, 3] for placement, _ in shapes])
+        return Spheres(centres, np.array([shape.radius for _, shape in shapes]))
+    try:
+        triangles = [
+            triangles_from_shape(shape) @ placement[:3, :3].T + placement[:3, 3]
+            for placement, shape in shapes
+        ]
+    except TypeError as error:
+        raise RobotError(f"{name}: {error}") from error
+    convex = [not isinstance(shape, coal.BVHModelBase) for _, shape in shapes]
+    digest = hashlib.sha256(repr((METHOD, _FIT_TOLERANCE)).encode())
+    for part in triangles:
+        digest.update(np.round(part, 7).tobytes())
+
+    def write(path: Any) -> None:
+        spheres = fit_spheres(body_from_shapes(triangles, convex), _FIT_TOLERANCE)
+        buffer = io.BytesIO()
+        np.savez(buffer, **spheres._asdict())
+        path.write_bytes(buffer.getvalue())
+
+    with np.load(cached_file(f"spheres-{digest.hexdigest()[:32]}.npz", write)) as found:
+        return Spheres(found["centre"], found["radius"])
+
+
+def exact_distances(
+    robot: Robot, check: SelfCollision, q: np.ndarray, wanted: dict[tuple[str, str], np.ndarray]
+) -> dict[tuple[str, str], np.ndarray]:
+    """Coal's distances [m] of pairs of links in some rows each of configurations q (N, J)."""
+    objects = check._geometry.geometryObjects
+    poses = shape_poses(robot, check, q)
+    by_link: dict[str, list[int]] = {}
+    for index in range(len(objects)):
+        by_link.setdefault(check._link(index), []).append(index)
+    request = coal.DistanceRequest()
+    found = {}
+    for (a, b), rows in wanted.items():
+        gaps = np.full(len(rows), np.inf)
+        for place, row in enumerate(rows):
+            for i in by_link[a]:
+                for j in by_link[b]:
+                    T_i, T_j = poses[i, row], poses[j, row]
+                    gap = coal.distance(
+                        objects[i].geometry,
+                        coal.Transform3s(T_i[:3, :3], T_i[:3, 3]),
+                        objects[j].geometry,
+                        coal.Transform3s(T_j[:3, :3], T_j[:3, 3]),
+                        request,
+                        coal.DistanceResult(),
+                    )
+                    gaps[place] = min(gaps[place], gap)
+        found[a, b] = gaps
+    return found

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Goals as the command line has them: poses, the links that shall be there, and free axes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pinocchio as pin
+
+from ..errors import OptionError, TargetError
+from ..robot.robot import Robot
+from ..solving.inputs import check_free_axes, check_links_free_axes
+
+_QUATERNION_NORM_TOLERANCE = 1e-3
+
+
+def poses_from_options(xyz: Sequence[str], rpy: Sequence[str], quat: Sequence[str]) -> np.ndarray:
+    """(1, G, 4, 4) from G positions and as many of either rpy or quaternions x y z w.
+
+    Raises:
+        TargetError: they do not go together, or a text is not so many numbers or no quaternion.
+    """
+    if not xyz or bool(rpy) == bool(quat):
+        raise TargetError("give --poses, or --xyz and one of --rpy and --quat")
+    option, turns, width = ("--rpy", rpy, 3) if rpy else ("--quat", quat, 4)
+    if len(xyz) != len(turns):
+        raise TargetError(f"{len(xyz)} --xyz and {len(turns)} {option}; a pose needs one of each")
+    positions = [_numbers("--xyz", text, 3) for text in xyz]
+    rotations = [_numbers(option, text, width) for text in turns]
+    T = np.tile(np.eye(4), (1, len(xyz), 1, 1))
+    T[0, :, :3, 3] = positions
+    for pose, rotation in zip(T[0], rotations, strict=True):
+        if rpy:
+            pose[:3, :3] = pin.rpy.rpyToMatrix(*rotation)
+            continue
+        length = np.linalg.norm(rotation)
+        if not abs(length - 1) <= _QUATERNION_NORM_TOLERANCE:
+            raise TargetError(f"--quat has the length {length:g}; a unit quaternion has 1")
+        pose[:3, :3] = pin.Quaternion(np.asarray(rotation) / length).matrix()
+    return T
+
+
+def _numbers(option: str, text: str, count: int) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split()]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise TargetError(f"{option} is {text!r}; it must be {count} numbers")
+    return numbers
+
+
+def read_poses(path: Path) -> np.ndarray:
+    """The array of a .npy file; TargetError where there is none."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise TargetError(f"cannot read poses from {path}: {error}") from error
+
+
+def goal_of_links(
+    robot: Robot, poses: np.ndarray, links: Sequence[str], free_axes: Sequence[str]
+) -> dict[str, Any]:
+    """Targets, tips and free axes as `IKSolver.solve` takes them.
+
+    Args:
+        robot: whose tips.
+        poses: (B, 4, 4) or (B, G, 4, 4), T_base_link of G links.
+        links: that are fixed to a tip each; none: the robot's tips.
+        free_axes: one text of axes per link, or none at all.
+
+    Raises:
+        LinkError: a link is fixed to no tip.
+        OptionError: poses, links and free axes are not equally many, or axes are wrong.
+    """
+    poses = poses[:, None] if poses.ndim == 3 else poses
+    names = list(links or robot.tips)
+    if poses.ndim != 4 or poses.shape[1] != len(names):
+        given = f"{poses.shape[1]} poses" if poses.ndim == 4 else f"poses of shape {poses.shape}"
+        raise OptionError(
+            f"{given} for {', '.join(names)}; repeat --xyz and --rpy or --quat for each of them, "
+            "or name some with --tip"
+        )
+    if free_axes and len(free_axes) != len(names):
+        raise OptionError(f"{len(free_axes)} --free-axes for {len(names)} poses")
+    offsets = [robot.tip_offset(name) for name in names]
+    tips = [robot.tips[tip] for tip, _ in offsets]
+    free = {tip: axes for tip, axes in zip(tips, free_axes, strict=False) if axes.strip()}
+    check_free_axes(robot, tuple(tip for tip, _ in offsets), free)
+    check_links_free_axes(robot, names, free)
+    at_tips = poses @ np.linalg.inv(np.stack([T_tip_link for _, T_tip_link in offsets]))
+    return {"targets": at_tips, "tips": tips, "free_axes": free or None}

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The damped least-squares step of the kernels, in batched torch on any device."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..robot.robot import Robot
+from ..solving.least_squares import StepSettings
+
+# Samples that have converged are sorted out so often; each time waits for the device.
+_STEPS_PER_PASS = 4
+
+
+def lm_step(
+    robot: Robot, q: Tensor, T_base_tip: Tensor, settings: StepSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of every sample; the formula stands in `kernels`.
+
+    Args:
+        robot: whose kinematics and limits.
+        q: (M, J) within the limits, rad or m.
+        T_base_tip: (M, T, 4, 4) targets.
+        settings: damping, largest step, weights.
+
+    Returns:
+        q after the step (M, J), and the squared position and orientation errors before it (M, T).
+    """
+    axes = axis_weights_torch(robot, settings.axis_weights, q)
+    reached = robot.forward(q)
+    offset = T_base_tip[..., :3, 3] - reached[..., :3, 3]
+    axis, trace = _turn(reached, T_base_tip)
+    half = trace + 1
+    # 1 + trace is 4 cos^2(angle / 2), so this is 2 sin(angle / 2) axis.
+    turn = axis / half.clamp(min=1e-6).sqrt()[..., None]
+    # The axis vanishes at half a turn; the trace does not.
+    orientation_square = torch.where(half > 1e-3, (turn**2).sum(-1), 3 - trace)
+    columns = robot.jacobian(q)  # (M, T, 6, J)
+    position_square = (offset**2).sum(-1)
+    if axes is not None:
+        offset, turn, columns = _in_target_axes(
+            robot, T_base_tip, reached, offset, turn, columns, axes, orientation_square
+        )
+        counts = (axes != 0).to(q.dtype)
+        position_square = (offset**2 * counts[:, :3]).sum(-1)
+
+    weights = torch.stack(
+        (_per_tip(settings.position_weight, q), _per_tip(settings.orientation_weight, q)), -1
+    ).broadcast_to(robot.num_tips, 2)
+    weights = weights.repeat_interleave(3, -1)
+    weights = (weights if axes is None else weights * axes).flatten()  # (6 T)
+    error = torch.cat((offset, turn), -1).flatten(-2) * weights  # (M, 6 T)
+    jacobian = columns.flatten(-3, -2) * weights[:, None]  # (M, 6 T, J)
+
+    lower, upper = robot.limits(q.dtype, q.device)
+    continuous = torch.as_tensor(robot.continuous, device=q.device)
+    pull = (jacobian.mT @ error[..., None]).squeeze(-1)
+    blocked = ((q >= upper) & (pull > 0)) | ((q <= lower) & (pull < 0))
+    free = ~blocked | continuous
+    jacobian = jacobian * free[:, None, :]
+    pulled = 0.0
+    wanted = error
+    if settings.posture is not None:
+        away = torch.as_tensor(settings.posture, dtype=q.dtype, device=q.device) - q
+        pulled = away * _per_tip(settings.posture_weight, q) * free
+        wanted = error - (jacobian @ pulled[..., None]).squeeze(-1)
+
+    # Below the rounding of J J^T damping would not keep the matrix positive definite.
+    rounding = 8 * torch.finfo(q.dtype).eps * (weights**2).amax().clamp(min=1.0)
+    floor = rounding.clamp(min=settings.damping_floor)
+    damping = settings.damping_factor * (error**2).sum(-1) + floor
+    matrix = jacobian @ jacobian.mT
+    matrix.diagonal(dim1=-2, dim2=-1).add_(damping[:, None])
+    solution, _ = torch.linalg.solve_ex(matrix, wanted[..., None])
+    step = pulled + (jacobian.mT @ solution).squeeze(-1)
+    longest = step.abs().amax(-1, keepdim=True).clamp(min=settings.max_step)
+    stepped = q + step * (settings.max_step / longest)
+    stepped = torch.where(continuous, stepped, stepped.clamp(lower, upper))
+    return stepped, position_square, orientation_square
+
+
+def iterate_torch(
+    robot: Robot,
+    q: Tensor,
+    T_base_tip: Tensor,
+    max_iterations: int,
+    position_tolerance: Any,
+    orientation_tolerance: Any,
+    settings: StepSettings,
+) -> tuple[Tensor, Tensor]:
+    """Step samples until they are within tolerance, as `kernels.iterate`.
+
+    Args:
+        robot: whose kinematics and limits.
+        q: (M, J) rad or m; clipped into the limits.
+        T_base_tip: (M, T, 4, 4) targets.
+        max_iterations: steps of a sample at most.
+        position_tolerance: m, scalar or (T,).
+        orientation_tolerance: rad, scalar or (T,).
+        settings: damping, largest step, weights.
+
+    Returns:
+        (M, J), and (M) bool: stopped within tolerance.
+    """
+    lower, upper = robot.limits(q.dtype, q.device)
+    continuous = torch.as_tensor(robot.continuous, device=q.device)
+    q = torch.where(continuous, q, q.clamp(lower, upper))
+    position_tolerance = _per_tip(position_tolerance, q)
+    orientation_tolerance = _per_tip(orientation_tolerance, q)
+    converged = torch.zeros(len(q), dtype=torch.bool, device=q.device)
+    todo = torch.arange(len(q), device=q.device)
+    for iteration in range(max_iterations + 1):
+        if iteration % _STEPS_PER_PASS == 0:
+            todo = todo[~converged[todo]]
+            if len(todo) == 0:
+                break
+        stepped, position, orientation = lm_step(robot, q[todo], T_base_tip[todo], settings)
+        ratio = position / position_tolerance**2 + orientation / orientation_tolerance**2
+        done = ratio.sum(-1) <= 1
+        converged[todo] = done
+        if iteration < max_iterations:
+            q[todo] = torch.where(done[:, None], q[todo], stepped)
+    return q, converged
+
+
+def pose_errors_torch(
+    reached: Tensor, wanted: Tensor, axis_weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Distance [m] and angle [rad] (..., T) between poses (..., T, 4, 4).
+
+    Where one of ``axis_weights`` (T, 6) is 0, the tip is free along that axis of the wanted pose.
+    """
+    axis, trace = _turn(reached, wanted)
+    offset = wanted[..., :3, 3] - reached[..., :3, 3]
+    angle = torch.atan2(axis.norm(dim=-1), trace - 1)
+    if axis_weights is None:
+        return offset.norm(dim=-1), angle
+    counts = axis_weights != 0
+    along = (wanted[..., :3, :3].mT @ offset[..., None]).squeeze(-1)
+    turned = wanted[..., :3, :3].mT @ reached[..., :3, :3]
+    angle = angle.clone()
+    for t, counted in enumerate(counts[:, 3:].tolist()):
+        if sum(counted) == 0:
+            angle[..., t] = 0.0
+        elif sum(counted) == 2:
+            free = counted.index(False)
+            others = [(free + 1) % 3, (free + 2) % 3]
+            angle[..., t] = torch.atan2(
+                turned[..., t, others, free].norm(dim=-1), turned[..., t, free, free]
+            )
+        elif sum(counted) == 1:
+            quat = _quaternion(turned[..., t, :, :])
+            sine = quat[..., 1 + counted.index(True)].abs()
+            angle[..., t] = 2 * torch.atan2(sine, (1 - sine**2).clamp(min=0).sqrt())
+    return (along * counts[:, :3]).norm(dim=-1), angle
+
+
+def axis_weights_torch(robot: Robot, axis_weights: Any, like: Tensor) -> Tensor | None:
+    """Axis weights (T, 6) of `StepSettings` as a tensor; None for none."""
+    if axis_weights is None:
+        return None
+    weights = torch.as_tensor(axis_weights, dtype=like.dtype, device=like.device)
+    return weights.broadcast_to(robot.num_tips, 6)
+
+
+def _in_target_axes(
+    robot: Robot,
+    T_base_tip: Tensor,
+    reached: Tensor,
+    offset: Tensor,
+    turn: Tensor,
+    columns: Tensor,
+    axes: Tensor,
+    orientation_square: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Errors (M, T, 3) and Jacobian (M, T, 6, J) in the targets' axes, as `tiles` measures them.
+
+    Writes the squares of the rotation errors that count to ``orientation_square`` (M, T).
+    """
+    inverse = T_base_tip[..., :3, :3].mT
+    turned = inverse @ reached[..., :3, :3]
+    offset = (inverse @ offset[..., None]).squeeze(-1)
+    turn = (inverse @ turn[..., None]).squeeze(-1)
+    linear, angular = inverse @ columns[..., :3, :], inverse @ columns[..., 3:, :]
+    for t in range(robot.num_tips):
+        counted = (axes[t, 3:] != 0).tolist()
+        if sum(counted) == 0:
+            orientation_square[:, t] = 0.0
+        elif sum(counted) == 2:
+            free = counted.index(False)
+            i, k = (free + 1) % 3, (free + 2) % 3
+            half = turned[:, t, free, free] + 1  # 2 cos^2(angle / 2)
+            scale = (2 / half.clamp(min=1e-6)).sqrt()
+            turn[:, t, free] = 0.0
+            turn[:, t, i] = turned[:, t, k, free] * scale
+            turn[:, t, k] = -turned[:, t, i, free] * scale
+            square = (turn[:, t] ** 2).sum(-1)
+            orientation_square[:, t] = torch.where(half > 1e-3, square, 4 - 2 * half)
+        elif sum(counted) == 1:
+            kept = counted.index(True)
+            i, k = (kept + 1) % 3, (kept + 2) % 3
+            quat = _quaternion(turned[:, t])
+            turn[:, t] = 0.0
+            turn[:, t, kept] = -2 * quat[:, 1 + kept]
+            # The derivative of the quaternion's vector part v is (w omega + omega x v) / 2.
+            angular[:, t, kept] = (
+                quat[:, 0, None] * angular[:, t, kept]
+                + quat[:, 1 + k, None] * angular[:, t, i]
+                - quat[:, 1 + i, None] * angular[:, t, k]
+            )
+            orientation_square[:, t] = turn[:, t, kept] ** 2
+    return offset, turn, torch.cat((linear, angular), -2)
+
+
+def _quaternion(rotation: Tensor) -> Tensor:
+    """w, x, y, z (..., 4) of rotations (..., 3, 3), up to a common sign (Shepperd 1978)."""
+    (a, b, c), (d, e, f), (g, h, i) = (row.unbind(-1) for row in rotation.unbind(-2))
+    w, x, y, z = 1 + a + e + i, 1 + a - e - i, 1 - a + e - i, 1 - a - e + i
+    wx, wy, wz, xy, xz, yz = h - f, c - g, d - b, b + d, c + g, f + h
+    rows = torch.stack(
+        tuple(
+            torch.stack(row, -1)
+            for row in ((w, wx, wy, wz), (wx, x, xy, xz), (wy, xy, y, yz), (wz, xz, yz, z))
+        ),
+        -2,
+    )
+    largest = torch.stack((w, x, y, z), -1).argmax(-1)
+    row = rows.take_along_dim(largest[..., None, None], -2).squeeze(-2)
+    return row / row.norm(dim=-1, keepdim=True)
+
+
+def _turn(reached: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """2 sin(angle) axis (..., 3) and trace (...) of the rotation between poses (..., 4, 4)."""
+    a, b = reached[..., :3, :3], wanted[..., :3, :3]
+    return torch.linalg.cross(a, b, dim=-2).sum(-1), (a * b).sum((-2, -1))
+
+
+def _per_tip(value: Any, like: Tensor) -> Tensor:
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good samplers are, against the exact answer where it is known."""

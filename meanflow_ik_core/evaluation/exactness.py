@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How well draws of a sampler match the exact answer, and what the solver makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..robot.robot import Robot
+from ..solving.least_squares import StepSettings, iterate, pose_errors
+from .distribution import coverage, mmd_squared, total_variation
+from .posterior import SolutionCurve
+
+COVERAGE_RADIUS = 0.2  # rad
+LIKELY = 0.01  # probability of a branch; even exact samples, a hundred of them, miss rarer ones
+STEPS = (0, 1, 2, 3, 5)
+# What a table shows of `match`: metric, label.
+MATCH_ROWS = (
+    ("mmd_squared", "MMD^2 to the exact posterior"),
+    ("mmd_squared_error", "standard error of it"),
+    ("coverage", f"solution curve within {COVERAGE_RADIUS} rad of a sample"),
+    ("branches_hit", f"branches hit, of those of {1e2 * LIKELY:g} % and more"),
+    ("branch_total_variation", "total variation of branch masses"),
+    ("samples", "samples per pose"),
+)
+
+
+@dataclass(frozen=True)
+class Exactness:
+    """Draws of each kind against the exact answer; means over poses."""
+
+    poses: int
+    # exact (another draw from the posterior: what is reachable), raw, refined, best, diverse
+    draws: dict[str, dict[str, float]]
+    coverage_by_samples: dict[str, dict[int, float]]
+    curve: SolutionCurve = field(repr=False, compare=False)  # of the first pose
+
+
+def match(
+    curves: Sequence[SolutionCurve],
+    reference: Sequence[np.ndarray],
+    draws: Sequence[np.ndarray],
+) -> dict[str, float]:
+    """Compare draws with the exact posteriors of their poses.
+
+    Args:
+        curves: B exact answers.
+        reference: B draws (N, J) from the exact posteriors, independent of ``draws``.
+        draws: B times (N_b, J) rad; a pose without two samples has no MMD^2.
+
+    Returns:
+        mmd_squared, mean over poses of the unbiased estimate, and mmd_squared_error, its standard
+        error; coverage, share of the curve's length within `COVERAGE_RADIUS` of a sample;
+        branches_hit, share of a pose's branches of at least `LIKELY` probability that are the
+        nearest of a sample within that radius; branch_total_variation between the branches'
+        masses and the shares of samples that are nearest to them (1 without samples); samples,
+        mean number per pose.
+    """
+    rows, mmd = [], []
+    for curve, exact, q in zip(curves, reference, draws, strict=True):
+        if len(q) > 1:
+            mmd.append(mmd_squared(q, exact))
+        masses = curve.branch_mass
+        hit, distance_apart = np.zeros(len(masses), dtype=bool), 1.0
+        if len(q):
+            branch, distance = curve.nearest_branch(q)
+            hit[branch[distance < COVERAGE_RADIUS]] = True
+            shares = np.bincount(branch, minlength=len(masses)) / len(q)
+            distance_apart = total_variation(shares, masses)
+        covered = coverage(curve.middle, curve.length, q, COVERAGE_RADIUS)
+        rows.append((covered, hit[masses >= min(LIKELY, masses[0])].mean(), distance_apart, len(q)))
+    names = ("coverage", "branches_hit", "branch_total_variation", "samples")
+    return {
+        "mmd_squared": float(np.mean(mmd)) if mmd else np.nan,
+        "mmd_squared_error": float(np.std(mmd) / np.sqrt(len(mmd))) if mmd else np.nan,
+        **dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True)),
+    }
+
+
+def coverage_by_samples(
+    curves: Sequence[SolutionCurve],
+    draws: Sequence[np.ndarray],
+    counts: Sequence[int],
+    random: np.random.Generator,
+) -> dict[int, float]:
+    """Mean share of the curves that so many of the draws, by lot, cover."""
+    shuffled = [random.permutation(q) for q in draws]
+    return {
+        count: float(
+            np.mean(
+                [
+                    coverage(curve.middle, curve.length, q[:count], COVERAGE_RADIUS)
+                    for curve, q in zip(curves, shuffled, strict=True)
+                ]
+            )
+        )
+        for count in counts
+    }
+
+
+def success_after_steps(
+    robot: Robot,
+    q: np.ndarray,
+    T_base_tip: np.ndarray,
+    position_tolerance: float,
+    orientation_tolerance: float,
+    steps: Sequence[int] = STEPS,
+) -> dict[int, float]:
+    """Share of samples that are valid after k damped least-squares steps in float64.
+
+    `refine_lm` takes the same steps, the first ones in float32.
+
+    Args:
+        robot: whose kinematics and limits.
+        q: (B, N, J) rad or m.
+        T_base_tip: (B, T, 4, 4).
+        position_tolerance: m.
+        orientation_tolerance: rad.
+        steps: k, ascending.
+    """
+    q = np.clip(np.array(q, dtype=np.float64), robot.lower, robot.upper)
+    todo, taken, success = np.arange(q.shape[0] * q.shape[1]), 0, {}
+    for count in steps:
+        if count > taken:
+            # A step depends on nothing but q, so that k steps are the sum of their parts.
+            iterate(
+                robot, q, T_base_tip, todo, np.zeros(len(q), np.int64), np.iinfo(np.int64).max,
+                count - taken, 1e-3 * position_tolerance, 1e-3 * orientation_tolerance,
+                StepSettings(),
+            )  # fmt: skip
+            taken = count
+        position, angle = pose_errors(robot, q, T_base_tip)
+        valid = (position <= position_tolerance) & (angle <= orientation_tolerance)
+        success[count] = float((valid.all(-1) & robot.within_limits(q)).mean())
+    return success

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The average-velocity network and the numbers that it sees: joints in [-1, 1] and conditions.
+
+Symbols as in Geng et al. 2025 ("Mean Flows for One-step Generative Modeling"): x0 data, x1 noise,
+z_t = (1 - t) x0 + t x1, and u(z, r, t, condition) the average velocity between r and t, so that
+z_r = z_t - (t - r) u.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import OptionError
+from ..geometry import matrix_from_quat_xyzw, quat_xyzw_from_matrix
+
+QUATERNION_CONDITION = 7  # position / workspace_scale (3), quat_xyzw (4), per tip
+POSE_FEATURES = 12  # position (3), rotation matrix (9)
+_TIME_FREQUENCIES = 8
+
+
+def normalise_joints(q: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Joints (..., J) in rad or m to [-1, 1] by their limits (J,)."""
+    return 2 * (q - lower) / (upper - lower) - 1
+
+
+def denormalise_joints(x0: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Inverse of `normalise_joints`; values beyond [-1, 1] give joints beyond their limits."""
+    return lower + 0.5 * (x0 + 1) * (upper - lower)
+
+
+def condition_from_poses(T_base_tip: Tensor, workspace_scale: float) -> Tensor:
+    """Network condition (..., 7 T) of the poses (..., T, 4, 4) of all tips.
+
+    Per tip: position / workspace_scale, then the unit quaternion x, y, z, w.
+    """
+    quat_xyzw = quat_xyzw_from_matrix(T_base_tip[..., :3, :3])
+    return torch.cat((T_base_tip[..., :3, 3] / workspace_scale, quat_xyzw), -1).flatten(-2)
+
+
+class VelocityNetwork(nn.Module):
+    """Residual MLP on z, scaled and shifted in every block by a context of targets and times.
+
+    The input layer is a sum of linear maps of z and of the context, which is the same as one
+    linear map of their concatenation. The context does not depend on z, so that N samples of one
+    pose pay for it once (`one_step`). A leaf says how targets become a context.
+    """
+
+    kind: str  # name of the leaf, in settings and checkpoints
+    config: dict[str, int]  # arguments that make this network again
+    num_joints: int
+    num_tips: int
+    frequencies: Tensor  # (F,) rad
+
+    @staticmethod
+    def condition(
+        T_base_tip: Tensor, workspace_scale: float, given: Tensor | None = None
+    ) -> Tensor:
+        """What `forward` wants to know of target poses.
+
+        Args:
+            T_base_tip: (..., T, 4, 4).
+            workspace_scale: m, of the robot.
+            given: bool, broadcast to (..., T, 2): whether the position and the orientation of a tip
+                are asked for; None: all of them.
+
+        Raises:
+            OptionError: the network needs all tips, and not all are given.
+        """
+        raise NotImplementedError
+
+    def forward(self, z: Tensor, r: Tensor, t: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Average velocity between times r and t.
+
+        Args:
+            z: (B, J) point of the path at time t.
+            r: (B,) earlier time, 0 is data.
+            t: (B,) later time, 1 is noise.
+            condition: (B, C), see `condition`.
+
+        Returns:
+            u (B, J), and the features (B, hidden_dim) of block depth // 2.
+        """
+        return self._trunk(z, self._context(r, t, condition))
+
+    def one_step(self, z: Tensor, condition: Tensor) -> Tensor:
+        """x0_hat = z - u(z, 0, 1, condition) for N noises of each of B poses, in one call.
+
+        Args:
+            z: (B, N, J) Gaussian noise.
+            condition: (B, C).
+
+        Returns:
+            (B, N, J) normalised joints.
+        """
+        times = torch.zeros_like(condition[:, 0]), torch.ones_like(condition[:, 0])
+        context = self._context(*times, condition)
+        return z - self._trunk(z, context[:, None])[0]
+
+    def _pose_features(self, condition: Tensor) -> Tensor:
+        """(B, context_dim) of the targets alone."""
+        raise NotImplementedError
+
+    def _add_times(self, context_dim: int) -> None:
+        # slow waves only: with 8 periods in [0, 1] the derivative in t, which the target of the
+        # MeanFlow loss holds, grows without bound after some 8 M samples
+        frequencies = math.pi * torch.logspace(-2, 1, _TIME_FREQUENCIES, base=2.0)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.time_mlp = nn.Sequential(
+            nn.Linear(2 * _TIME_FREQUENCIES, 64), nn.SiLU(), nn.Linear(64, 64)
+        )
+        self.time_in = nn.Linear(2 * 64, context_dim)
+
+    def _add_trunk(
+        self, num_joints: int, hidden_dim: int, depth: int, context_dim: int, context_depth: int
+    ) -> None:
+        self.feature_block = depth // 2
+        self.context_mlp = nn.Linear(context_dim, context_dim)
+        self.context_blocks = nn.ModuleList(
+            _ContextBlock(context_dim) for _ in range(context_depth)
+        )
+        self.z_in = nn.Linear(num_joints, hidden_dim)
+        self.context_in = nn.Linear(context_dim, hidden_dim, bias=False)
+        self.blocks = nn.ModuleList(_Block(hidden_dim, context_dim) for _ in range(depth))
+        self.out = nn.Linear(hidden_dim, num_joints)
+        # u = 0 at the start: the loss begins at E|v|^2 whatever the width and depth
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def _times(self, r: Tensor, t: Tensor) -> Tensor:
+        phase = torch.stack((t, t - r), -1)[..., None] * self.frequencies
+        return self.time_in(self.time_mlp(torch.cat((phase.sin(), phase.cos()), -1)).flatten(-2))
+
+    def _context(self, r: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        hidden = F.silu(self._pose_features(condition) + self._times(r, t))
+        context = F.silu(self.context_mlp(hidden))
+        for block in self.context_blocks:
+            context = block(context)
+        return context
+
+    def _trunk(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.z_in(z) + self.context_in(context)
+        features = hidden
+        for index, block in enumerate(self.blocks):
+            hidden = block(hidden, context)
+            if index == self.feature_block:
+                features = hidden
+        return self.out(F.silu(hidden)), features
+
+
+class MeanFlowNetwork(VelocityNetwork):
+    """Network whose targets are one vector, the poses of all tips side by side.
+
+    Args:
+        num_joints: J.
+        num_tips: T; the condition has 7 T entries, see `condition_from_poses`.
+        hidden_dim: width of the residual stream.
+        depth: number of residual blocks; `features` are the output of block depth // 2.
+        context_dim: width of the embedding of pose and times.
+        context_depth: residual blocks of that embedding; they run once per pose, not per sample.
+
+    Raises:
+        OptionError: a size is not a positive integer.
+    """
+
+    kind = "mlp"
+
+    def __init__(
+        self,
+        num_joints: int,
+        num_tips: int = 1,
+        hidden_dim: int = 512,
+        depth: int = 8,
+        context_dim: int = 128,
+        context_depth: int = 0,
+    ):
+        super().__init__()
+        self.config = {
+            "num_joints": num_joints,
+            "num_tips": num_tips,
+            "hidden_dim": hidden_dim,
+            "depth": depth,
+            "context_dim": context_dim,
+            "context_depth": context_depth,
+        }
+        check_sizes(self.config, least={"context_depth": 0})
+        self.num_joints, self.num_tips = num_joints, num_tips
+        # the order of the layers is that of their parameters in the states of optimizers
+        self._add_times(context_dim)
+        self.pose_in = nn.Linear(POSE_FEATURES * num_tips, context_dim)
+        self._add_trunk(num_joints, hidden_dim, depth, context_dim, context_depth)
+
+    @staticmethod
+    def condition(
+        T_base_tip: Tensor, workspace_scale: float, given: Tensor | None = None
+    ) -> Tensor:
+        if given is not None and not given.all():
+            raise OptionError(
+                "this network has learned complete goals only: it needs the position and the "
+                "orientation of every tip"
+            )
+        return condition_from_poses(T_base_tip, workspace_scale)
+
+    def _pose_features(self, condition: Tensor) -> Tensor:
+        pose = condition.unflatten(-1, (self.num_tips, QUATERNION_CONDITION))
+        # the matrix is the same for q and -q, so is the answer
+        rotation = matrix_from_quat_xyzw(pose[..., 3:]).flatten(-2)
+        return self.pose_in(torch.cat((pose[..., :3], rotation), -1).flatten(-2))
+
+
+def check_sizes(sizes: Mapping[str, int], least: Mapping[str, int]) -> None:
+    """Refuse sizes below 1, or below what ``least`` has for them.
+
+    Raises:
+        OptionError: a size is too small, or not an integer.
+    """
+    for name, value in sizes.items():
+        low = least.get(name, 1)
+        if not isinstance(value, int) or value < low:
+            raise OptionError(f"{name} is {value!r}; it must be an integer of at least {low}")
+
+
+class _ContextBlock(nn.Module):
+    """c + W2 silu(W1 layer_norm(c))."""
+
+    def __init__(self, context_dim: int):
+        super().__init__()
+        self.first = nn.Linear(context_dim, context_dim)
+        self.second = nn.Linear(context_dim, context_dim)
+
+    def forward(self, context: Tensor) -> Tensor:
+        normed = F.layer_norm(context, context.shape[-1:])
+        return context + self.second(F.silu(self.first(normed)))
+
+
+class _Block(nn.Module):
+    """h + W2 silu(W1 (layer_norm(h) (1 + scale) + shift)), scale and shift from the context."""
+
+    def __init__(self, hidden_dim: int, context_dim: int):
+        super().__init__()
+        self.first = nn.Linear(hidden_dim, hidden_dim)
+        self.second = nn.Linear(hidden_dim, hidden_dim)
+        self.modulation = nn.Linear(context_dim, 2 * hidden_dim)
+
+    def forward(self, hidden: Tensor, context: Tensor) -> Tensor:
+        scale, shift = self.modulation(context).chunk(2, -1)
+        normed = F.layer_norm(hidden, hidden.shape[-1:])
+        return hidden + self.second(F.silu(self.first(normed * (1 + scale) + shift)))

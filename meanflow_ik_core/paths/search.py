@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Candidates for all waypoints of a path, drawn where they are needed, and their best path."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..solving.ranking import select_diverse
+from ..solving.refine import refine_lm
+from .continuation import follow
+from .joint_steps import StepLimits
+from .smoothing import smooth
+
+if TYPE_CHECKING:
+    from ..solving.solver import IKResult, IKSolver
+
+_ANCHORS = 6  # waypoints at which solutions are drawn
+_STRANDS = 16  # of one anchor
+_LAZY_CHECKS = 8  # paths that are checked for self-collision before all candidates are
+_MIN_SEPARATION = 0.01  # rad, of solutions that are not the same
+
+
+@dataclass(frozen=True, eq=False)
+class PathQuery:
+    """A path to search, checked."""
+
+    T_base_tip: np.ndarray  # (W, T, 4, 4)
+    start: np.ndarray | None  # (J,) within the limits; the path begins nearest to it
+    limits: StepLimits
+    num_samples: int  # starts per waypoint at which solutions are drawn
+    tolerances: tuple[float, float]  # m and rad
+    avoid_self_collision: bool
+    seed: int | None
+
+
+class PathSearch:
+    """Candidates for W waypoints in C strands.
+
+    q: (W, C, J) strands, solutions or not.
+    valid: (W, C) bool, which are solutions and not known to be in self-collision.
+    end: how many waypoints come before the first that has no solution; W where all have.
+    unsolved: what is known of that waypoint, as text.
+    timing: seconds for sample, follow, choose, smooth.
+    """
+
+    def __init__(self, solver: IKSolver, query: PathQuery):
+        self._solver, self._robot, self._query = solver, solver.robot, query
+        self._in_collision = None
+        if query.avoid_self_collision:
+            self._in_collision = solver.self_collision.in_collision
+        self._draws = 0
+        self.end = waypoints = len(query.T_base_tip)
+        self.unsolved = ""
+        self.timing: dict[str, float] = {}
+        for part in ("sample", "follow", "choose", "smooth"):
+            self.timing[part] = 0.0
+        self.q = np.empty((waypoints, 0, self._robot.num_joints))
+        self.valid = np.empty((waypoints, 0), bool)
+        self._checked = np.empty((waypoints, 0), bool)  # for self-collision
+
+    def run(self) -> np.ndarray:
+        """The best path found through the first `end` waypoints, (end, J). Steps beyond the
+        limits cost much, but are not excluded."""
+        self._draw(np.unique(np.linspace(0, self.end - 1, _ANCHORS).round().astype(int)))
+        # The shortest path may have a dearer step, but smoothing spreads a single one.
+        return min(self._best(), self._best(shortest=True), key=self._dearest_step)
+
+    def chain(self, end: int) -> tuple[np.ndarray, np.ndarray]:
+        """The candidates of the best path through the first ``end`` waypoints, (end,), and what
+        the dearest step on the way to each candidate costs at least, (end, C)."""
+        return self._query.limits.chain(self.q[:end], self._usable(end))
+
+    def _usable(self, end: int) -> np.ndarray:
+        """(end, C) bool: valid, and of the first waypoint the one nearest to the start."""
+        valid = self.valid[:end].copy()
+        if self._query.start is not None:
+            delta = self._query.limits.differences(self._query.start, self.q[0])
+            nearest = np.where(valid[0], np.abs(delta).max(-1), np.inf).argmin()
+            valid[0] = False
+            valid[0, nearest] = True
+        return valid
+
+    def smoothed(self, path: np.ndarray) -> np.ndarray:
+        """The path (P, J) with shorter steps; its first solution stays where a start is given."""
+        query = self._query
+        with self._timed("smooth"):
+            return smooth(
+                self._robot, query.T_base_tip[: len(path)], path, query.limits, query.tolerances,
+                hold_first=query.start is not None, in_collision=self._in_collision,
+            )  # fmt: skip
+
+    def check_all(self) -> None:
+        """Leave no candidate in self-collision, where that is asked."""
+        self._remove_colliding(np.ones_like(self.valid))
+
+    def _best(self, shortest: bool = False) -> np.ndarray:
+        """The best path of the candidates, or the shortest, smoothed; it is a candidate itself
+        from now on."""
+        chosen = self._choose(shortest)
+        path = self.smoothed(self.q[np.arange(self.end), chosen])
+        strand = np.zeros((len(self.q), 1, self._robot.num_joints))
+        strand[: self.end, 0] = path
+        known = np.arange(len(strand))[:, None] < self.end
+        self._add(strand, known, known)
+        return path
+
+    def _choose(self, shortest: bool) -> np.ndarray:
+        """Which candidates (end,) make the path; draws more where a waypoint has none."""
+        limits = self._query.limits
+        checks = 0
+        while True:
+            self._complete()
+            if self.end == 0:
+                return np.empty(0, np.int64)
+            with self._timed("choose"):
+                q, usable = self.q[: self.end], self._usable(self.end)
+                chosen = (
+                    limits.shortest_chain(q, usable) if shortest else limits.chain(q, usable)[0]
+                )
+                looked_at = np.ones_like(self.valid)
+                if checks < _LAZY_CHECKS:
+                    looked_at[:] = False
+                    looked_at[np.arange(self.end), chosen] = True
+                if not self._remove_colliding(looked_at):
+                    return chosen
+                checks += 1
+
+    def _remove_colliding(self, looked_at: np.ndarray) -> bool:
+        """Check candidates (W, C) for self-collision when asked; whether one has it."""
+        if self._in_collision is None:
+            return False
+        where = np.nonzero(looked_at & self.valid & ~self._checked)
+        hits = self._in_collision(self.q[where])
+        self._checked[where] = True
+        self.valid[where] = ~hits
+        return bool(hits.any())
+
+    def _dearest_step(self, path: np.ndarray) -> float:
+        limits = self._query.limits
+        return float(limits.costs(limits.along(path)).max(initial=0.0))
+
+    def _complete(self) -> None:
+        """Draw solutions at waypoints that no strand came to, until the first that has none."""
+        together = 1
+        while len(missing := np.flatnonzero(~self.valid[: self.end].any(1))):
+            missing = missing[:together]
+            result = self._solve(missing)
+            found = result.valid.any(1)
+            rows = zip(result.joint_positions[found], result.valid[found], strict=True)
+            self._follow(missing[found], [q[valid] for q, valid in rows], checked=True)
+            if not self.valid[missing[0]].any():
+                self.end = int(missing[0])
+                self.unsolved = self._nearest_miss(result)
+            together *= 2
+
+    def _solve(self, waypoints: np.ndarray) -> IKResult:
+        """Different solutions of each waypoint by all that the solver tries."""
+        query = self._query
+        with self._timed("sample"):
+            return self._solver.solve(
+                query.T_base_tip[waypoints],
+                num_samples=max(query.num_samples, _STRANDS),
+                max_solutions=_STRANDS,
+                select="diverse",
+                seed=self._next_seed(),
+                position_tolerance=query.tolerances[0],
+                orientation_tolerance=query.tolerances[1],
+                avoid_self_collision=query.avoid_self_collision,
+            )
+
+    def _nearest_miss(self, result: IKResult) -> str:
+        """What came of the starts for the first target of a result without a solution."""
+        position = float(result.position_error[0, 0].max())
+        angle = float(result.orientation_error[0, 0].max())
+        tolerances = self._query.tolerances
+        if self._in_collision is not None and position <= tolerances[0] and angle <= tolerances[1]:
+            return "every solution found is in self-collision"
+        return f"the nearest configuration found misses it by {position:.3g} m and {angle:.3g} rad"
+
+    def _draw(self, anchors: np.ndarray) -> None:
+        """Draw solutions at some waypoints and follow them; few starts, some may have none."""
+        query = self._query
+        T_base_tip = query.T_base_tip[anchors]
+        with self._timed("sample"):
+            starts = self._solver.sample(T_base_tip, query.num_samples, self._next_seed())
+            starts = np.asarray(starts, np.float64)
+            if query.start is not None and anchors[0] == 0:
+                starts = np.concatenate((starts[:, :1], starts), axis=1)
+                starts[0, 0] = query.start
+            refined = refine_lm(self._robot, starts, T_base_tip, *query.tolerances)
+            solutions = [
+                q[select_diverse(q, self._robot.continuous, converged, _STRANDS, _MIN_SEPARATION)]
+                for q, converged in zip(refined.q, refined.converged, strict=True)
+            ]
+        found = [len(q) > 0 for q in solutions]
+        self._follow(anchors[found], [q for q in solutions if len(q)])
+
+    def _follow(
+        self, anchors: np.ndarray, solutions: list[np.ndarray], checked: bool = False
+    ) -> None:
+        """Add the strands of solutions (N, J) of some waypoints, which may have been checked."""
+        if not len(anchors):
+            return
+        count = max(map(len, solutions))
+        filled = np.stack([q[np.arange(count) % len(q)] for q in solutions])
+        with self._timed("follow"):
+            query = self._query
+            q, valid = follow(self._robot, query.T_base_tip, anchors, filled, query.tolerances)
+        where = np.zeros_like(valid)
+        where[np.repeat(anchors, count), np.arange(valid.shape[1])] = checked
+        self._add(q, valid, where)
+
+    def _add(self, q: np.ndarray, valid: np.ndarray, checked: np.ndarray) -> None:
+        """Add strands (W, N, J)."""
+        self.q = np.concatenate((self.q, q), axis=1)
+        self.valid = np.concatenate((self.valid, valid), axis=1)
+        self._checked = np.concatenate((self._checked, checked), axis=1)
+
+    def _next_seed(self) -> int | None:
+        self._draws += 1
+        return None if self._query.seed is None else self._query.seed + self._draws - 1
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timing[part] += time.perf_counter() - began

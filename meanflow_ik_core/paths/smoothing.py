@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shorter steps along a path whose every waypoint stays exactly solved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numba
+import numpy as np
+
+from ..robot.robot import Robot
+from ..solving.refine import refine_lm
+from .joint_steps import StepLimits
+
+_SHARES_OF_STEP = np.array([1.0, 0.6, 0.3, 0.15, 0.07, 0.03])  # tried side by side
+_LARGEST_CHANGE = 0.5  # rad or m, of a joint in one round
+_POWER = 8  # of the weight of a step against its size
+_LEAST_WEIGHT = 0.01  # of a step
+_OFF_TARGET = 1e4  # weight of what moves a tip, per m^2 and rad^2
+_INERTIA = 1e-4  # weight of a change as such
+_GAIN = 1e-3  # a round that gains less was the last
+
+
+def smooth(
+    robot: Robot,
+    T_base_tip: np.ndarray,
+    q: np.ndarray,
+    limits: StepLimits,
+    tolerances: tuple[float, float],
+    *,
+    hold_first: bool = False,
+    in_collision: Callable[[np.ndarray], np.ndarray] | None = None,
+    rounds: int = 20,
+) -> np.ndarray:
+    """Lower the dearest step of a path, and with equal ones its length.
+
+    Each round is a Gauss-Newton step of the squared steps, the large ones weighted up, along the
+    joint motions that leave the tips where they are; then every waypoint is solved again from
+    there. A round that gains nothing is dropped and ends it.
+
+    Args:
+        robot: whose kinematics and limits.
+        T_base_tip: (P, T, 4, 4).
+        q: (P, J) solutions.
+        limits: what steps cost.
+        tolerances: m and rad.
+        hold_first: leave the first solution as it is.
+        in_collision: (N, J) -> (N,) what no waypoint may come to; None: anything goes.
+        rounds: at most.
+
+    Returns:
+        (P, J) solutions; the steps cost no more than those of ``q``.
+    """
+    worth = _worth(limits, q)
+    for _ in range(rounds if len(q) > 1 else 0):
+        change = _descent(robot, q, limits, hold_first)
+        change *= min(1.0, _LARGEST_CHANGE / max(np.abs(change).max(), 1e-12))
+        starts = q[:, None] + change[:, None] * _SHARES_OF_STEP[:, None]
+        refined = refine_lm(robot, starts, T_base_tip, *tolerances)
+        trial = np.where(refined.converged[..., None], refined.q, q[:, None]).swapaxes(0, 1)
+        if hold_first:
+            trial[:, 0] = q[0]
+        best = min(trial, key=lambda path: _worth(limits, path))
+        if in_collision is not None:
+            best = np.where(in_collision(best)[:, None], q, best)
+        gained = _worth(limits, best)
+        if gained >= worth:
+            break
+        small = all(a >= b * (1 - _GAIN) for a, b in zip(gained, worth, strict=True))
+        q, worth = best, gained
+        if small:
+            break
+    return q
+
+
+def _worth(limits: StepLimits, q: np.ndarray) -> tuple[float, float]:
+    """Cost of the dearest step of q (P, J), rounded, and the length of the path."""
+    steps = limits.along(q)
+    dearest = limits.costs(steps).max(initial=0.0)
+    return float(f"{dearest:.4g}"), float(np.linalg.norm(steps, axis=-1).sum())
+
+
+def _descent(robot: Robot, q: np.ndarray, limits: StepLimits, hold_first: bool) -> np.ndarray:
+    """(P, J) the change that minimises the weighted squares of the steps, to first order."""
+    steps = limits.along(q)
+    share = limits.shares(steps)
+    if (share <= 1).all():
+        share = np.abs(steps)
+    weight = (share / max(share.max(), 1e-12)) ** _POWER + _LEAST_WEIGHT
+    jacobian = robot.jacobian(q).reshape(len(q), -1, q.shape[1])
+    blocks = _OFF_TARGET * jacobian.swapaxes(1, 2) @ jacobian
+    diagonal = np.full_like(q, _INERTIA)
+    diagonal[:-1] += weight
+    diagonal[1:] += weight
+    if hold_first:
+        diagonal[0] += 1e9
+    pull = weight * steps
+    right = np.zeros_like(q)
+    right[:-1] += pull
+    right[1:] -= pull
+    return _solve_banded(blocks, diagonal, weight, right)
+
+
+@numba.njit(cache=True, nogil=True)
+def _solve_banded(blocks, diagonal, weight, right):
+    """x (P, J) of the symmetric system with ``blocks`` (P, J, J) and ``diagonal`` (P, J) on the
+    diagonal and -``weight`` (P - 1, J) beside it, by the Cholesky factor of a band."""
+    count, width = right.shape
+    rows = count * width
+    band = np.zeros((rows, width + 1))  # column width - k: the entry k before the diagonal
+    x = right.copy().ravel()
+    for p in range(count):
+        for j in range(width):
+            for k in range(j + 1):
+                band[p * width + j, width - j + k] = blocks[p, j, k]
+            band[p * width + j, width] += diagonal[p, j]
+            if p > 0:
+                band[p * width + j, 0] = -weight[p - 1, j]
+    for i in range(rows):
+        first = max(0, i - width)
+        for j in range(first, i + 1):
+            total = band[i, width - i + j]
+            for k in range(max(first, j - width), j):
+                total -= band[i, width - i + k] * band[j, width - j + k]
+            if j < i:
+                band[i, width - i + j] = total / band[j, width]
+            else:
+                band[i, width] = np.sqrt(total)
+        for k in range(first, i):
+            x[i] -= band[i, width - i + k] * x[k]
+        x[i] /= band[i, width]
+    for i in range(rows - 1, -1, -1):
+        x[i] /= band[i, width]
+        for k in range(max(0, i - width), i):
+            x[k] -= band[i, width - i + k] * x[i]
+    return x.reshape(count, width)

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A robot: the joints that move its tips, their limits, forward kinematics and Jacobian."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import LinkError, RobotError
+from .kinematic_tree import read_tree
+from .robot_file import RobotFile, find_robot_file
+from .robot_file import available_robots as available_robots
+from .urdf import leaf_links, link_names, listing
+
+
+@dataclass(frozen=True, eq=False)
+class Robot:
+    """A kinematic tree between a base and T tips, moved by J actuated joints.
+
+    The tree has K >= J moving nodes in topological order, each with z as its axis:
+    T_base_node = T_base_parent @ placement @ motion_z(multiplier * q[joint] + offset),
+    where motion_z turns about z, or shifts along z when the node is prismatic. Mimic joints are
+    nodes that share a joint. T_base_tip = T_base_node[tip_node] @ tip_placement.
+    """
+
+    name: str
+    urdf_path: Path
+    workspace_scale: float  # m; positions are divided by it for the network
+    base: str
+    tips: tuple[str, ...]  # T
+    joint_names: tuple[str, ...]  # J
+    lower: np.ndarray  # (J,) float64, rad or m; -pi for continuous joints
+    upper: np.ndarray  # (J,) float64
+    velocity_limit: np.ndarray  # (J,) float64, rad/s or m/s
+    continuous: np.ndarray  # (J,) bool
+    parent: np.ndarray  # (K,) int64, -1 is the base
+    placement: np.ndarray  # (K, 4, 4) float64
+    prismatic: np.ndarray  # (K,) bool
+    joint: np.ndarray  # (K,) int64
+    multiplier: np.ndarray  # (K,) float64
+    offset: np.ndarray  # (K,) float64
+    tip_node: np.ndarray  # (T,) int64
+    tip_placement: np.ndarray  # (T, 4, 4) float64
+    frames: Mapping[str, tuple[int, np.ndarray]]  # link -> (node, T_node_link); node -1 is the base
+    held: Mapping[str, float]  # joints that stay at a value, rad or m
+    # links behind a joint that is neither solved for nor held; in `frames` it stands at 0
+    at_rest: frozenset[str] = frozenset()
+    # links whose touching is not looked for; None: those that always overlap
+    ignore_collisions: tuple[tuple[str, str], ...] | None = None
+    _on_device: dict = field(default_factory=dict, repr=False)
+
+    @property
+    def num_joints(self) -> int:
+        return len(self.joint_names)
+
+    @property
+    def num_tips(self) -> int:
+        return len(self.tips)
+
+    def forward(self, q: Any) -> Any:
+        """Forward kinematics.
+
+        Args:
+            q: (..., J) rad or m; torch tensor or array-like, float32 or float64.
+
+        Returns:
+            T_base_tip (..., T, 4, 4), of the kind, dtype and device of ``q``.
+        """
+        return _in_torch(self._forward, q, self.num_joints)
+
+    def jacobian(self, q: Any) -> Any:
+        """Geometric Jacobian at the tips, in the axes of the base.
+
+        Args:
+            q: (..., J) rad or m; torch tensor or array-like, float32 or float64.
+
+        Returns:
+            (..., T, 6, J), rows linear [m/rad or m/m] then angular, of the kind of ``q``.
+        """
+        return _in_torch(self._jacobian, q, self.num_joints)
+
+    def random_configurations(
+        self,
+        count: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float64,
+    ) -> Tensor:
+        """(count, J) configurations, uniform within the limits, on the generator's device."""
+        device = None if generator is None else generator.device
+        lower, upper = self.limits(dtype, device)
+        unit = torch.rand(count, self.num_joints, generator=generator, dtype=dtype, device=device)
+        return lower + unit * (upper - lower)
+
+    def limits(
+        self, dtype: torch.dtype, device: torch.device | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Lower and upper limits (J,) as tensors."""
+        constants = self._constants(dtype, device or torch.device("cpu"))
+        return constants["lower"], constants["upper"]
+
+    def within_limits(self, q: np.ndarray, tolerance: float = 0.0) -> Any:
+        """(...) bool: every joint of q (..., J) lies in its limits; continuous joints always do."""
+        inside = (q >= self.lower - tolerance) & (q <= self.upper + tolerance)
+        return np.asarray(inside | self.continuous).all(-1)
+
+    def tip_offset(self, frame: str) -> tuple[int, np.ndarray]:
+        """Which tip a frame is rigidly fixed to, and T_tip_frame (4, 4).
+
+        Raises:
+            LinkError: the frame does not exist, or is fixed to no tip.
+        """
+        node, T_node_frame = self._rigid_frames().get(frame, (-1, np.eye(4)))
+        for tip in range(self.num_tips):
+            if frame == self.tips[tip]:
+                return tip, np.eye(4)
+        for tip in range(self.num_tips):
+            if node >= 0 and self.tip_node[tip] == node:
+                return tip, np.linalg.inv(self.tip_placement[tip]) @ T_node_frame
+        fixed = [name for name, (node, _) in self._rigid_frames().items() if node in self.tip_node]
+        raise LinkError(
+            f"link {frame!r} is not fixed to a tip of {self.name!r}; "
+            f"links that are: {listing(fixed, frame)}"
+        )
+
+    def base_offset(self, frame: str) -> np.ndarray:
+        """T_base_frame (4, 4) of a frame that is rigidly fixed to the base.
+
+        Raises:
+            LinkError: the frame does not exist, or moves relative to the base.
+        """
+        node, T_base_frame = self._rigid_frames().get(frame, (0, np.eye(4)))
+        if node != -1:
+            fixed = [name for name, (node, _) in self._rigid_frames().items() if node == -1]
+            raise LinkError(
+                f"frame {frame!r} is not fixed to the base of {self.name!r}; "
+                f"frames that are: {listing(fixed, frame)}"
+            )
+        return T_base_frame
+
+    def _rigid_frames(self) -> dict[str, tuple[int, np.ndarray]]:
+        """Frames whose place does not depend on joints that are not known."""
+        return {name: place for name, place in self.frames.items() if name not in self.at_rest}
+
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that a solution depends on, numbers rounded to 1e-9."""
+        digest = hashlib.sha256()
+        digest.update(repr((self.base, self.tips, self.joint_names, self.workspace_scale)).encode())
+        for name in ("lower", "upper", "continuous", "parent", "placement", "prismatic", "joint"):
+            digest.update(_rounded_bytes(getattr(self, name)))
+        for name in ("multiplier", "offset", "tip_node", "tip_placement"):
+            digest.update(_rounded_bytes(getattr(self, name)))
+        return digest.hexdigest()
+
+    @torch.inference_mode(False)  # what is kept must be able to take part in gradients later
+    def _constants(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+        key = (dtype, device)
+        if key not in self._on_device:
+
+            def tensor(array: np.ndarray) -> Tensor:
+                return torch.as_tensor(array, dtype=dtype, device=device)
+
+            count = len(self.parent)
+            ancestors = np.zeros((self.num_tips, count))
+            for tip, node in enumerate(self.tip_node):
+                while node >= 0:
+                    ancestors[tip, node] = 1
+                    node = self.parent[node]
+            selection = np.zeros((count, self.num_joints))
+            selection[np.arange(count), self.joint] = self.multiplier
+            self._on_device[key] = {
+                "lower": tensor(self.lower),
+                "upper": tensor(self.upper),
+                "joint": torch.as_tensor(self.joint, device=device),
+                "multiplier": tensor(self.multiplier),
+                "offset": tensor(self.offset),
+                "rotation": list(tensor(self.placement[:, :3, :3])),
+                "translation": list(tensor(self.placement[:, :3, 3])),
+                "tip_rotation": list(tensor(self.tip_placement[:, :3, :3])),
+                "tip_translation": list(tensor(self.tip_placement[:, :3, 3])),
+                "ancestors": tensor(ancestors),
+                "selection": tensor(selection),
+                "prismatic": torch.as_tensor(self.prismatic, device=device),
+            }
+        return self._on_device[key]
+
+    def _nodes(self, q: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Rotations (..., 3, 3) and origins (..., 3) of the K moved nodes in the base."""
+        constants = self._constants(q.dtype, q.device)
+        motion = q[..., constants["joint"]] * constants["multiplier"] + constants["offset"]
+        cosine, sine = motion.cos().unbind(-1), motion.sin().unbind(-1)
+        shift = motion.unbind(-1)
+        rotations: list[Tensor] = []
+        origins: list[Tensor] = []
+        for k, parent in enumerate(self.parent.tolist()):
+            rotation, origin = constants["rotation"][k], constants["translation"][k]
+            if parent >= 0:
+                origin = origins[parent] + rotations[parent] @ origin
+                rotation = rotations[parent] @ rotation
+            if self.prismatic[k]:
+                origin = origin + shift[k][..., None] * rotation[..., 2]
+                rotation = rotation.expand(*q.shape[:-1], 3, 3)
+            else:
+                x, y, z = rotation.unbind(-1)
+                c, s = cosine[k][..., None], sine[k][..., None]
+                turned_x = x * c + y * s
+                rotation = torch.stack((turned_x, y * c - x * s, z.expand_as(turned_x)), -1)
+                origin = origin.expand_as(turned_x)
+            rotations.append(rotation)
+            origins.append(origin)
+        return rotations, origins
+
+    def _tips(self, rotations: list[Tensor], origins: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Rotations (..., T, 3, 3) and positions (..., T, 3) of the tips in the base."""
+        constants = self._constants(origins[0].dtype, origins[0].device)
+        tips = list(enumerate(self.tip_node.tolist()))
+        rotation = torch.stack([rotations[n] @ constants["tip_rotation"][i] for i, n in tips], -3)
+        position = torch.stack(
+            [origins[n] + rotations[n] @ constants["tip_translation"][i] for i, n in tips], -2
+        )
+        return rotation, position
+
+    def _forward(self, q: Tensor) -> Tensor:
+        rotation, position = self._tips(*self._nodes(q))
+        top = torch.cat((rotation, position[..., None]), -1)
+        bottom = top.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*top.shape[:-2], 1, 4)
+        return torch.cat((top, bottom), -2)
+
+    def _jacobian(self, q: Tensor) -> Tensor:
+        constants = self._constants(q.dtype, q.device)
+        rotations, origins = self._nodes(q)
+        _, tip_position = self._tips(rotations, origins)
+        axis = torch.stack([rotation[..., 2] for rotation in rotations], -2)  # (..., K, 3)
+        arm = tip_position[..., :, None, :] - torch.stack(origins, -2)[..., None, :, :]
+        axes = axis[..., None, :, :].expand_as(arm)  # (..., T, K, 3)
+        prismatic = constants["prismatic"][:, None]
+        linear = torch.where(prismatic, axes, torch.linalg.cross(axes, arm))
+        angular = torch.where(prismatic, torch.zeros_like(axes), axes)
+        columns = torch.cat((linear, angular), -1) * constants["ancestors"][..., None]
+        return columns.transpose(-1, -2) @ constants["selection"]
+
+
+def load_robot(
+    name: str | Path,
+    base: str | None = None,
+    tips: Sequence[str] | None = None,
+    held: Mapping[str, float] | None = None,
+    workspace_scale: float | None = None,
+) -> Robot:
+    """Load a robot by its name, from a robot YAML file, or from a URDF.
+
+    Args:
+        name: one of `available_robots`, or the path or package:// address of a ``.yaml`` or
+            ``.urdf`` file.
+        base: link that poses refer to; default: the file's, or the URDF's root link.
+        tips: links that targets are given for; default: the file's, or the only leaf link.
+        held: joints [rad or m] that stay at a value.
+        workspace_scale: metres that positions are divided by for the network, default 1.
+
+    Raises:
+        RobotError: unknown name, unreadable file, or a joint that is not supported.
+        LinkError: base or tip does not exist, is named twice, or no joint moves it.
+    """
+    file = find_robot_file(name)
+    return robot_from_file(Path(name).stem, file, base, tips, held, workspace_scale)
+
+
+def robot_from_file(
+    name: str,
+    file: RobotFile,
+    base: str | None = None,
+    tips: Sequence[str] | None = None,
+    held: Mapping[str, float] | None = None,
+    workspace_scale: float | None = None,
+) -> Robot:
+    """As `load_robot`, from what the robot's file says."""
+    tips, held = _checked_tips(tips, file), {} if held is None else held
+    if not isinstance(held, Mapping):
+        raise RobotError(f"held is {held!r}; it must be a mapping from joints to numbers")
+    scale = file.workspace_scale if workspace_scale is None else workspace_scale
+    scale = 1.0 if scale is None else scale
+    if (
+        isinstance(scale, bool)
+        or not isinstance(scale, int | float | np.number)
+        or not (0 < scale < np.inf)
+    ):
+        raise RobotError(f"workspace_scale is {scale!r}; it must be a positive length in metres")
+    links = link_names(file.urdf_path) if file.ignore_collisions else []
+    for link in {link for pair in file.ignore_collisions or () for link in pair} - set(links):
+        raise LinkError(
+            f"ignore_collisions of {name} name {link!r}, which is no link; "
+            f"links are {listing(links, link)}"
+        )
+    tree = read_tree(file.urdf_path, base or file.base, tips, {**file.held, **held})
+    return Robot(
+        name=name,
+        urdf_path=file.urdf_path,
+        workspace_scale=float(scale),
+        ignore_collisions=file.ignore_collisions,
+        **tree._asdict(),
+    )
+
+
+def _checked_tips(tips: Any, file: RobotFile) -> list[str]:
+    """The tips that are given, those of the file, or the only leaf link."""
+    if isinstance(tips, str):
+        raise LinkError(f"tips is the text {tips!r}; it must be a list of links, [{tips!r}]")
+    if not isinstance(tips, Sequence | None) or not all(isinstance(t, str) for t in tips or ()):
+        raise LinkError(f"tips is {tips!r}; it must be a list of links")
+    named = list(tips or file.tips)
+    leaves = [] if named else leaf_links(file.urdf_path)
+    if not named and not leaves:
+        raise LinkError(f"{file.urdf_path} has no joints, and so no link that can be a tip")
+    if len(leaves) > 1:
+        raise LinkError(
+            f"{file.urdf_path} has {len(leaves)} leaf links; name the tips among {listing(leaves)}"
+        )
+    return named or leaves
+
+
+def _in_torch(function: Any, q: Any, num_joints: int) -> Any:
+    if isinstance(q, Tensor):
+        array, tensor = None, q
+    else:
+        array = np.asarray(q)
+        if array.dtype not in (np.float32, np.float64):
+            array = array.astype(np.float64)
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if tensor.ndim < 1 or tensor.shape[-1] != num_joints:
+        raise RobotError(
+            f"q has shape {tuple(tensor.shape)}; the last axis must have {num_joints} joints"
+        )
+    result = function(tensor)
+    return result if array is None else result.numpy()
+
+
+def _rounded_bytes(array: np.ndarray) -> bytes:
+    if array.dtype == np.float64:
+        # + 0.0 turns -0.0 into 0.0
+        array = np.round(array, 9) + 0.0
+    return np.ascontiguousarray(array).tobytes()

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a caller hands to the solver, checked and brought into one form."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import LinkError, OptionError, SeedError, TargetError
+from ..robot.robot import Robot
+
+# A target may deviate this much from a rigid transform (float32 leaves about 1e-7).
+_RIGID_TOLERANCE = 1e-5
+AXES = ("x", "y", "z", "rx", "ry", "rz")  # of a target's frame
+_SAME_AXES = 1e-9  # how little of a motion along free axes of a link may not be free at the tip
+_SEED_TOLERANCE = 1e-6  # rad or m
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_count(name: str, value: Any, least: int) -> None:
+    """OptionError where a value is no integer, or less than that."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise OptionError(f"{name} is {value!r}; it must be an integer of at least {least}")
+
+
+def check_seed(seed: Any) -> None:
+    """OptionError where a seed of random numbers is neither None nor an integer of 64 bits."""
+    right = isinstance(seed, Integral) and not isinstance(seed, bool)
+    if seed is not None and not (right and -(2**63) <= int(seed) < 2**64):
+        raise OptionError(f"seed is {seed!r}; it must be an integer of 64 bits, or None")
+
+
+def check_tips(robot: Robot, tips: Any) -> tuple[int, ...]:
+    """Indices of the tips that targets are given for, in the targets' order; None: all tips.
+
+    Raises:
+        LinkError: no tip, an unknown one, or one named twice.
+    """
+    if tips is None:
+        return tuple(range(robot.num_tips))
+    exist = f"robot {robot.name!r} has the tips {', '.join(robot.tips)}"
+    if not isinstance(tips, Iterable):
+        raise LinkError(f"tips is {tips!r}; {exist}")
+    names = [tips] if isinstance(tips, str) else list(tips)
+    if not names:
+        raise LinkError(f"tips is empty; {exist}")
+    for name in names:
+        if name not in robot.tips:
+            raise LinkError(f"unknown tip {name!r}; {exist}")
+        if names.count(name) > 1:
+            raise LinkError(f"tip {name!r} is named twice; {exist}")
+    return tuple(robot.tips.index(name) for name in names)
+
+
+def check_free_axes(robot: Robot, given: tuple[int, ...], free_axes: Any) -> np.ndarray | None:
+    """What is asked for of each tip, (T, 6) bool along `AXES`; None: everything.
+
+    Args:
+        robot: whose tips.
+        given: indices of the tips that targets are given for.
+        free_axes: tip to the axes of its target that may be anything, as "rx ry rz"; or None.
+
+    Raises:
+        LinkError: an unknown tip, or one without a target.
+        OptionError: unknown axes, or nothing is left to ask for.
+    """
+    if free_axes is None and len(given) == robot.num_tips:
+        return None
+    asked = np.zeros((robot.num_tips, 6), bool)
+    asked[list(given)] = True
+    if free_axes is not None and not isinstance(free_axes, Mapping):
+        raise OptionError(
+            f"free_axes is {free_axes!r}; it must be a mapping of tips to axes such as 'rx ry rz'"
+        )
+    for tip, axes in (free_axes or {}).items():
+        if tip not in robot.tips or robot.tips.index(tip) not in given:
+            named = ", ".join(robot.tips[index] for index in given)
+            raise LinkError(f"free_axes names {tip!r}; the tips with a target are {named}")
+        if not isinstance(axes, Iterable):
+            raise OptionError(f"free_axes of {tip!r} is {axes!r}; axes are {' '.join(AXES)}")
+        names = axes.split() if isinstance(axes, str) else list(axes)
+        unknown = [name for name in names if name not in AXES]
+        if unknown:
+            raise OptionError(
+                f"free_axes of {tip!r} has {unknown[0]!r}; axes are {' '.join(AXES)}, "
+                "of the target's frame"
+            )
+        asked[robot.tips.index(tip), [AXES.index(name) for name in names]] = False
+    if not asked.any():
+        raise OptionError("all axes of all tips are free; nothing is asked for")
+    return None if asked.all() else asked
+
+
+def check_links_free_axes(robot: Robot, links: Sequence[str], free_axes: Mapping[str, str]) -> None:
+    """Refuse axes of links fixed to tips that are not free in the same way at the tip.
+
+    Args:
+        robot: whose tips.
+        links: whose targets' axes are meant.
+        free_axes: tip to known axes, see `check_free_axes`.
+
+    Raises:
+        OptionError: an axis is free at the link but not at the tip, or the other way round.
+    """
+    for link in links:
+        tip, T_tip_link = robot.tip_offset(link)
+        axes = free_axes.get(robot.tips[tip], "")
+        free = np.isin(AXES, axes.split())
+        rotation, shift = T_tip_link[:3, :3], T_tip_link[:3, 3]
+        motions = np.eye(6)[:, free]
+        turning = rotation @ motions[3:]
+        moved = np.concatenate((rotation @ motions[:3] + np.cross(shift, turning.T).T, turning))
+        if np.abs(moved[~free]).max(initial=0.0) >= _SAME_AXES:
+            raise OptionError(
+                f"free_axes {axes!r} of {link}: they are not those of the robot's tip "
+                f"{robot.tips[tip]}; load the robot with {link} as its tip"
+            )
+
+
+def check_tolerance(robot: Robot, given: tuple[int, ...], value: Any, name: str) -> Any:
+    """A tolerance for all tips, or (T,): one for each target, brought to the robot's order.
+
+    Raises:
+        OptionError: not positive, or neither one nor as many as there are targets.
+    """
+    if isinstance(value, float):
+        return value
+    try:
+        tolerance = np.array(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{name} is {value!r}; it must be positive") from error
+    if tolerance.ndim == 0:
+        return float(tolerance)
+    if tolerance.shape != (len(given),):
+        tips = ", ".join(robot.tips[index] for index in given)
+        raise OptionError(
+            f"{name} has the shape {tolerance.shape}; it must be one number, or one for each of "
+            f"{tips}"
+        )
+    every = np.full(robot.num_tips, tolerance.max())
+    every[list(given)] = tolerance
+    return every
+
+
+def check_targets(robot: Robot, targets: Any, given: tuple[int, ...] | None = None) -> np.ndarray:
+    """Target poses as (B, T, 4, 4) float64, rotations made orthonormal to the last digit.
+
+    Args:
+        robot: whose tips.
+        targets: (B, G, 4, 4), or (B, 4, 4) for one tip.
+        given: indices of the G tips that targets are given for; None: all. Others come back with
+            the identity.
+
+    Raises:
+        TargetError: wrong shape, not numbers, not finite, or not a rigid transform.
+    """
+    given = tuple(range(robot.num_tips)) if given is None else given
+    tips = len(given)
+    try:
+        array = targets.detach().cpu().numpy() if isinstance(targets, Tensor) else targets
+        T_base_tip = np.array(array, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TargetError(f"targets are not an array of numbers: {error}") from error
+    if T_base_tip.ndim == 3 and tips == 1:
+        T_base_tip = T_base_tip[:, None]
+    if T_base_tip.ndim != 4 or T_base_tip.shape[1:] != (tips, 4, 4):
+        one = "(B, 4, 4) or " if tips == 1 else ""
+        names = ", ".join(robot.tips[index] for index in given)
+        what = "with the tips" if tips == robot.num_tips else "with targets for"
+        raise TargetError(
+            f"targets have the shape {np.shape(array)}; robot {robot.name!r} "
+            f"{what} {names} takes {one}(B, {tips}, 4, 4)"
+        )
+    if not np.isfinite(T_base_tip).all():
+        raise TargetError("targets have entries that are not finite")
+    rotation = T_base_tip[..., :3, :3]
+    gram = rotation.swapaxes(-1, -2) @ rotation
+    deviation = max(
+        np.abs(gram - np.eye(3)).max(initial=0.0),
+        np.abs(T_base_tip[..., 3, :] - (0, 0, 0, 1)).max(initial=0.0),
+    )
+    if deviation > _RIGID_TOLERANCE or (np.linalg.det(rotation) < 0).any():
+        raise TargetError(
+            f"targets are not rigid transforms: R^T R or the last row is off by {deviation:.2g} "
+            f"(allowed {_RIGID_TOLERANCE:g}), or a determinant is -1"
+        )
+    # Newton's iteration for the nearest rotation: each step squares the deviation
+    for _ in range(2):
+        rotation = rotation @ (1.5 * np.eye(3) - 0.5 * (rotation.swapaxes(-1, -2) @ rotation))
+    T_base_tip[..., :3, :3] = rotation
+    if given == tuple(range(robot.num_tips)):
+        return T_base_tip
+    every = np.tile(np.eye(4), (len(T_base_tip), robot.num_tips, 1, 1))
+    every[:, list(given)] = T_base_tip
+    return every
+
+
+def check_seed_state(
+    robot: Robot, seed_state: Any, batch: int, name: str = "seed_state"
+) -> np.ndarray | None:
+    """Seed states as (B, J) float64, or None when none is given.
+
+    Raises:
+        SeedError: wrong shape, not numbers, not finite, or outside the limits.
+    """
+    if seed_state is None:
+        return None
+    joints = robot.num_joints
+    try:
+        array = seed_state.detach().cpu().numpy() if isinstance(seed_state, Tensor) else seed_state
+        seeds = np.array(array, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise SeedError(f"{name} is not an array of numbers: {error}") from error
+    if seeds.shape not in ((joints,), (batch, joints)):
+        raise SeedError(
+            f"{name} has the shape {seeds.shape}; it must be ({joints},) or ({batch}, {joints})"
+        )
+    if not np.isfinite(seeds).all():
+        raise SeedError(f"{name} has values that are not finite: {seeds.tolist()}")
+    seeds = np.array(np.broadcast_to(seeds, (batch, joints)))
+    outside = ~robot.continuous & (
+        (seeds < robot.lower - _SEED_TOLERANCE) | (seeds > robot.upper + _SEED_TOLERANCE)
+    )
+    if outside.any():
+        row, joint = np.argwhere(outside)[0]
+        raise SeedError(
+            f"{name} has {robot.joint_names[joint]} = {seeds[row, joint]:g}; "
+            f"its limits are [{robot.lower[joint]:g}, {robot.upper[joint]:g}]"
+        )
+    return seeds

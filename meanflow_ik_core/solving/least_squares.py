@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damped least squares and exact pose errors on the CPU, for many samples of any robot at once.
+
+The step is that of Levenberg and Marquardt with damping proportional to the squared error
+(Sugihara 2011), over the joints that are free: those at a limit that the error pulls outward are
+held. Steps are cut to a largest joint step and to the limits. Errors of some axes of a target may
+be free, and the null space may be drawn to a posture.
+"""
+
+import time
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numba import float32, float64, int8, int64
+
+from ..kernels.simd import LANES
+from ..kernels.tiles import (
+    CONVERGED,
+    OPEN,
+    PLAIN,
+    SWING,
+    TWIST,
+    WEIGHTED,
+    evaluate,
+    refine,
+    work_rows,
+)
+from ..robot.robot import Robot
+
+_UNBOUNDED = 1e9  # of a continuous joint, rad
+_MANY_VIEWS = 256  # that are kept of one robot
+_ROUNDING = {dtype: float(np.finfo(dtype).eps) for dtype in (np.float32, np.float64)}
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What one damped least-squares step depends on besides the poses."""
+
+    damping_factor: float = 1e-2  # damping per squared weighted error
+    damping_floor: float = 1e-9  # at least; more where the arithmetic's rounding asks for it
+    max_step: float = 1.5  # rad or m, of the joint that moves most
+    position_weight: float | np.ndarray = 1.0  # per m; scalar or (T,)
+    orientation_weight: float | np.ndarray = 1.0  # per rad; scalar or (T,)
+    # Of x, y, z and turns about x, y, z of each target's frame: (T, 6) factors to the weights
+    # above. Where one is 0 the tip is free: its error is no error. None: 1 everywhere.
+    axis_weights: np.ndarray | None = None
+    # (J,) or (B, J) rad or m that the null space is drawn to. None: nowhere, at no cost.
+    posture: np.ndarray | None = None
+    # The share of the way to the posture that a joint is drawn per step, 0 to 1; scalar or (J,).
+    # A sample stops when its tips are within tolerance, wherever the posture then is.
+    posture_weight: float | np.ndarray = 0.3
+
+
+def iterate(
+    robot: Robot,
+    q: np.ndarray,
+    targets: np.ndarray,
+    todo: np.ndarray,
+    found: np.ndarray,
+    wanted: int,
+    max_iterations: int,
+    position_tolerance: float | np.ndarray,
+    orientation_tolerance: float | np.ndarray,
+    settings: StepSettings,
+    dtype: type = np.float64,
+) -> np.ndarray:
+    """Step samples in place until they are within tolerance or out of iterations.
+
+    Orientation errors count as 2 sin(angle / 2), and the errors of all tips in units of their
+    tolerances are squared and added up; 1 is within tolerance. Without `wanted`, what becomes of
+    a sample does not depend on the others.
+
+    Args:
+        robot: whose kinematics and limits.
+        q: (B, N, J) float64, C-contiguous, changed in place. Starts outside the limits are
+            clipped to them; continuous joints are not wrapped.
+        targets: (B, T, 4, 4) T_base_tip.
+        todo: (n,) int64, samples b * N + n to work on, in this order.
+        found: (B,) int64, converged samples of a problem so far; counted up in place.
+        wanted: the other samples of a problem that has found so many are left where they are.
+        max_iterations: steps of a sample at most.
+        position_tolerance: m, scalar or (T,).
+        orientation_tolerance: rad, scalar or (T,).
+        settings: see there.
+        dtype: type of the arithmetic, numpy.float32 or numpy.float64.
+
+    Returns:
+        (B, N) int8 of `tiles`: CONVERGED by the arithmetic of ``dtype``, FAILED, or OPEN.
+    """
+    view = _view(robot, settings.axis_weights)
+    outcome = np.full(q.shape[:2], OPEN, np.int8)
+    if len(view.given) == 0:
+        outcome.ravel()[todo] = CONVERGED
+        return outcome
+    numbers, heaviest = _tip_numbers(view, settings, position_tolerance, orientation_tolerance)
+    # Below the rounding of J J^T damping would not keep the matrix positive definite.
+    floor = max(settings.damping_floor, 8 * _ROUNDING[dtype] * max(1.0, heaviest**2))
+    posture, posture_weight = _posture_rows(robot, q, settings, dtype)
+    node_numbers, bounds = view.in_type(dtype)
+    refine(
+        q, _target_rows(view.of_given(targets, 1)), todo, outcome, found, wanted,
+        view.work_buffer(dtype), view.nodes, view.columns, view.tips, view.moved, view.blocks,
+        view.pairs, node_numbers, numbers.astype(dtype), bounds, posture, posture_weight,
+        dtype(settings.damping_factor), dtype(floor), dtype(settings.max_step), max_iterations,
+    )  # fmt: skip
+    return outcome
+
+
+def pose_errors(
+    robot: Robot, q: np.ndarray, targets: np.ndarray, axis_weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far the tips are from their targets, exactly, in float64.
+
+    Args:
+        robot: whose kinematics.
+        q: (B, N, J) rad or m.
+        targets: (B, T, 4, 4) T_base_tip.
+        axis_weights: (T, 6) as in `StepSettings`; where it is 0, the tip is free. Errors are those
+            to the nearest pose that is allowed, 0 for a tip that is all free.
+
+    Returns:
+        Distance [m] and angle [rad], each (B, N, T).
+    """
+    view = _view(robot, axis_weights)
+    found = np.zeros((*q.shape[:2], len(view.given), 2))
+    if len(view.given) > 0:
+        evaluate(
+            np.ascontiguousarray(q, np.float64), _target_rows(view.of_given(targets, 1)), found,
+            view.work_buffer(np.float64), view.nodes, view.tips, view.node_numbers,
+            view.tip_numbers,
+        )  # fmt: skip
+    if len(view.given) < robot.num_tips:
+        errors = np.zeros((*q.shape[:2], robot.num_tips, 2))
+        errors[:, :, view.given] = found
+        found = errors
+    return found[..., 0], found[..., 1]
+
+
+def _tip_numbers(
+    view: "_View", settings: StepSettings, position_tolerance, orientation_tolerance
+) -> tuple[np.ndarray, float]:
+    """Tip numbers of `_View` with weights and tolerances, and the largest weight."""
+    numbers = view.tip_numbers.copy()
+    for column, value in (
+        (12, settings.position_weight),
+        (13, settings.orientation_weight),
+        (14, position_tolerance),
+        (15, orientation_tolerance),
+    ):
+        numbers[:, column] = value if np.isscalar(value) else view.of_given(np.asarray(value), 0)
+    numbers[:, 14:16] **= -2.0
+    weights = numbers[:, 12:14]
+    if settings.axis_weights is not None:
+        numbers[:, 16:22] *= np.repeat(weights, 3, 1)
+        heaviest = float(numbers[:, 16:22].max())
+        # Where errors are brought to the target's axes, the weights are in what brings them.
+        weights[view.tips[:, 3:5] != PLAIN] = 1.0
+        return numbers, heaviest
+    return numbers, float(weights.max())
+
+
+def _posture_rows(
+    robot: Robot, q: np.ndarray, settings: StepSettings, dtype: type
+) -> tuple[np.ndarray, np.ndarray]:
+    """(B, J) postures and weights (J,), both empty for no posture."""
+    if settings.posture is None:
+        return np.empty((0, 0)), np.empty(0, dtype)
+    weight = np.broadcast_to(settings.posture_weight, robot.num_joints)
+    posture = np.broadcast_to(settings.posture, (len(q), robot.num_joints))
+    return np.ascontiguousarray(posture, np.float64), np.ascontiguousarray(weight, dtype)
+
+
+def compile_kernels() -> float:
+    """Compile the kernels, or load them from numba's cache; returns the seconds that took.
+
+    They serve every robot. The cache lies beside this file, or in the user's cache folder where
+    that is read-only, or in NUMBA_CACHE_DIR.
+    """
+    start = time.perf_counter()
+    samples, rows, indices = float64[:, :, ::1], float64[:, ::1], int64[:, ::1]
+    for real in (float32, float64):
+        matrix = real[:, ::1]
+        refine.compile(
+            (
+                samples, rows, int64[::1], int8[:, ::1], int64[::1], int64, matrix,
+                indices, indices, indices, indices, int64[::1], indices, matrix, matrix, matrix,
+                rows, real[::1], real, real, real, int64,
+            )
+        )  # fmt: skip
+    evaluate.compile((samples, rows, float64[:, :, :, ::1], rows, indices, indices, rows, rows))
+    return time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class _View:
+    """A robot as the kernels read it, for G of its tips and what counts of their errors.
+
+    Errors come as 3-vectors, positions and rotations; one that is all free has no rows. There are
+    R rows, each vector's in one 3 x 3 block of the normal matrix.
+    """
+
+    given: np.ndarray  # (G,) which tips
+    nodes: np.ndarray  # (K, 4) int64: parent + 1, joint, prismatic, placement turns about x only
+    columns: np.ndarray  # (G, K) int64: 0 does not move the tip, 1 first node of a joint, 2 further
+    # (G, 6) int64: node + 1 that carries the tip, rows of position and rotation or -1, how these
+    # are measured, and the axis that this is about
+    tips: np.ndarray
+    # (J, 1 + R / 3) int64: how many of the 3-vectors the joint moves, and their first rows; the
+    # column of a joint that moves none is zero
+    moved: np.ndarray
+    blocks: np.ndarray  # (R / 3,) int64: tip of each block
+    # (G * G, 4 + J) int64 of tips a and b: whether their block is ever anything but zero, and in
+    # how many runs the joints lie that move both; first and number of each run
+    pairs: np.ndarray
+    node_numbers: np.ndarray  # (K, 14): placement (3, 4), multiplier, offset
+    # (G, 28): placement (3, 4), weights and inverse squared tolerances of position and rotation,
+    # weights of six axes, whether these count
+    tip_numbers: np.ndarray
+    bounds: np.ndarray  # (J, 2)
+    work_rows: int
+    _typed: dict = field(default_factory=dict, repr=False)
+
+    def of_given(self, values: np.ndarray, axis: int) -> np.ndarray:
+        """Those of the tips that are given."""
+        if values.ndim <= axis or len(self.given) == values.shape[axis]:
+            return values
+        return values.take(self.given, axis)
+
+    def in_type(self, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+        """Node numbers and bounds."""
+        if dtype not in self._typed:
+            self._typed[dtype] = self.node_numbers.astype(dtype), self.bounds.astype(dtype)
+        return self._typed[dtype]
+
+    def work_buffer(self, dtype: type) -> np.ndarray:
+        # A vector that crosses cache lines takes twice as long to load.
+        buffer = np.empty(self.work_rows * LANES + 64, dtype)
+        first = -buffer.__array_interface__["data"][0] % 64 // buffer.itemsize
+        return buffer[first : first + self.work_rows * LANES].reshape(self.work_rows, LANES)
+
+
+_known_views: WeakKeyDictionary[Robot, dict[bytes, _View]] = WeakKeyDictionary()
+
+
+def _view(robot: Robot, axis_weights: np.ndarray | None) -> _View:
+    views = _known_views.setdefault(robot, {})
+    key = b"" if axis_weights is None else np.asarray(axis_weights, np.float64).tobytes()
+    if key not in views:
+        if len(views) >= _MANY_VIEWS:
+            views.clear()
+        views[key] = _view_of_robot(robot, axis_weights)
+    return views[key]
+
+
+def _view_of_robot(robot: Robot, axis_weights: np.ndarray | None) -> _View:
+    weights = np.ones((robot.num_tips, 6))
+    if axis_weights is not None:
+        weights = np.array(np.broadcast_to(axis_weights, weights.shape), np.float64)
+    given = np.flatnonzero((weights != 0).any(1))
+    weights = weights[given]
+    count = len(robot.parent)
+    columns = np.zeros((len(given), count), np.int64)
+    for t, node in enumerate(robot.tip_node[given]):
+        while node >= 0:
+            columns[t, node] = 1
+            node = robot.parent[node]
+        for k in np.flatnonzero(columns[t]):
+            if (columns[t, :k] * (robot.joint[:k] == robot.joint[k])).any():
+                columns[t, k] = 2
+    tips, blocks = _error_rows(robot.tip_node[given] + 1, weights)
+    moves = np.zeros((len(given), robot.num_joints), bool)
+    for t, k in np.argwhere(columns):
+        moves[t, robot.joint[k]] = True
+    moved = np.zeros((robot.num_joints, 1 + len(blocks)), np.int64)
+    for j, by_tip in enumerate(moves.T):
+        which = np.flatnonzero(by_tip[blocks])
+        moved[j, : 1 + len(which)] = len(which), *(3 * which)
+    rotation = robot.placement[:, :3, :3]
+    off_axis = rotation[:, [0, 0, 1, 2], [1, 2, 0, 0]]
+    about_x = (np.abs(off_axis) < 1e-15).all(1) & (rotation[:, 0, 0] > 0)
+    nodes = np.stack((robot.parent + 1, robot.joint, robot.prismatic, about_x), 1)
+    node_numbers = np.column_stack(
+        (robot.placement[:, :3].reshape(count, 12), robot.multiplier, robot.offset)
+    )
+    lower = np.where(robot.continuous, -_UNBOUNDED, robot.lower)
+    upper = np.where(robot.continuous, _UNBOUNDED, robot.upper)
+    return _View(
+        given=given,
+        nodes=np.ascontiguousarray(nodes, np.int64),
+        columns=columns,
+        tips=tips,
+        moved=moved,
+        blocks=blocks,
+        pairs=_pairs(moves),
+        node_numbers=np.ascontiguousarray(node_numbers),
+        tip_numbers=np.column_stack(
+            (
+                robot.tip_placement[given, :3].reshape(-1, 12),
+                np.ones((len(given), 4)),
+                weights,
+                weights != 0,
+            )
+        ),
+        bounds=np.stack((lower, upper), 1),
+        work_rows=work_rows.py_func(count, len(lower), len(given), len(blocks))[-1],
+    )
+
+
+def _error_rows(tip_frame: np.ndarray, axis_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays ``tips`` and ``blocks`` of `_View`."""
+    tips = np.full((len(tip_frame), 6), -1, np.int64)
+    blocks: list[int] = []
+    for t, weights in enumerate(axis_weights.reshape(-1, 2, 3)):
+        tips[t, [0, 3, 4, 5]] = tip_frame[t], PLAIN, PLAIN, 0
+        for which, axes in enumerate(weights):
+            counted = np.flatnonzero(axes)
+            if len(counted) == 0:
+                continue
+            tips[t, 1 + which] = 3 * len(blocks)
+            blocks.append(t)
+            if which == 1 and len(counted) < 3:
+                tips[t, 4] = SWING if len(counted) == 2 else TWIST
+                tips[t, 5] = np.flatnonzero(axes == 0)[0] if len(counted) == 2 else counted[0]
+            elif (axes != 1).any():
+                tips[t, 3 + which] = WEIGHTED
+    return tips, np.array(blocks, np.int64)
+
+
+def _pairs(moves: np.ndarray) -> np.ndarray:
+    """The array of that name in `_View`, from which joints move which tips (G, J)."""
+    count, num_joints = moves.shape
+    filled = np.einsum("aj,bj->ab", moves.astype(int), moves.astype(int)) > 0
+    for b in range(count):  # eliminating a tip couples all later tips that it is coupled with
+        later = filled[:, b] & (np.arange(count) > b)
+        filled |= later[:, None] & later
+    pairs = np.zeros((count, count, 4 + num_joints), np.int64)
+    for a, b in np.ndindex(count, count):
+        runs = _runs(moves[a] & moves[b])
+        pairs[a, b, : 2 + runs.size] = (filled[a, b], len(runs), *runs.ravel())
+    return pairs.reshape(count * count, -1)
+
+
+def _runs(marked: np.ndarray) -> np.ndarray:
+    """First index and length of each run of True, (R, 2)."""
+    edges = np.flatnonzero(np.diff(marked, prepend=False, append=False))
+    return np.stack((edges[::2], edges[1::2] - edges[::2]), 1)
+
+
+def _target_rows(targets: np.ndarray) -> np.ndarray:
+    """(B, T, 4, 4) poses as (B, 12 T): axes, then origin, tip by tip."""
+    columns = np.swapaxes(targets[..., :3, :], -1, -2)
+    return np.ascontiguousarray(columns, np.float64).reshape(len(targets), 12 * targets.shape[1])

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Better solutions of the same poses: steps down the objectives' gradient that no tip feels."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..objectives import Objective, weighted_sum
+from ..robot.robot import Robot
+from .refine import Refined
+
+_FIRST_STEP = 0.2  # rad or m, of the joint that moves most
+_LONGEST_STEP = 0.5
+_SHORTEST_STEP = 1e-3
+_LEAST_GAIN = 1e-3  # of the value, that a step promises by its gradient
+_AT_LIMIT = 1e-9  # rad or m
+# Of J J^T: a task that the joints cannot move, as at a singularity, is left to the refinement.
+_DAMPING = 1e-9
+_ROWS_PER_PASS = 256
+
+
+def improve(
+    robot: Robot,
+    objectives: Sequence[Objective],
+    solutions: np.ndarray,
+    T_base_tip: np.ndarray,
+    reference: np.ndarray,
+    refine: Callable[[Tensor, np.ndarray], Refined],
+    steps: int = 10,
+    given: np.ndarray | None = None,
+    until: float = math.inf,
+) -> Refined:
+    """Move solutions along their null spaces to lower values of the objectives.
+
+    Each step is the gradient without the part that moves a tip and without joints that would
+    leave their limits, refined to the exact pose again, and taken only if that converges and the
+    value is lower than before. Step lengths follow Barzilai and Borwein (1988).
+
+    Args:
+        robot: whose kinematics and limits.
+        objectives: what to descend, weighted.
+        solutions: (R, J) exact solutions.
+        T_base_tip: (R, T, 4, 4) their targets.
+        reference: (R, J) current joints, see `Objective.near`.
+        refine: starts (R, 1, J) and targets to refined ones.
+        steps: at most.
+        given: (T, 6) bool, axes x y z rx ry rz of the target that are asked for; None: all.
+        until: when to end by `time.perf_counter`, looked at before every step.
+
+    Returns:
+        (R, 1, ...), where nothing better was found as refined from the solution itself. What
+        there was no time for is as it came, with infinite errors and not converged.
+    """
+    parts = []
+    for first in range(0, max(1, len(solutions)), _ROWS_PER_PASS):
+        rows = slice(first, first + _ROWS_PER_PASS)
+        if first and time.perf_counter() >= until:
+            parts.append(_as_they_came(robot, solutions[first:]))
+            break
+        parts.append(
+            _improve(
+                robot, objectives, solutions[rows], T_base_tip[rows], reference[rows], refine,
+                steps, given, until,
+            )
+        )  # fmt: skip
+    return Refined(*(np.concatenate(arrays) for arrays in zip(*map(_fields, parts), strict=True)))
+
+
+def _improve(
+    robot, objectives, solutions, T_base_tip, reference, refine, steps, given, until
+) -> Refined:
+    near = [objective.near(torch.from_numpy(reference)) for objective in objectives]
+    q = torch.from_numpy(np.array(solutions, np.float64))
+    best = refine(q[:, None], T_base_tip)
+    lower, upper = robot.limits(q.dtype)
+    unlimited = torch.from_numpy(robot.continuous)
+    lower = torch.where(unlimited, -torch.inf, lower)
+    upper = torch.where(unlimited, torch.inf, upper)
+    task = _task_axes(robot, T_base_tip, given)
+    value, gradient = _value_and_gradient(near, q)
+    direction = _direction(robot, q, gradient, task, lower, upper)
+    length = _FIRST_STEP / direction.abs().amax(-1).clamp(min=1e-12)
+    for _ in range(steps):
+        if time.perf_counter() >= until:
+            break
+        longest = (direction.abs().amax(-1) * length).clamp(min=1e-12)
+        length = length * (_LONGEST_STEP / longest).clamp(max=1.0)
+        gain = -(gradient * direction).sum(-1) * length
+        moving = (longest > _SHORTEST_STEP) & (gain > _LEAST_GAIN * value.abs() + 1e-9)
+        if not moving.any():
+            break
+        rows = moving.nonzero().squeeze(-1)
+        start = (q[rows] + length[rows, None] * direction[rows]).clamp(lower, upper)
+        trial = refine(start[:, None], T_base_tip[rows.numpy()])
+        found = torch.from_numpy(trial.q[:, 0])
+        here = [objective.near(torch.from_numpy(reference)[rows]) for objective in objectives]
+        new_value, new_gradient = _value_and_gradient(here, found)
+        lower_value = new_value < value[rows]
+        better = torch.from_numpy(trial.converged[:, 0]) & lower_value
+        length[rows[~better]] *= 0.25
+        rows, kept = rows[better], better.nonzero().squeeze(-1)
+        if not len(rows):
+            continue
+        _replace(best, rows.numpy(), trial, kept.numpy())
+        moved = found[kept] - q[rows]
+        q[rows], value[rows], gradient[rows] = found[kept], new_value[kept], new_gradient[kept]
+        before = direction[rows]
+        direction[rows] = _direction(robot, q[rows], gradient[rows], task[rows], lower, upper)
+        bend = (moved * (before - direction[rows])).sum(-1)
+        guess = moved.square().sum(-1) / bend
+        length[rows] = torch.where(bend > 0, guess, 2 * length[rows])
+    return best
+
+
+def _value_and_gradient(objectives: Sequence[Objective], q: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        leaf = q.detach().clone().requires_grad_()
+        value = weighted_sum(objectives, leaf)
+        if not value.requires_grad:
+            return value, torch.zeros_like(q)
+        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    return value.detach(), gradient.nan_to_num(0.0, 0.0, 0.0)
+
+
+def _task_axes(robot: Robot, T_base_tip: np.ndarray, given: np.ndarray | None) -> Tensor:
+    """(R, m, 6 T) from velocities of all tips in the base's axes to those that a target asks."""
+    rotation = torch.from_numpy(np.ascontiguousarray(T_base_tip[..., :3, :3]))
+    tips = robot.num_tips
+    axes = rotation.new_zeros(len(rotation), 2 * tips, 3, 2 * tips, 3)
+    for tip in range(tips):
+        for part in (2 * tip, 2 * tip + 1):
+            axes[:, part, :, part] = rotation[:, tip].transpose(-1, -2)
+    flat = axes.reshape(len(rotation), 6 * tips, 6 * tips)
+    if given is None:
+        return flat
+    return flat[:, torch.from_numpy(np.asarray(given, dtype=bool).reshape(-1))]
+
+
+def _direction(
+    robot: Robot, q: Tensor, gradient: Tensor, task: Tensor, lower: Tensor, upper: Tensor
+) -> Tensor:
+    """(R, J) minus the gradient within the null space and the limits; 0 where there is none."""
+    jacobian = task @ robot.jacobian(q).flatten(1, 2)
+    eye = _DAMPING * torch.eye(jacobian.shape[1], dtype=q.dtype)
+    free = torch.ones_like(q, dtype=torch.bool)
+    direction = torch.zeros_like(q)
+    # one joint after another may turn out to be held by its limit
+    for _ in range(3):
+        own = jacobian * free[:, None]
+        downhill = torch.where(free, -gradient, 0.0)
+        right = own @ downhill[..., None]
+        pull = torch.linalg.solve(own @ own.transpose(-1, -2) + eye, right)
+        direction = downhill - (own.transpose(-1, -2) @ pull)[..., 0]
+        stuck = (q <= lower + _AT_LIMIT) & (direction < 0)
+        stuck |= (q >= upper - _AT_LIMIT) & (direction > 0)
+        if not (stuck & free).any():
+            break
+        free &= ~stuck
+    direction = torch.where(free, direction, 0.0)
+    # what is left of a gradient without null space is rounding
+    size, full = direction.abs().amax(-1), gradient.abs().amax(-1)
+    return torch.where((size > 1e-6 * full)[:, None], direction, 0.0)
+
+
+def _as_they_came(robot: Robot, solutions: np.ndarray) -> Refined:
+    error = np.full((len(solutions), 1, robot.num_tips), np.inf)
+    return Refined(solutions[:, None], error, error, np.zeros((len(solutions), 1), dtype=bool))
+
+
+def _fields(refined: Refined) -> tuple[np.ndarray, ...]:
+    return refined.q, refined.position_error, refined.orientation_error, refined.converged
+
+
+def _replace(best: Refined, rows: np.ndarray, trial: Refined, kept: np.ndarray) -> None:
+    for ours, theirs in zip(_fields(best), _fields(trial), strict=True):
+        ours[rows] = theirs[kept]

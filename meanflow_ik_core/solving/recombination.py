@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Goals that fall into parts: what one start found for one part serves another start as well."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ..robot.robot import Robot
+
+
+class Part(NamedTuple):
+    """Tips whose joints move no other tip."""
+
+    tips: np.ndarray  # indices
+    joints: np.ndarray  # indices
+
+
+_known_parts: WeakKeyDictionary[Robot, dict[tuple[int, ...], list[Part]]] = WeakKeyDictionary()
+
+
+def independent_parts(robot: Robot, axis_weights: np.ndarray | None = None) -> list[Part]:
+    """The parts that the tips with something asked for fall into, such as arms and each leg."""
+    given = tuple(range(robot.num_tips))
+    if axis_weights is not None:
+        given = tuple(np.flatnonzero((np.asarray(axis_weights) != 0).any(1)).tolist())
+    known = _known_parts.setdefault(robot, {})
+    if given not in known:
+        known[given] = _parts_of(robot, given)
+    return known[given]
+
+
+def _parts_of(robot: Robot, given: Sequence[int]) -> list[Part]:
+    moves = np.zeros((robot.num_tips, robot.num_joints), bool)
+    for tip, node in enumerate(robot.tip_node):
+        while node >= 0:
+            moves[tip, robot.joint[node]] = True
+            node = robot.parent[node]
+    parts: list[tuple[list[int], np.ndarray]] = []
+    for tip in given:
+        coupled = [part for part in parts if (part[1] & moves[tip]).any()]
+        parts = [part for part in parts if not (part[1] & moves[tip]).any()]
+        tips = [tip, *(other for part in coupled for other in part[0])]
+        parts.append((tips, np.logical_or.reduce([moves[other] for other in tips])))
+    return [Part(np.array(sorted(tips)), np.flatnonzero(joints)) for tips, joints in parts]
+
+
+def recombine(
+    q: np.ndarray, close: np.ndarray, failed: np.ndarray, parts: Sequence[Part]
+) -> np.ndarray:
+    """Complete failed samples of one problem, part by part, with what other samples found.
+
+    A part that no sample found stays as it is in each.
+
+    Args:
+        q: (N, J), changed in place.
+        close: (N, T) bool, tips that are near their targets.
+        failed: (N,) bool, samples to complete.
+        parts: two or more, see `independent_parts`.
+
+    Returns:
+        (N,) bool: failed samples that are now near their targets with all tips.
+    """
+    found = np.stack([close[:, part.tips].all(1) for part in parts], 1)
+    rows = np.flatnonzero(failed)
+    source = q.copy()
+    for number, part in enumerate(parts):
+        lacking = rows[~found[rows, number]]
+        have = np.flatnonzero(found[:, number])
+        if not len(have):
+            continue
+        # One after another, with a shift per part so that not the same samples meet again.
+        taken = have[(np.arange(len(lacking)) + number * len(have) // len(parts)) % len(have)]
+        q[lacking[:, None], part.joints] = source[taken[:, None], part.joints]
+    return failed & found.any(0).all()
