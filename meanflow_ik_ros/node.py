@@ -23,9 +23,9 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros import moveit
-from meanflow_ik_ros.batch import BatchQuery, batch_from_request, batch_response_from_result
-from meanflow_ik_ros.conversions import (
+from meanflow_ik_ros.fair_lock import FairLock
+from meanflow_ik_ros.messages.asked import objectives_from_texts
+from meanflow_ik_ros.messages.conversions import (
     Codes,
     IKQuery,
     RequestError,
@@ -34,26 +34,30 @@ from meanflow_ik_ros.conversions import (
     response_from_error,
     response_from_result,
 )
-from meanflow_ik_ros.diagnostics import (
-    Diagnostics,
-    RequestStatistics,
-    answered_from_response,
-)
-from meanflow_ik_ros.frames import Frames
-from meanflow_ik_ros.goal_topics import GoalTopics
-from meanflow_ik_ros.joint_states import CurrentState
 from meanflow_ik_ros.parameters import NodeParameters, declare_parameters, values_of
-from meanflow_ik_ros.path_service import (
+from meanflow_ik_ros.process import run_node
+from meanflow_ik_ros.qos import create_subscription, unused_overrides
+from meanflow_ik_ros.rare_log import RareLog
+from meanflow_ik_ros.services import moveit
+from meanflow_ik_ros.services.batch import (
+    BatchQuery,
+    batch_from_request,
+    batch_response_from_result,
+)
+from meanflow_ik_ros.services.path import (
     find_path,
     path_from_request,
     path_response_from_result,
 )
-from meanflow_ik_ros.process import run_node
-from meanflow_ik_ros.qos import create_subscription, unused_overrides
-from meanflow_ik_ros.rare_log import RareLog
 from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
-from meanflow_ik_ros.turns import FairLock
-from meanflow_ik_ros.wishes import objectives_from_texts
+from meanflow_ik_ros.topics.diagnostics import (
+    Diagnostics,
+    RequestStatistics,
+    answered_from_response,
+)
+from meanflow_ik_ros.topics.frames import Frames
+from meanflow_ik_ros.topics.goals import GoalTopics
+from meanflow_ik_ros.topics.joint_states import CurrentState
 
 SOLUTIONS, BATCH, PATH = "~/get_ik_solutions", "~/get_ik_solutions_batch", "~/get_ik_path"
 GOAL, GOALS = "~/goal_pose", "~/goal_poses"

@@ -13,10 +13,10 @@ from meanflow_ik_ros.srv import GetIKSolutions
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros import conversions
-from meanflow_ik_ros.conversions import Codes, RequestError
-from meanflow_ik_ros.frames import Frames
+from meanflow_ik_ros.messages import conversions
+from meanflow_ik_ros.messages.conversions import Codes, RequestError
 from meanflow_ik_ros.parameters import NodeParameters
+from meanflow_ik_ros.topics.frames import Frames
 
 MIDDLE = np.array([0.0, 0.1, 0.2, -1.5, 0.3, 1.8, 0.4])
 PARAMETERS = NodeParameters()

@@ -10,11 +10,11 @@ import pytest
 from judge import Judge
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros import demo
+from meanflow_ik_ros.tools import demo
 
 
 def run_demo(folder, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "meanflow_ik_ros.demo", *arguments]
+    command = [sys.executable, "-m", "meanflow_ik_ros.tools.demo", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 

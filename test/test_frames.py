@@ -18,7 +18,7 @@ from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.frames import FrameError, Frames
+from meanflow_ik_ros.topics.frames import FrameError, Frames
 
 DEADLINE_S = 60.0
 STAND_IN = Path(__file__).parent / "tf2_stand_in"

@@ -26,7 +26,7 @@ from ros_user import spun
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.conversions import pose_message
+from meanflow_ik_ros.messages.conversions import pose_message
 from meanflow_ik_ros.node import MeanFlowIKNode
 
 Codes = GetIKSolutions.Response

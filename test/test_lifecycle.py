@@ -22,17 +22,17 @@ from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.network.checkpoint import CHECKPOINT_FOLDER
-from meanflow_ik_ros.conversions import pose_message
-from meanflow_ik_ros.diagnostics import (
+from meanflow_ik_ros.fair_lock import FairLock
+from meanflow_ik_ros.messages.conversions import pose_message
+from meanflow_ik_ros.node import MeanFlowIKNode
+from meanflow_ik_ros.process import spin_until
+from meanflow_ik_ros.topics.diagnostics import (
     RECENT,
     Answered,
     RequestStatistics,
     answered_from_response,
     diagnostic_status,
 )
-from meanflow_ik_ros.node import MeanFlowIKNode
-from meanflow_ik_ros.process import spin_until
-from meanflow_ik_ros.turns import FairLock
 
 Codes = GetIKSolutions.Response
 DEADLINE_S = 60.0

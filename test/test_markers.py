@@ -10,15 +10,15 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.markers import (
+from meanflow_ik_ros.markers.visuals import (
     RobotVisuals,
     arm_markers,
     axes_markers,
     rank_colour,
     read_visuals,
 )
-from meanflow_ik_ros.raytrace import Camera
-from meanflow_ik_ros.render import render
+from meanflow_ik_ros.tools.raytrace import Camera
+from meanflow_ik_ros.tools.render import render
 
 STAMP = Time(sec=3, nanosec=4)
 HEADER = Header(stamp=STAMP, frame_id="panda_link0")

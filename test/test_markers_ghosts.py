@@ -12,10 +12,10 @@ from viewer import Viewer
 from visualization_msgs.msg import Marker
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.ghosts import LEGEND_LINES, Ghosts
-from meanflow_ik_ros.markers import rank_colour
-from meanflow_ik_ros.raytrace import Camera
-from meanflow_ik_ros.render import render, write_picture
+from meanflow_ik_ros.markers.goal_markers import LEGEND_LINES, Ghosts
+from meanflow_ik_ros.markers.visuals import rank_colour
+from meanflow_ik_ros.tools.raytrace import Camera
+from meanflow_ik_ros.tools.render import render, write_picture
 
 STAMP = Time(sec=3, nanosec=4)
 

@@ -21,10 +21,10 @@ from viewer import Viewer
 from visualization_msgs.msg import MarkerArray
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros import demo
-from meanflow_ik_ros.conversions import pose_message
-from meanflow_ik_ros.raytrace import Camera
-from meanflow_ik_ros.render import render
+from meanflow_ik_ros.messages.conversions import pose_message
+from meanflow_ik_ros.tools import demo
+from meanflow_ik_ros.tools.raytrace import Camera
+from meanflow_ik_ros.tools.render import render
 
 DEADLINE_S = 60.0
 MANY = QoSProfile(depth=100)

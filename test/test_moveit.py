@@ -23,10 +23,10 @@ from sensor_msgs.msg import JointState, MultiDOFJointState
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.collision.self_collision import SelfCollision
-from meanflow_ik_ros import moveit
-from meanflow_ik_ros.conversions import Codes, RequestError
-from meanflow_ik_ros.frames import Frames
+from meanflow_ik_ros.messages.conversions import Codes, RequestError
 from meanflow_ik_ros.parameters import NodeParameters
+from meanflow_ik_ros.services import moveit
+from meanflow_ik_ros.topics.frames import Frames
 
 PARAMETERS = NodeParameters(num_samples=64, seed=5)
 FOLDED = np.array([0, 1.7, 0, -3.0, 0, 0.0, 0])  # the panda touches itself

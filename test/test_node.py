@@ -18,7 +18,7 @@ from sensor_msgs.msg import JointState
 from visualization_msgs.msg import Marker, MarkerArray
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.conversions import pose_message
+from meanflow_ik_ros.messages.conversions import pose_message
 from meanflow_ik_ros.node import MeanFlowIKNode
 
 Codes = GetIKSolutions.Response

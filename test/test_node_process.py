@@ -22,7 +22,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.conversions import pose_message
+from meanflow_ik_ros.messages.conversions import pose_message
 from meanflow_ik_ros.node import MeanFlowIKNode
 
 Codes = GetIKSolutions.Response

@@ -12,15 +12,15 @@ from meanflow_ik_ros.srv import GetIKPath
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.conversions import RequestError, response_from_error
-from meanflow_ik_ros.frames import Frames
+from meanflow_ik_ros.messages.conversions import RequestError, response_from_error
 from meanflow_ik_ros.parameters import NodeParameters
-from meanflow_ik_ros.path_service import (
+from meanflow_ik_ros.services.path import (
     find_path,
     path_from_request,
     path_response_from_result,
     trajectory_message,
 )
+from meanflow_ik_ros.topics.frames import Frames
 
 READY = np.array([0.0, -0.4, 0.0, -2.0, 0.0, 1.6, 0.8])
 PARAMETERS = NodeParameters(num_samples=64)

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from meanflow_ik_core.errors import OptionError
-from meanflow_ik_ros import bench
+from meanflow_ik_ros.tools import bench
 
 
 def test_a_small_run_gets_right_solutions_and_answers_to_all(tmp_path, capsys):

@@ -20,8 +20,8 @@ from rich.console import Console
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros import answer_output, send_goal
-from meanflow_ik_ros.conversions import matrix_from_pose
+from meanflow_ik_ros.messages.conversions import matrix_from_pose
+from meanflow_ik_ros.tools import answer_output, send_goal
 
 DEADLINE_S = 60.0
 SCRIPT = Path(__file__).parents[1] / "scripts" / "send_goal"

@@ -20,7 +20,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 import meanflow_ik_core as mik
 from meanflow_ik_core.collision.clearance import SphereModel
 from meanflow_ik_core.objectives import build_objectives
-from meanflow_ik_ros.conversions import pose_message
+from meanflow_ik_ros.messages.conversions import pose_message
 from meanflow_ik_ros.node import MeanFlowIKNode
 from meanflow_ik_ros.rare_log import RareLog
 

@@ -22,7 +22,7 @@ from meanflow_ik_core.bench.result import BenchResult, Measure, at_least_one, en
 from meanflow_ik_core.bench.solve import TOLERANCE
 from meanflow_ik_core.errors import IKError
 from meanflow_ik_core.robot.robot import load_robot
-from meanflow_ik_ros.round_trips import (
+from meanflow_ik_ros.tools.round_trips import (
     batches_of,
     burst_of,
     clients_of,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from visualization_msgs.msg import MarkerArray
 
-from meanflow_ik_ros.raytrace import (
+from meanflow_ik_ros.tools.raytrace import (
     Camera,
     Solid,
     dot,

@@ -13,8 +13,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from visualization_msgs.msg import MarkerArray
 
-from meanflow_ik_ros.conversions import IKQuery, candidates_from_response
-from meanflow_ik_ros.ghosts import Ghosts
+from meanflow_ik_ros.markers.goal_markers import Ghosts
+from meanflow_ik_ros.messages.conversions import IKQuery, candidates_from_response
 from meanflow_ik_ros.msg import IKSolutionArray
 from meanflow_ik_ros.qos import create_publisher
 from meanflow_ik_ros.srv import GetIKSolutions

@@ -25,11 +25,11 @@ from sensor_msgs.msg import JointState
 from visualization_msgs.msg import Marker, MarkerArray
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.answer_output import solutions_table
-from meanflow_ik_ros.conversions import Codes, joint_state_message, pose_message
+from meanflow_ik_ros.messages.conversions import Codes, joint_state_message, pose_message
 from meanflow_ik_ros.msg import IKSolutionArray
-from meanflow_ik_ros.render import write_picture
 from meanflow_ik_ros.srv import GetIKSolutions
+from meanflow_ik_ros.tools.answer_output import solutions_table
+from meanflow_ik_ros.tools.render import write_picture
 
 TIP_LINK = "panda_hand_tcp"
 HOME = np.array([0.0, -0.4, 0.0, -2.2, 0.0, 1.9, 0.785])

@@ -14,7 +14,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType  # pyright: ignore[reportPrivateImportUsage]
 from rclpy.qos import QoSProfile
 
-from meanflow_ik_ros.conversions import Codes
+from meanflow_ik_ros.messages.conversions import Codes
 from meanflow_ik_ros.qos import create_publisher
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from builtin_interfaces.msg import Duration
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from meanflow_ik_ros.markers import (
+from meanflow_ik_ros.markers.visuals import (
     RobotVisuals,
     arm_markers,
     axes_markers,

@@ -23,9 +23,9 @@ from rclpy.utilities import remove_ros_args
 from rich.console import Console
 
 from meanflow_ik_core.errors import IKError, OptionError
-from meanflow_ik_ros.answer_output import show_candidates, show_response
 from meanflow_ik_ros.msg import IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions
+from meanflow_ik_ros.tools.answer_output import show_candidates, show_response
 
 Codes = GetIKSolutions.Response
 SOLVED, UNSOLVED, REFUSED, INTERRUPTED = 0, 1, 2, 130

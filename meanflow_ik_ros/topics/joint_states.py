@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sensor_msgs.msg import JointState
 
-from meanflow_ik_ros.conversions import known_positions, limit_violations, wrap_continuous
+from meanflow_ik_ros.messages.conversions import known_positions, limit_violations, wrap_continuous
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot

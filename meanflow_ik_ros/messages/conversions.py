@@ -18,10 +18,15 @@ from std_msgs.msg import Header
 from meanflow_ik_core.cuda.torch_step import pose_errors_torch
 from meanflow_ik_core.errors import IKError, LinkError, SeedError, TargetError
 from meanflow_ik_core.geometry import quat_xyzw_from_matrix
-from meanflow_ik_ros.frames import FrameError
+from meanflow_ik_ros.messages.asked import (
+    COMPLETE,
+    Asked,
+    asked_from_request,
+    objectives_from_texts,
+)
 from meanflow_ik_ros.msg import IKSolution, IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions
-from meanflow_ik_ros.wishes import COMPLETE, Asked, asked_from_request, objectives_from_texts
+from meanflow_ik_ros.topics.frames import FrameError
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot

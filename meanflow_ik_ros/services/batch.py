@@ -12,7 +12,8 @@ import torch
 from geometry_msgs.msg import PoseArray
 
 from meanflow_ik_core.geometry import matrix_from_quat_xyzw
-from meanflow_ik_ros.conversions import (
+from meanflow_ik_ros.messages.asked import COMPLETE, Asked
+from meanflow_ik_ros.messages.conversions import (
     QUATERNION_NORM_TOLERANCE,
     Codes,
     FrameLookup,
@@ -26,7 +27,6 @@ from meanflow_ik_ros.conversions import (
     wishes_from_request,
 )
 from meanflow_ik_ros.srv import GetIKSolutionsBatch
-from meanflow_ik_ros.wishes import COMPLETE, Asked
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot

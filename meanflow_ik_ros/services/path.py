@@ -12,8 +12,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from meanflow_ik_core.errors import OptionError
 from meanflow_ik_core.paths.path import PathResult, solve_path
-from meanflow_ik_ros.batch import targets_from_pose_array
-from meanflow_ik_ros.conversions import (
+from meanflow_ik_ros.messages.conversions import (
     Codes,
     FrameLookup,
     RequestError,
@@ -23,6 +22,7 @@ from meanflow_ik_ros.conversions import (
     seed_from_joint_state,
     tips_from_links,
 )
+from meanflow_ik_ros.services.batch import targets_from_pose_array
 from meanflow_ik_ros.srv import GetIKPath
 
 if TYPE_CHECKING:
