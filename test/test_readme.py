@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import rclpy
 import yaml
-from judge import Judge
+from oracles import Judge
 from rclpy.executors import SingleThreadedExecutor
 
 from meanflow_ik_core.bench.report import full_table, summary_table

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The measurements mean what they say: small runs, and solvers that are wrong on purpose."""
+
+import dataclasses
+import json
+import math
+import os
+
+import numpy as np
+import oracles as independent
+import pytest
+import torch
+from example_robots import TORSO, TORSO_TIPS
+
+import meanflow_ik_core as mik
+from meanflow_ik_core.bench import BENCHES, kernel, path, unreachable
+from meanflow_ik_core.bench.judge import Judge
+from meanflow_ik_core.bench.result import BenchResult, Measure, environment
+from meanflow_ik_core.bench.solve import measure_solver
+from meanflow_ik_core.bench.tracik import TracIK, count_different
+from meanflow_ik_core.cuda.torch_step import lm_step
+from meanflow_ik_core.evaluation.closed_form import ClosedForm
+
+SMALL = {
+    "kinematics": {"configurations": 50},
+    "solve": {"poses": 5, "sampler": "uniform"},
+    "limits": {"poses": 3, "sampler": "uniform", "starts": 100},
+    "unreachable": {"poses": 6, "sampler": "uniform"},
+    "kernel": {"repetitions": 3},
+    "tracik": {"poses": 1, "repetitions": 1, "solutions": 5, "num_samples": 64},
+    "raw": {"repetitions": 3, "sampler": "uniform"},
+    "path": {"paths": 3, "waypoints": 20, "sampler": "uniform"},
+    "clearance": {"robots": "panda", "configurations": 300},
+    "objectives": {"poses": 3, "num_samples": 32, "max_solutions": 4, "sampler": "uniform"},
+    "robots": {
+        "robots": "panda",
+        "poses": 2,
+        "success_poses": 2,
+        "tuning_poses": 1,
+        "samples": 5,
+        "solutions": 2,
+        "starts": "32",
+    },
+    "training": {"rounds": 1, "steps": 1},
+}
+
+# Installed packages add suites of their own, which they test themselves.
+OWN = [name for name, bench in BENCHES.items() if bench.load is None]
+
+
+def draw(robot: mik.Robot, count: int, seed: int = 0) -> np.ndarray:
+    return robot.random_configurations(count, torch.Generator().manual_seed(seed)).numpy()
+
+
+@pytest.fixture(scope="module")
+def panda() -> mik.Robot:
+    return mik.load_robot("panda")
+
+
+@pytest.fixture(scope="module")
+def solver() -> mik.IKSolver:
+    return mik.load_solver("panda", sampler="uniform")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> dict[str, BenchResult]:
+    tiny = tmp_path_factory.mktemp("bench") / "tiny.yaml"
+    tiny.write_text(
+        "{hidden_dim: 16, depth: 1, context_dim: 8, batch_size: 16, estimate_start: 0.0,"
+        " estimate_poses: 4, lambda_energy: 1.0, lambda_refine: 1.0}"
+    )
+    SMALL["training"]["config"] = str(tiny)
+    return {name: BENCHES[name](**SMALL[name]) for name in OWN}
+
+
+class Tampered:
+    """The true solver, whose answers are changed before they are handed out."""
+
+    def __init__(self, solver, change):
+        self._solver = solver
+        self._change = change
+        self.robot = solver.robot
+        self.warm_up = solver.warm_up
+
+    def solve(self, targets, **options):
+        result = self._solver.solve(targets, **options)
+        return dataclasses.replace(result, **self._change(result))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_small_run_gives_numbers_that_json_can_hold(results, name):
+    result = results[name]
+    content = json.loads(json.dumps(result.as_dict(), allow_nan=False))
+    assert content["bench"] == name
+    assert set(content["options"]) >= set(SMALL[name])
+    assert len(result.rows()) == len(result.measures) > 0
+    assert all(len(row) == len(result.COLUMNS) for row in result.rows())
+    assert torch.__version__.startswith(content["environment"]["versions"]["torch"])
+
+
+@pytest.mark.parametrize("name", ["kinematics", "solve", "limits", "objectives"])
+def test_bars_that_do_not_depend_on_the_machine_are_reached(results, name):
+    assert results[name].reached, results[name].rows()
+
+
+def test_no_solution_is_claimed_where_there_is_none(results):
+    for kind in ("beyond the reach", "impossible orientation"):
+        assert results["unreachable"][f"{kind}: false claims"] == 0
+        assert results["unreachable"][f"{kind}: median time"] > 0
+
+
+def test_the_ratio_to_tracik_is_that_of_the_times(results):
+    result = results["tracik"]
+    ratio = result["TRAC-IK, median"] / result["ours, median"]
+    assert result["times faster, median over poses"] == pytest.approx(ratio)
+    assert result["TRAC-IK, runs short of solutions"] == 0
+    assert result["ours, runs short of solutions"] == 0
+
+
+def test_some_starts_come_home_on_every_pose_near_the_limits(results):
+    result = results["limits"]
+    worst, median = (
+        result[f"share of starts that converge, {which} pose"] for which in ("worst", "median")
+    )
+    assert 0 < worst <= median < 1
+
+
+def test_kernel_and_torch_take_the_same_step(results):
+    result = results["kernel"]
+    assert result["largest difference of the results"] < 1e-8
+    ratio = result["eager torch, per sample and step"] / result["kernel, per sample and step"]
+    assert result["times faster than eager torch"] == pytest.approx(ratio)
+
+
+def test_the_ratios_of_training_are_those_of_the_rates(results):
+    result = results["training"]
+    ratio = result["bfloat16, compiled"] / result["plain: float32"]
+    assert result["times faster than plain"] == pytest.approx(ratio)
+
+
+def test_another_step_is_found_out(monkeypatch):
+    def with_more_damping(robot, q, T_base_tip, settings):
+        return lm_step(robot, q, T_base_tip, dataclasses.replace(settings, damping_factor=0.02))
+
+    monkeypatch.setattr(kernel, "lm_step", with_more_damping)
+    assert not BENCHES["kernel"](repetitions=1, batch=20).reached
+
+
+def test_the_number_of_threads_is_used_and_put_back():
+    before = torch.get_num_threads()
+    result = BENCHES["raw"](sampler="uniform", repetitions=2, threads=before + 1)
+    assert result["torch threads"] == before + 1
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("robot", "count"),
+    [
+        (mik.load_robot("panda"), 20),
+        (mik.load_robot(TORSO, tips=TORSO_TIPS), 20),
+    ],
+    ids=["panda", "torso_two_arms"],
+)
+def test_the_judge_agrees_with_an_independent_one(robot, count):
+    q = draw(robot, count)
+    ours, theirs = Judge(robot), independent.Judge(robot)
+    expected = np.stack([theirs.poses(row) for row in q])
+    np.testing.assert_allclose(ours.forward(q), expected, atol=1e-13)
+    step = 1e-6
+    jacobian = ours.jacobian(q)
+    for joint in range(robot.num_joints):
+        shifted = q.copy()
+        shifted[:, joint] += step
+        moved = ours.forward(shifted)
+        linear = (moved[..., :3, 3] - expected[..., :3, 3]) / step
+        np.testing.assert_allclose(jacobian[..., :3, joint], linear, atol=1e-5)
+        turn = (moved[..., :3, :3] - expected[..., :3, :3]) @ np.swapaxes(
+            expected[..., :3, :3], -1, -2
+        )
+        angular = np.stack((turn[..., 2, 1], turn[..., 0, 2], turn[..., 1, 0]), -1) / step
+        np.testing.assert_allclose(jacobian[..., 3:, joint], angular, atol=1e-5)
+
+
+def test_wrong_kinematics_are_found_out(panda):
+    placement = panda.placement.copy()
+    placement[3, 0, 3] += 1e-6
+    wrong = dataclasses.replace(panda, placement=placement, _on_device={})
+    result = BENCHES["kinematics"](robot=wrong, configurations=10)
+    assert not result.reached
+    assert result["largest difference of poses"] == pytest.approx(1e-6, rel=0.5)
+
+
+def shifted_by_a_little(result):
+    return {"joint_positions": result.joint_positions + 1e-4}
+
+
+def turned_once_round(result):
+    return {"joint_positions": result.joint_positions + 2 * np.pi}
+
+
+def claims_everything(result):
+    return {
+        "joint_positions": np.nan_to_num(result.joint_positions),
+        "valid": np.ones_like(result.valid),
+    }
+
+
+@pytest.mark.parametrize("change", [shifted_by_a_little, turned_once_round])
+def test_a_solver_with_wrong_answers_solves_nothing(panda, solver, change):
+    targets = panda.forward(draw(panda, 3))
+    measures = measure_solver(Tampered(solver, change), targets, 64, 8, 0, 1.0)
+    values = {measure.what: measure for measure in measures}
+    assert values["share of poses solved"].value == 0
+    assert values["share of poses solved"].reached is False
+    assert values["wrong claims"].value == 3 * 8
+    assert values["mean valid solutions per pose"].value == 0
+
+
+def test_a_solver_that_finds_nothing_solves_nothing(panda, solver):
+    def nothing(result):
+        return {"valid": np.zeros_like(result.valid)}
+
+    targets = panda.forward(draw(panda, 3))
+    values = {
+        measure.what: measure.value
+        for measure in measure_solver(Tampered(solver, nothing), targets, 64, 8, 0, 1.0)
+    }
+    assert values["share of poses solved"] == 0
+    assert values["wrong claims"] == 0
+
+
+def test_a_solver_that_claims_everything_is_found_out(solver, monkeypatch):
+    liar = Tampered(solver, claims_everything)
+    monkeypatch.setattr(unreachable, "load_solver", lambda *args, **options: liar)
+    result = BENCHES["unreachable"](poses=4)
+    assert result["beyond the reach: false claims"] == 2
+    assert result["impossible orientation: false claims"] == 2
+    assert not result.reached
+
+
+def test_poses_beyond_the_reach_are_farther_than_any_configuration(panda):
+    shoulder = panda.placement[0, :3, 3]
+    farthest = np.linalg.norm(panda.forward(draw(panda, 20_000))[:, 0, :3, 3] - shoulder, axis=-1)
+    poses = unreachable.poses_beyond_reach(panda, 50, seed=1)
+    assert np.linalg.norm(poses[:, :3, 3] - shoulder, axis=-1).min() > farthest.max()
+    np.testing.assert_allclose(np.linalg.det(poses[:, :3, :3]), 1, atol=1e-12)
+
+
+def test_impossible_orientations_have_no_solution_on_a_dense_sweep(panda):
+    closed_form = ClosedForm(panda)
+    for pose in unreachable.impossible_orientations(panda, 5, seed=1):
+        assert len(closed_form.solution_curve(pose, 3000)) == 0
+
+
+def test_tracik_counts_only_different_solutions(panda):
+    rival = TracIK(panda, timeout=0.005)
+    pose = panda.forward(draw(panda, 1, seed=3))[0, 0]
+
+    class SameStart:
+        def uniform(self, lower, upper):
+            return 0.5 * (lower + upper)
+
+    number, seconds, processor_seconds = rival.different_solutions(
+        pose, 3, np.random.default_rng(0)
+    )
+    assert number == 3
+    assert seconds > 0
+    assert processor_seconds > 0
+    pose = panda.forward(0.5 * (panda.lower + panda.upper))[0]
+    assert rival.different_solutions(pose, 3, SameStart())[0] == 1
+
+
+def test_solutions_differ_by_their_largest_joint_difference():
+    q = np.zeros((4, 7))
+    q[1] += 0.009  # far in sum, in no joint far enough
+    q[2, 3] = 0.011
+    q[3, 3] = 0.02
+    assert count_different(q) == 2
+
+
+def test_a_bar_is_reached_or_not():
+    assert Measure("a", 1.0).reached is None
+    assert Measure("a", 1.0, at_least=1).reached is True
+    assert Measure("a", 1.0, at_least=1.1).reached is False
+    assert Measure("a", 1.0, at_most=1).reached is True
+    assert Measure("a", 1.1, at_most=1).reached is False
+    assert Measure("a", math.nan, at_most=1).reached is False
+    result = BenchResult("x", (Measure("a", 1.0), Measure("b", 2.0, at_most=1)), {}, {})
+    assert not result.reached
+    assert [row[-1] for row in result.rows()] == ["", "NO"]
+
+
+def test_the_environment_names_the_machine():
+    found = environment()
+    assert found["cores"] == len(os.sched_getaffinity(0))
+    assert found["cpu"]
+    assert found["versions"]["numpy"] == np.__version__
+    if found["commit"] is not None:
+        assert len(found["commit"].rstrip("+")) == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("solve", {"pose": 3}),
+        ("solve", {"poses": "three"}),
+        ("solve", {"poses": 0}),
+        ("solve", {"sampler": "divine"}),
+        ("kinematics", {"configurations": 0}),
+        ("raw", {"repetitions": True}),
+        ("tracik", {"timeout": "soon"}),
+        ("robots", {"starts": "16,many"}),
+        ("robots", {"starts": "0"}),
+        ("robots", {"success_poses": 0}),
+    ],
+)
+def test_bad_options_are_refused(name, options):
+    with pytest.raises(mik.OptionError):
+        BENCHES[name](**options)
+
+
+def test_a_path_is_right_only_as_it_is(solver):
+    T_base_tip = solver.robot.forward(path.random_motions(solver.robot, 1, 10, 0)[0])
+    result = mik.solve_path(solver, T_base_tip, seed=0)
+    judge = Judge(solver.robot)
+    assert result.valid and path._is_right(judge, result, T_base_tip, 0.5)
+    assert not path._is_right(judge, result, T_base_tip, 0.9 * result.largest_step)
+    moved = result.joint_positions.copy()
+    moved[4, 3] += 1e-3
+    for change in ({"joint_positions": moved}, {"largest_step": 0.0}, {"valid": False}):
+        other = dataclasses.replace(result, **change)
+        assert not path._is_right(judge, other, T_base_tip, 0.5)
+
+
+def test_paths_and_their_breaks_are_counted(results):
+    result = results["path"]
+    assert result["share of paths found"] == 1 and result["share of breaks named"] == 1
+    assert result["wrong claims"] == 0 and result["median time per path"] > 0

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as a user meets it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from example_robots import TORSO
+from oracles import Judge
+
+import meanflow_ik_core as mik
+from meanflow_ik_core.commands.app import main
+
+COMMANDS = ("solve", "train", "study", "evaluate", "bench", "add-robot")
+POSE = ("--xyz", 0.4, 0, 0.5, "--rpy", 3, 0, 0)
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(monkeypatch, capsys) -> Callable[..., Done]:
+    """The entry point with these arguments, in this process."""
+
+    def run_with(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["meanflow-ik", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_info:
+            main()
+        printed = capsys.readouterr()
+        return Done(int(exit_info.value.code or 0), printed.out, printed.err)
+
+    return run_with
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_help_imports_nothing_heavy(command):
+    heavy = ("torch", "numba", "numpy", "pinocchio", "yaml")
+    program = (
+        "import sys; from meanflow_ik_core.commands.app import app\n"
+        f"try: app({[*command, '--help']!r})\n"
+        f"finally: print([m for m in {heavy!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "Usage" in done.stdout
+    assert done.stderr.strip().splitlines()[-1] == "[]"
+
+
+def test_solve_takes_objectives_by_name_and_from_a_file(run, tmp_path):
+    path = tmp_path / "objectives.yaml"
+    path.write_text("objectives: [{name: posture, weight: 2.0, posture: {panda_joint1: 0.5}}]")
+    pose = ("solve", *POSE, "--sampler", "uniform", "--max-solutions", 3, "--seed", 0, "--json")
+    done = run(*pose, "--objective", "manipulability", "--objectives", path)
+    printed = json.loads(done.stdout)
+    assert done.returncode == 0 and np.shape(printed["objective_values"]) == (1, 3, 2)
+    yaml = "{name: posture, weight: 2.0, posture: {panda_joint1: 0.5}}"
+    same = run(*pose, "--objective", "manipulability", "--objective", yaml)
+    assert json.loads(same.stdout)["joint_positions"] == printed["joint_positions"]
+    bad = run(*pose, "--objective", "manipulabilty")
+    assert bad.returncode == 2 and "did you mean 'manipulability'" in bad.stderr
+
+
+def test_solve_prints_solutions_that_the_judge_accepts(run):
+    robot = mik.load_robot("panda")
+    done = run(
+        "solve", "--xyz", 0.4, 0.1, 0.5, "--quat", 1, 0, 0, 0, "--max-solutions", 4, "--seed", 0,
+        "--sampler", "uniform", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    target = np.diag([1.0, -1.0, -1.0, 1.0])
+    target[:3, 3] = (0.4, 0.1, 0.5)
+    assert answer["valid"] == [[True] * 4]
+    for q in answer["joint_positions"][0]:
+        assert Judge(robot).accepts(np.array(q), target[None])
+
+
+def test_solve_for_a_link_fixed_to_the_tip_reaches_with_that_link(run):
+    done = run(
+        "solve", "--xyz", 0.4, 0.1, 0.5, "--rpy", 3.0, 0, 0.2, "--frame", "panda_hand_tcp",
+        "--sampler", "uniform", "--max-solutions", 1, "--json",
+    )  # fmt: skip
+    q = json.loads(done.stdout)["joint_positions"][0][0]
+    robot = mik.load_robot("panda")
+    tool = mik.load_robot(robot.urdf_path, base="panda_link0", tips=["panda_hand_tcp"])
+    np.testing.assert_allclose(Judge(tool).poses(np.array(q))[0, :3, 3], (0.4, 0.1, 0.5), atol=1e-5)
+
+
+DUAL = ("solve", "--robot", "dual_panda", "--sampler", "uniform", "--seed", 0)
+LEFT, RIGHT = ("--xyz", 0.4, -0.1, 0.5, "--rpy", 3, 0, 0), ("--xyz", 0.5, 0, 0.6, "--rpy", -3, 0, 0)
+
+
+def reached_by(answer: dict, tips: list[str]) -> np.ndarray:
+    """(T, 4, 4) of the best row, by Pinocchio."""
+    dual = mik.load_robot("dual_panda")
+    robot = mik.load_robot(dual.urdf_path, base=dual.base, tips=tips)
+    joints = dict(zip(answer["joint_names"], answer["joint_positions"][0][0], strict=True))
+    return Judge(robot).poses(np.array([joints[name] for name in robot.joint_names]))
+
+
+def test_solve_takes_a_pose_for_each_tip_or_for_some(run):
+    tips = ["left_panda_link8", "right_panda_link8"]
+    both = json.loads(run(*DUAL, *LEFT, *RIGHT, "--max-solutions", 1, "--json").stdout)
+    poses = reached_by(both, tips)
+    np.testing.assert_allclose(poses[:, :3, 3], [(0.4, -0.1, 0.5), (0.5, 0, 0.6)], atol=1e-5)
+    swapped = ("--tip", tips[1], "--tip", tips[0])
+    done = run(*DUAL, *RIGHT, *LEFT, *swapped, "--max-solutions", 1, "--json")
+    np.testing.assert_allclose(reached_by(json.loads(done.stdout), tips), poses, atol=1e-4)
+    done = run(*DUAL, *RIGHT, "--tip", tips[1], "--free-axes", "rx ry rz", "--json")
+    answer = json.loads(done.stdout)
+    np.testing.assert_allclose(reached_by(answer, tips)[1, :3, 3], (0.5, 0, 0.6), atol=1e-5)
+    assert np.ptp(np.array(answer["joint_positions"])[0, :, :7], 0).max() > 0.5
+    assert not np.any(answer["orientation_error"])
+
+
+def test_solve_for_a_link_of_one_of_several_tips(run):
+    done = run(*DUAL, *LEFT, "--frame", "left_panda_hand_tcp", "--free-axes", "rz", "--json")
+    pose = reached_by(json.loads(done.stdout), ["left_panda_hand_tcp"])[0]
+    np.testing.assert_allclose(pose[:3, 3], (0.4, -0.1, 0.5), atol=1e-5)
+    np.testing.assert_allclose(pose[:3, 2], (0, -np.sin(3), np.cos(3)), atol=1e-5)
+    table = run(*DUAL, *LEFT, "--frame", "left_panda_hand_tcp").stdout
+    assert "rank" in table and "right_panda_joint7" in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (LEFT, "1 poses for left_panda_link8, right_panda_link8"),
+        ((*LEFT, "--xyz", 1, 1, 1), "2 --xyz and 1 --rpy"),
+        ((*LEFT, "--tip", "nose"), "'nose'"),
+        ((*LEFT, "--tip", "left_panda_link8", "--free-axes", "roll"), "'roll'"),
+        ((*LEFT, "--tip", "left_panda_link8", "--free-axes", "z", "--free-axes", ""), "2 --free"),
+        ((*LEFT, "--frame", "left_panda_hand_tcp", "--free-axes", "rx"), "left_panda_link8"),
+        ((*LEFT, *RIGHT, "--frame", "left_panda_hand", "--frame", "left_panda_link8"), "twice"),
+        (("--xyz", 0, 1, "--rpy", 0, 0, 0), "'0 1'"),
+        ((*LEFT, *RIGHT, "--objective", "{name: ["), "not YAML"),
+    ],
+)
+def test_goals_that_do_not_fit_the_tips_are_refused(run, arguments, message):
+    done = run(*DUAL, *arguments)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1 and message in done.stderr
+
+
+def test_solve_takes_a_file_of_poses_and_any_urdf(run, tmp_path):
+    robot = mik.load_robot(TORSO, base="world", tips=["left_tool"])
+    q = robot.random_configurations(3).numpy()
+    np.save(tmp_path / "poses.npy", np.stack([Judge(robot).poses(row) for row in q]))
+    done = run(
+        "solve", "--robot", TORSO, "--base", "world", "--tip", "left_tool",
+        "--poses", tmp_path / "poses.npy", "--sampler", "uniform", "--max-solutions", 2,
+    )  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr
+    assert "left_elbow" in done.stdout and "pose 3" in done.stdout
+
+
+def test_an_unreachable_pose_ends_with_exit_code_1_and_honest_errors(run):
+    done = run("solve", "--xyz", 3, 0, 0, "--rpy", 0, 0, 0, "--sampler", "uniform", "--json")
+    answer = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert not np.any(answer["valid"])
+    assert min(row[0] for row in answer["position_error"][0]) > 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("solve", "--xyz", 0, 0, 1), "--rpy and --quat"),
+        (("solve", "--xyz", 0, 0, 1, "--quat", 1, 1, 0, 0), "length"),
+        (("solve", "--xyz", 0, 0, "nan", "--rpy", 0, 0, 0, "--sampler", "uniform"), "not finite"),
+        (("solve", *POSE, "--robot", "pandas"), "'pandas'"),
+        (("solve", *POSE, "--sampler", "gauss"), "gauss"),
+        (("solve", "--poses", "nothing.npy", "--sampler", "uniform"), "nothing.npy"),
+        (("solve", *POSE, "--checkpoint", "nothing.safetensors"), "nothing.safetensors"),
+        (("train", "--set", "lr"), "KEY=VALUE"),
+        (("train", "--set", "lr=: ["), "not YAML"),
+        (("train", "--set", "learning_rate=1"), "learning_rate"),
+        (("train", "--set", "lr=-1"), "lr is -1"),
+        (("train", "--config", "nothing.yaml"), "nothing.yaml"),
+        (("evaluate", "--checkpoint", "nothing.safetensors"), "nothing.safetensors"),
+        (("evaluate", "--poses", 0), "poses is 0"),
+        (("evaluate", "--detail-poses", -1), "detail_poses is -1"),
+        (("evaluate", "--poses", 10**9, "--output", "/nowhere/x.json"), "no folder /nowhere"),
+        (("evaluate", "--poses", 10**9, "--plots", f"{__file__}/plots"), "test_cli.py is no"),
+        (("study", ".", "--output", "/nowhere/x.json"), "no folder /nowhere"),
+        (("study", ".", "--out", f"{__file__}/runs"), "test_cli.py is no folder"),
+        (("train", "--out", f"{__file__}/run"), "test_cli.py is no folder"),
+        (("bench", "kinematics", "--output", "/"), "/ is a folder"),
+        (("bench", "speed"), "'speed'"),
+        (("bench", "kinematics", "--set", "poses=1"), "'poses'"),
+    ],
+)
+def test_bad_input_ends_with_one_line_that_names_it(run, arguments, message):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1 and message in done.stderr
+
+
+def test_evaluate_measures_a_sampler(run):
+    done = run("evaluate", "--sampler", "uniform", "--poses", 20, "--samples", 10, "--json")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads(done.stdout)["metrics"]
+    # two random poses of the Panda are most of a metre and more than a right angle apart
+    assert 0.3 < metrics["position_error_mean"] < 1.5
+    assert 1.5 < metrics["orientation_error_mean"] < np.pi
+
+
+def test_evaluate_compares_with_the_exact_answer_and_draws_plots(run, tmp_path):
+    options = ("--sampler", "uniform", "--poses", 3, "--samples", 10, "--detail-poses", 2)
+    plots, path = tmp_path / "plots", tmp_path / "evaluation.json"
+    done = run("evaluate", *options, "--exact", "--plots", plots, "--output", path)
+    assert done.returncode == 0, done.stderr
+    assert "MMD^2 to the exact posterior" in done.stdout
+    assert "valid after 3 steps" in done.stdout
+    assert json.loads(path.read_text())["exact"]["poses"] == 2
+    assert {file.name for file in plots.iterdir()} == {"errors.png", "coverage.png", "curve.png"}
+    without = run("evaluate", *options, "--no-exact")
+    assert "MMD" not in without.stdout
+
+
+def test_evaluate_says_why_there_is_no_exact_answer(run):
+    arm = ("--robot", TORSO, "--base", "world", "--tip", "left_tool", "--sampler", "uniform")
+    small = ("--poses", 3, "--samples", 5, "--detail-poses", 2)
+    done = run("evaluate", *arm, *small)
+    assert done.returncode == 0, done.stderr
+    assert "without the exact answer" in done.stdout
+    refused = run("evaluate", *arm, *small, "--exact")
+    assert refused.returncode == 2 and "closed form" in refused.stderr
+
+
+def test_bench_prints_what_it_measured_and_writes_it_where_told(run, tmp_path):
+    path = tmp_path / "result.json"
+    done = run("bench", "kinematics", "--set", "configurations=50", "--output", path)
+    assert done.returncode == 0, done.stderr
+    assert "Jacobian" in done.stdout
+    written = json.loads(path.read_text())
+    assert written["bench"] == "kinematics" and all(m["reached"] for m in written["measures"])
+
+
+def test_bench_prints_its_records_as_markdown(run, tmp_path):
+    run("bench", "kinematics", "--set", "configurations=50", "--output", tmp_path / "k.json")
+    full, summary = run("bench", "--table", tmp_path), run("bench", "--summary", tmp_path)
+    assert "| kinematics | largest difference of poses | " in full.stdout
+    assert "| FK against Pinocchio, largest difference | ≤ 1e-12 | " in summary.stdout
+    (tmp_path / "k.json").write_text("{}")
+    refused = run("bench", "--table", tmp_path)
+    assert refused.returncode == 2 and "k.json is not a record" in refused.stderr
+
+
+def test_bench_without_a_name_lists_the_suites(run):
+    done = run("bench")
+    assert done.returncode == 0 and "kinematics" in done.stdout
+
+
+def test_settings_of_training_are_listed_with_their_meaning(run):
+    done = run("train", "--list-settings")
+    assert "alpha_meanflow" in done.stdout and "jvp_tangent" in done.stdout
+
+
+def test_train_makes_a_checkpoint_that_solves_and_goes_on_from_it(run, tmp_path):
+    small = ("hidden_dim=16", "depth=2", "batch_size=32", "validation_poses=4", "warmup_steps=1")
+    settings = [part for item in small for part in ("--set", item)]
+    out = tmp_path / "run"
+    for iterations in (4, 8):
+        done = run(
+            "train", "--out", out, "--no-progress", "--json", "--set",
+            f"iterations={iterations}", *settings,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        summary = json.loads(done.stdout)
+        assert (summary["steps"], summary["samples"]) == (iterations, 32 * iterations)
+    assert Path(summary["checkpoint"]).stat().st_size < 1e6
+    done = run(
+        "solve", *POSE, "--checkpoint", summary["checkpoint"], "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["starts"]["meanflow"] == 128
+
+
+def test_study_prints_its_recipes_and_writes_them_where_told(run, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(
+        "{hidden_dim: 8, depth: 1, batch_size: 16, iterations: 2, validation_poses: 2}"
+    )
+    output = tmp_path / "study.json"
+    done = run(
+        "study", tmp_path, "--out", tmp_path / "runs", "--poses", 4, "--detail-poses", 0,
+        "--no-progress", "--output", output,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "tiny" in done.stdout and "recall" in done.stdout
+    assert json.loads(output.read_text())[0]["samples"] == 32

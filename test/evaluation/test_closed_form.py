@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The closed form and the near-limit poses, with Pinocchio and the iterative solver as judges."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from example_robots import TORSO, TORSO_TIPS
+from oracles import Judge
+
+import meanflow_ik_core as mik
+from meanflow_ik_core.bench.near_limits import (
+    MARGIN,
+    largest_margin,
+    limit_margin,
+    near_limit_poses,
+)
+from meanflow_ik_core.evaluation.closed_form import ClosedForm, solution_curve
+from meanflow_ik_core.solving.refine import refine_lm
+
+
+@pytest.fixture(scope="module")
+def panda() -> mik.Robot:
+    return mik.load_robot("panda")
+
+
+@pytest.fixture(scope="module")
+def closed_form(panda) -> ClosedForm:
+    return ClosedForm(panda)
+
+
+@pytest.fixture(scope="module")
+def near_limits(panda) -> tuple[np.ndarray, np.ndarray]:
+    return near_limit_poses(panda, 6, seed=3)
+
+
+def draw(robot: mik.Robot, count: int, seed: int) -> np.ndarray:
+    return robot.random_configurations(count, torch.Generator().manual_seed(seed)).numpy()
+
+
+def iterative_solutions(robot: mik.Robot, T_base_tip: np.ndarray, starts: int) -> np.ndarray:
+    refined = refine_lm(robot, draw(robot, starts, 5)[None], T_base_tip[None, None])
+    return refined.q[0][refined.converged[0]]
+
+
+def test_the_configuration_that_made_a_pose_is_among_its_solutions(panda, closed_form):
+    q = draw(panda, 500, 0)
+    rows, solutions = closed_form.solve(panda.forward(q)[:, 0], q[:, 6])
+    nearest = np.full(len(q), np.inf)
+    np.minimum.at(nearest, rows, np.abs(solutions - q[rows]).max(-1))
+    assert nearest.max() < 1e-6
+
+
+def test_every_solution_reaches_the_pose_within_the_limits_by_pinocchio(panda, closed_form):
+    judge = Judge(panda)
+    for q in draw(panda, 20, 1):
+        pose = judge.poses(q)
+        solutions = closed_form.solution_curve(pose[0], 50)
+        assert len(solutions) > 0
+        assert all(judge.accepts(solution, pose, 1e-9) for solution in solutions)
+
+
+def test_what_the_iterative_solver_finds_is_on_the_curve(panda, closed_form):
+    for q in draw(panda, 10, 2):
+        pose = panda.forward(q)[0]
+        found = iterative_solutions(panda, pose, 200)
+        assert len(found) > 10
+        rows, exact = closed_form.solve(pose, found[:, 6])
+        nearest = np.full(len(found), np.inf)
+        np.minimum.at(nearest, rows, np.abs(exact - found[rows]).max(-1))
+        # Not those at a limit, which a rounding error puts outside, nor near a turning point.
+        clear = limit_margin(panda, found) > 1e-3
+        assert (nearest[clear] < 1e-3).mean() > 0.99
+
+
+def test_a_pose_beyond_the_reach_has_no_solution(panda):
+    pose = np.eye(4)
+    pose[:3, 3] = 0.8, 0.8, 0.8
+    assert solution_curve(panda, pose, 200).shape == (0, 7)
+
+
+def test_no_values_of_the_last_joint_give_no_solutions(panda, closed_form):
+    rows, solutions = closed_form.solve(np.eye(4), np.empty(0))
+    assert rows.shape == (0,)
+    assert solutions.shape == (0, 7)
+
+
+def test_other_robots_are_refused():
+    torso = mik.load_robot(TORSO, tips=TORSO_TIPS)
+    with pytest.raises(mik.RobotError, match="7 revolute joints and one tip"):
+        ClosedForm(torso)
+
+
+def test_a_missing_package_is_named(panda, monkeypatch):
+    monkeypatch.setitem(sys.modules, "eaik.IK_Homogeneous", None)
+    with pytest.raises(mik.OptionError, match="EAIK"):
+        ClosedForm(panda)
+
+
+def test_near_limit_poses_are_reachable(panda, near_limits):
+    judge = Judge(panda)
+    for pose, q in zip(*near_limits, strict=True):
+        assert judge.accepts(q, pose[None], 1e-9)
+        assert 0 <= limit_margin(panda, q) <= MARGIN
+
+
+def test_no_solution_of_a_near_limit_pose_is_clear_of_the_limits(panda, closed_form, near_limits):
+    for pose in near_limits[0]:
+        found = iterative_solutions(panda, pose, 2000)
+        assert len(found) > 10
+        assert limit_margin(panda, found).max() <= MARGIN + 1e-4
+        dense = closed_form.solution_curve(pose, 5000)
+        assert limit_margin(panda, dense).max(initial=0) <= MARGIN
+
+
+def test_near_limit_poses_depend_on_the_seed_only(panda, near_limits):
+    np.testing.assert_array_equal(near_limit_poses(panda, 2, seed=3)[1], near_limits[1][:2])
+    assert np.abs(near_limit_poses(panda, 2, seed=4)[1] - near_limits[1][:2]).max() > 0.1
+
+
+def test_a_margin_that_a_dense_sweep_finds_is_found(panda, closed_form):
+    for q in draw(panda, 10, 6):
+        pose = panda.forward(q)[0]
+        dense = limit_margin(panda, closed_form.solution_curve(pose, 5000)).max()
+        enough = dense - 1e-3
+        assert largest_margin(closed_form, pose, q[6], enough) > enough
+        assert largest_margin(closed_form, pose, q[6], dense) < dense + 1e-2

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kinematics against Pinocchio and the published Denavit-Hartenberg table; refusals by name."""
+
+import numpy as np
+import pytest
+import torch
+from example_robots import ROBOTS, TORSO, torso_robot, urdf_with_joint
+from oracles import pinocchio_kinematics
+
+import meanflow_ik_core as mik
+
+# (a, d, alpha) from link i - 1 to link i, Craig's convention; the last row is the flange
+PANDA_DH = (
+    (0.0, 0.333, 0.0),
+    (0.0, 0.0, -np.pi / 2),
+    (0.0, 0.316, np.pi / 2),
+    (0.0825, 0.0, np.pi / 2),
+    (-0.0825, 0.384, -np.pi / 2),
+    (0.0, 0.0, np.pi / 2),
+    (0.088, 0.0, np.pi / 2),
+    (0.0, 0.107, 0.0),
+)
+PANDA_LIMITS = (
+    (-2.8973, 2.8973), (-1.7628, 1.7628), (-2.8973, 2.8973), (-3.0718, -0.0698),
+    (-2.8973, 2.8973), (-0.0175, 3.7525), (-2.8973, 2.8973),
+)  # fmt: skip
+
+
+@pytest.fixture(params=ROBOTS)
+def robot(request) -> mik.Robot:
+    return ROBOTS[request.param]()
+
+
+def test_forward_and_jacobian_agree_with_pinocchio(robot):
+    q = robot.random_configurations(200, torch.Generator().manual_seed(0)).numpy()
+    T, J = robot.forward(q), robot.jacobian(q)
+    for row in range(len(q)):
+        expected_T, expected_J = pinocchio_kinematics(robot, q[row])
+        np.testing.assert_allclose(T[row], expected_T, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(J[row], expected_J, rtol=0, atol=1e-12)
+
+
+def test_panda_is_the_published_denavit_hartenberg_table():
+    robot = mik.load_robot("panda")
+    q = robot.random_configurations(100, torch.Generator().manual_seed(1)).numpy()
+    for row in q:
+        T = np.eye(4)
+        for (a, d, alpha), theta in zip(PANDA_DH, [*row, 0.0], strict=True):
+            ct, st, ca, sa = np.cos(theta), np.sin(theta), np.cos(alpha), np.sin(alpha)
+            T = T @ [
+                [ct, -st, 0, a],
+                [st * ca, ct * ca, -sa, -d * sa],
+                [st * sa, ct * sa, ca, d * ca],
+                [0, 0, 0, 1],
+            ]
+        np.testing.assert_allclose(robot.forward(row)[0], T, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(np.stack((robot.lower, robot.upper), -1), PANDA_LIMITS)
+    assert robot.joint_names == tuple(f"panda_joint{i}" for i in range(1, 8))
+    assert (robot.base, robot.tips) == ("panda_link0", ("panda_link8",))
+
+
+def test_jacobian_is_the_derivative_of_forward_by_automatic_differentiation(robot):
+    q = robot.random_configurations(1, torch.Generator().manual_seed(2))[0]
+    derivative = torch.func.jacrev(robot.forward)(q)  # (T, 4, 4, J)
+    J = robot.jacobian(q)
+    torch.testing.assert_close(derivative[:, :3, 3], J[:, :3], rtol=0, atol=1e-12)
+    rotation = robot.forward(q)[:, :3, :3]
+    skew = torch.einsum("tabj,tcb->tacj", derivative[:, :3, :3], rotation)
+    angular = torch.stack((skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]), 1)
+    torch.testing.assert_close(angular, J[:, 3:], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 5), (0,)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kind_type_and_batch_shape_are_kept(robot, shape, dtype):
+    count = int(np.prod(shape))
+    q = robot.random_configurations(max(count, 1))[:count].numpy().astype(dtype)
+    q = q.reshape(*shape, robot.num_joints)
+    tips, joints = robot.num_tips, robot.num_joints
+    for function, tail in ((robot.forward, (tips, 4, 4)), (robot.jacobian, (tips, 6, joints))):
+        array, tensor = function(q), function(torch.from_numpy(q))
+        assert isinstance(array, np.ndarray) and isinstance(tensor, torch.Tensor)
+        assert array.shape == tuple(tensor.shape) == (*shape, *tail)
+        assert array.dtype == dtype and tensor.dtype == torch.from_numpy(q).dtype
+
+
+def test_continuous_joints_have_a_whole_turn_and_no_limit():
+    robot = torso_robot()
+    turn = robot.joint_names.index("turn")
+    assert robot.continuous[turn] and (robot.lower[turn], robot.upper[turn]) == (-np.pi, np.pi)
+    q = 0.5 * (robot.lower + robot.upper)
+    q[turn] = 100.0
+    assert robot.within_limits(q)
+    q[robot.joint_names.index("lift")] = 0.41
+    assert not robot.within_limits(q)
+
+
+def test_mimic_joints_are_no_joints_of_their_own_and_unmoving_ones_are_left_out():
+    assert torso_robot().joint_names == (
+        "lift", "turn", "left_shoulder", "left_elbow", "left_pitch", "right_shoulder",
+        "right_elbow", "right_slide",
+    )  # fmt: skip
+
+
+def test_a_frame_fixed_to_a_tip_has_its_offset():
+    robot = torso_robot()
+    tip, T_tip_hand = robot.tip_offset("left_hand")
+    q = robot.random_configurations(1)[0].numpy()
+    seen = mik.load_robot(TORSO, tips=["left_hand"], base="world")
+    values = dict(zip(robot.joint_names, q, strict=True))
+    T_hand = seen.forward([values[name] for name in seen.joint_names])[0]
+    np.testing.assert_allclose(robot.forward(q)[tip] @ T_tip_hand, T_hand, atol=1e-12)
+    np.testing.assert_allclose(
+        robot.base_offset("pedestal")[:3, 3], (0.1, 0.2, 0.3), rtol=0, atol=1e-15
+    )
+    with pytest.raises(mik.LinkError, match=r"'head'.*left_tool"):
+        robot.tip_offset("head")
+    with pytest.raises(mik.LinkError, match=r"'left_hand'.*world"):
+        robot.base_offset("left_hand")
+
+
+def test_fingerprint_tells_robots_apart_and_is_stable():
+    prints = [make().fingerprint() for make in ROBOTS.values()]
+    assert len(set(prints)) == len(prints)
+    assert prints == [make().fingerprint() for make in ROBOTS.values()]
+
+
+@pytest.mark.parametrize("kind", ["floating", "planar", "ball"])
+def test_unsupported_joints_are_refused_by_name(tmp_path, kind):
+    joint = f'<joint name="odd" type="{kind}"><parent link="a"/><child link="b"/></joint>'
+    with pytest.raises(mik.RobotError, match=rf"'odd'.*'{kind}'.*revolute"):
+        mik.load_robot(urdf_with_joint(tmp_path, joint))
+
+
+@pytest.mark.parametrize(
+    ("base", "tips", "message"),
+    [
+        ("nowhere", ["left_tool"], "base 'nowhere' is not a link.*world"),
+        ("world", ["left_tol"], "tip 'left_tol' is not a link; links are left_tool"),
+        ("world", ["left_tool", "left_tool"], "twice"),
+        ("world", ["pedestal"], "no joint moves tip 'pedestal'"),
+        ("world", None, "leaf links"),
+    ],
+)
+def test_links_that_cannot_be_tip_or_base_are_refused(base, tips, message):
+    with pytest.raises(mik.LinkError, match=message):
+        mik.load_robot(TORSO, base=base, tips=tips)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("<robot", "not well-formed"),
+        ("<html/>", "<html>"),
+        ('<robot name="r"><joint name="j" type="fixed"/></robot>', "cannot|not a URDF"),
+        ("\x00\x01", "not well-formed"),
+    ],
+)
+def test_files_that_are_no_urdf_are_refused(tmp_path, content, message):
+    path = tmp_path / "bad.urdf"
+    path.write_text(content)
+    with pytest.raises(mik.RobotError, match=message):
+        mik.load_robot(path, tips=["tip"])
+
+
+def test_closed_loops_and_missing_limits_and_unknown_mimics_are_refused(tmp_path):
+    hinge = (
+        '<joint name="hinge" type="revolute"><parent link="a"/><child link="b"/>'
+        '<limit lower="{}" upper="{}" velocity="1" effort="1"/>{}</joint>'
+    )
+    loop = '<joint name="loop" type="fixed"><parent link="a"/><child link="c"/></joint>'
+    with pytest.raises(mik.RobotError, match="'second' and 'loop'"):
+        mik.load_robot(urdf_with_joint(tmp_path, hinge.format(-1, 1, ""), loop))
+    with pytest.raises(mik.RobotError, match=r"'hinge'.*limits"):
+        mik.load_robot(urdf_with_joint(tmp_path, hinge.format(1, 1, "")))
+    with pytest.raises(mik.RobotError, match="mimics 'ghost'"):
+        mik.load_robot(urdf_with_joint(tmp_path, hinge.format(-1, 1, '<mimic joint="ghost"/>')))
+
+
+def test_unknown_robots_and_robot_files_are_refused(tmp_path):
+    with pytest.raises(mik.RobotError, match=r"'pand'.*panda"):
+        mik.load_robot("pand")
+    with pytest.raises(mik.RobotError, match="cannot read"):
+        mik.load_robot(tmp_path / "missing.yaml")
+    path = tmp_path / "robot.yaml"
+    path.write_text("urdf: panda.urdf\ntip: [a]\n")
+    with pytest.raises(mik.RobotError, match=r"'tip'.*tips"):
+        mik.load_robot(path)
+    with pytest.raises(mik.RobotError, match="held joint 'nothing'"):
+        torso_robot(held={"nothing": 1.0})
+
+
+def test_a_robot_file_anywhere_on_disk_is_enough(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"urdf: {TORSO}\nbase: torso\ntips: [left_tool]\nheld: {{turn: 0.5}}\n")
+    robot = mik.load_robot(path)
+    assert (robot.name, robot.base, robot.tips) == ("mine", "torso", ("left_tool",))
+    assert robot.joint_names == ("left_shoulder", "left_elbow", "left_pitch")
+
+
+@pytest.mark.parametrize("q", [np.zeros(6), np.zeros((2, 8)), 1.0])
+def test_a_wrong_number_of_joints_is_refused(q):
+    with pytest.raises(mik.RobotError, match="7 joints"):
+        mik.load_robot("panda").forward(q)

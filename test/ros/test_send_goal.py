@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line client against a running node, as a user calls it."""
+
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pinocchio as pin
+import pytest
+from meanflow_ik_ros.msg import IKSolution
+from oracles import Judge
+from rich.console import Console
+from sensor_msgs.msg import JointState
+
+import meanflow_ik_core as mik
+from meanflow_ik_ros.messages.conversions import matrix_from_pose
+from meanflow_ik_ros.tools import answer_output, send_goal
+
+DEADLINE_S = 60.0
+SCRIPT = Path(__file__).parents[2] / "scripts" / "send_goal"
+NODE = ("--node", "/own/meanflow_ik", "--timeout", str(DEADLINE_S))
+POSE = ("--xyz", "0.4", "-1e-3", "0.5", "--rpy", "3.1", "-0.2", "0.3")
+OUT_OF_REACH = ("--xyz", "3", "0", "0.5", "--rpy", "3.1", "-0.2", "0.3")
+
+
+@pytest.fixture(scope="module")
+def solver():
+    """The node in a process and namespace of its own."""
+    command = [sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", "-r", "__ns:=/own"]
+    command += ["-p", "sampler:=uniform", "-p", "max_solutions:=6", "--log-level", "error"]
+    process = subprocess.Popen(command)
+    yield process
+    process.send_signal(signal.SIGINT)
+    assert process.wait(DEADLINE_S) == 0
+
+
+def call(capfd, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        send_goal.main(list(arguments))
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, *capfd.readouterr()
+
+
+def wanted() -> np.ndarray:
+    """(4, 4) of POSE."""
+    rotation = pin.rpy.rpyToMatrix(3.1, -0.2, 0.3)
+    return pin.SE3(rotation, np.array([0.4, -1e-3, 0.5])).homogeneous
+
+
+def assert_reached(solutions: list[dict], T_base_tip: np.ndarray) -> None:
+    judge = Judge(mik.load_robot("panda"))
+    assert solutions
+    for solution in solutions:
+        assert solution["valid"]
+        assert judge.accepts(np.array(list(solution["joints"].values())), T_base_tip[None])
+
+
+def test_rpy_is_that_of_a_urdf_with_either_library(monkeypatch):
+    calls = []
+
+    def quaternion_from_euler(ai, aj, ak, axes="sxyz"):
+        calls.append(axes)
+        return pin.Quaternion(pin.rpy.rpyToMatrix(ai, aj, ak)).coeffs()
+
+    installed = types.ModuleType("tf_transformations")
+    installed.quaternion_from_euler = quaternion_from_euler
+    random = np.random.default_rng(0)
+    for module in (None, installed):
+        monkeypatch.setitem(sys.modules, "tf_transformations", module)
+        for rpy in random.uniform(-np.pi, np.pi, (50, 3)):
+            x, y, z, w = send_goal.quat_xyzw_from_rpy(*rpy)
+            found = pin.Quaternion(w, x, y, z).matrix()
+            np.testing.assert_allclose(found, pin.rpy.rpyToMatrix(*rpy), atol=1e-12)
+    assert calls == ["sxyz"] * 50
+
+
+def test_rpy_without_a_library_is_refused_and_quat_is_not(monkeypatch):
+    for name in ("tf_transformations", "transforms3d.euler"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(mik.OptionError, match=r"transforms3d.*--quat"):
+        send_goal.quat_xyzw_from_rpy(0, 0, 0)
+    words = ["--xyz", "1", "2", "3"]
+    options = send_goal.command_line().parse_args([*words, "--quat", *"1000"])
+    (goal,) = send_goal.goals_from_options(options)
+    np.testing.assert_allclose(
+        matrix_from_pose(goal),
+        [[1, 0, 0, 1], [0, -1, 0, 2], [0, 0, -1, 3], [0, 0, 0, 1]],
+        atol=1e-12,
+    )
+
+
+def test_two_arms_get_two_goals():
+    words = "--xyz 1 2 3 --rpy 0 0 0 --tip left --xyz -4 5 6 --rpy 0 0 1 --tip right --frame table"
+    options = send_goal.command_line().parse_args(words.split())
+    goals = send_goal.goals_from_options(options)
+    assert options.tip == ["left", "right"]
+    assert [goal.pose.position.x for goal in goals] == [1.0, -4.0]
+    assert {goal.header.frame_id for goal in goals} == {"table"}
+    np.testing.assert_allclose(
+        matrix_from_pose(goals[1])[:3, :3], pin.rpy.rpyToMatrix(0.0, 0.0, 1.0), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "--watch"),
+        ("--xyz 1 2 3", "1 --xyz and 0 --rpy or --quat"),
+        ("--rpy 0 0 0", "0 --xyz and 1"),
+        ("--xyz 1 2 --rpy 0 0 0", "expected 3 arguments"),
+        ("--xyz 1 2 nose --rpy 0 0 0", "nose"),
+        ("--xyz 1 2 nan --rpy 0 0 0", "not finite"),
+        ("--xyz 1 2 3 --rpy 0 0 0 --quat 0 0 0 1", "not both"),
+        ("--xyz 1 2 3 --quat 0 0 0 2", "length 2"),
+        ("--xyz 1 2 3 --rpy 0 0 0 --tip a --tip b", "2 --tip for 1 poses"),
+        ("--xyz 1 2 3 --rpy 0 0 0 --free-axes x --free-axes y", "2 --free-axes for 1 poses"),
+        ("--xyz 1 2 3 --rpy 0 0 0 --topic --tip a", "--tip does not go with --topic"),
+        ("--xyz 1 2 3 --rpy 0 0 0 --topic --free-axes x", "--free-axes does not go with --topic"),
+        ("--xyz 1 2 3 --rpy 0 0 0 --latest", "--latest"),
+        ("--xyz 1 2 3 --rpy 0 0 0 --num-solutions -1", "--num-solutions -1"),
+        ("--xyz 1 2 3 --rpy 0 0 0 --timeout 0", "--timeout 0"),
+        ("--xyz 1 2 3 --rpy 0 0 0 --node a-b", "--node a-b"),
+        ("--xyz 1 2 3 --rpy 0 0 0 --colour red", "--colour"),
+    ],
+)
+def test_bad_use_is_said_in_one_line_with_exit_code_2(capfd, words, message):
+    code, out, err = call(capfd, *words.split())
+    assert (code, out) == (2, "")
+    assert message in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_a_pose_is_answered_with_a_table(capfd, solver):
+    code, out, err = call(capfd, *POSE, *NODE, "--num-solutions", "3")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0].startswith("3 solutions")
+    header = ("rank", "valid", "error, mm", "error, deg", "distance, rad", "joint1", "joint7")
+    assert all(name in lines[2] for name in header)
+    rows = [line.replace("│", " ").split() for line in lines if line.startswith("│")]
+    assert [row[:2] for row in rows] == [["1", "yes"], ["2", "yes"], ["3", "yes"]]
+    assert lines[-1] == "SUCCESS (1)"
+    judge, target = Judge(mik.load_robot("panda")), wanted()
+    for row in rows:
+        q = np.array(row[-7:], dtype=float)
+        assert judge.accepts(q, target[None], tolerance=1e-3)  # four digits are printed
+
+
+def test_json_carries_the_answer_in_full(capfd, solver):
+    code, out, _ = call(capfd, *POSE, *NODE, "--json")
+    answer = json.loads(out)
+    assert (code, answer["code"], answer["error_code"]) == (0, "SUCCESS", 1)
+    assert [solution["rank"] for solution in answer["solutions"]] == [1, 2, 3, 4, 5, 6]
+    assert_reached(answer["solutions"], wanted())
+
+
+def test_the_tip_and_relative_names_are_honoured(capfd, solver):
+    robot = mik.load_robot("panda")
+    arguments = ("--tip", "panda_hand_tcp", "--json", "--avoid-self-collision")
+    code, out, err = call(
+        capfd, *POSE, *arguments, *NODE, "--node", "meanflow_ik", "--ros-args", "-r", "__ns:=/own"
+    )
+    assert code == 0, err
+    model = pin.buildModelFromUrdf(str(robot.urdf_path))
+    flange, tcp = (
+        model.frames[model.getFrameId(name)].placement for name in ("panda_link8", "panda_hand_tcp")
+    )
+    T_base_tip = (pin.SE3(wanted()) * tcp.inverse() * flange).homogeneous
+    assert_reached(json.loads(out)["solutions"], T_base_tip)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "words"),
+    [
+        (OUT_OF_REACH, 1, "NO_IK_SOLUTION (-31): no configuration"),
+        ((*POSE, "--frame", "mars"), 2, "FRAME_TRANSFORM_FAILURE (-21): no transform"),
+        ((*POSE, "--tip", "nose"), 2, "INVALID_LINK_NAME (-18)"),
+        ((*OUT_OF_REACH, "--topic"), 1, "no solution; the"),
+    ],
+    ids=["out of reach", "unknown frame", "unknown link", "out of reach by topic"],
+)
+def test_what_is_not_solved_has_its_own_exit_code_and_reason(
+    capfd, solver, arguments, expected, words
+):
+    code, out, err = call(capfd, *arguments, *NODE)
+    assert code == expected, err
+    assert words in out
+
+
+def test_a_goal_on_the_topic_comes_back_as_candidates(capfd, solver):
+    code, out, err = call(capfd, *POSE, *NODE, "--topic", "--json")
+    assert code == 0, err
+    answer = json.loads(out)
+    assert answer["frame_id"] == "panda_link0" and answer["stamp"]["sec"] > 0
+    assert_reached(answer["solutions"], wanted())
+    code, out, err = call(capfd, *POSE, *NODE, "--topic", "--latest", "--json")
+    assert code == 0, err
+    assert json.loads(out)["stamp"] == {"sec": 0, "nanosec": 0}
+
+
+def test_an_absent_node_is_named_with_what_is_there_instead(capfd, solver):
+    call(capfd, *POSE, *NODE)  # returns when the node is there
+    for arguments in ((), ("--topic",)):
+        deadline, err = time.monotonic() + DEADLINE_S, ""
+        # what is there may take longer to be discovered than the client waits
+        while "--node can be" not in err and time.monotonic() < deadline:
+            code, out, err = call(
+                capfd, *POSE, *arguments, "--node", "/other/meanflow_ik", "--timeout", "2"
+            )
+            assert (code, out) == (2, "")
+            assert "/other/meanflow_ik/" in err
+        assert err.rstrip().endswith("within 2 s; --node can be /own/meanflow_ik")
+
+
+def test_watching_shows_the_candidates_of_every_goal_until_ctrl_c(capfd, solver):
+    watcher = subprocess.Popen(
+        [sys.executable, SCRIPT, *NODE, "--watch", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert watcher.stdout is not None and watcher.stderr is not None
+    assert "watching /own/meanflow_ik/candidates" in watcher.stderr.readline()
+    lines: queue.Queue[str] = queue.Queue()
+    reader = threading.Thread(target=lambda: [lines.put(line) for line in watcher.stdout])
+    reader.start()
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        while lines.empty() and time.monotonic() < deadline:
+            # the watcher may not have been discovered yet
+            assert call(capfd, *POSE, *NODE, "--topic")[0] == 0
+        assert_reached(json.loads(lines.get(timeout=1.0))["solutions"], wanted())
+        # by now it has been
+        assert call(capfd, *OUT_OF_REACH, *NODE, "--topic")[0] == 1
+        valid = [True]
+        while any(valid):  # what the loop above had sent too often
+            content = json.loads(lines.get(timeout=DEADLINE_S))
+            valid = [solution["valid"] for solution in content["solutions"]]
+        assert len(valid) > 0
+    finally:
+        watcher.send_signal(signal.SIGINT)
+        assert watcher.wait(DEADLINE_S) == 0
+        reader.join(DEADLINE_S)
+    assert "Traceback" not in watcher.stderr.read()
+
+
+@pytest.fixture(scope="module")
+def two_arms() -> mik.Robot:
+    return mik.load_robot("dual_panda")
+
+
+@pytest.fixture(scope="module")
+def two_arms_solver(two_arms):
+    """A node with two tips, in a process and namespace of its own."""
+    command = [sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", "-r", "__ns:=/two"]
+    command += ["-p", f"robot:={two_arms.name}", "-p", "sampler:=uniform"]
+    command += ["-p", "max_solutions:=4", "--log-level", "error"]
+    process = subprocess.Popen(command)
+    yield process
+    process.send_signal(signal.SIGINT)
+    assert process.wait(DEADLINE_S) == 0
+
+
+@pytest.fixture(scope="module")
+def two_targets(two_arms) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return Judge(two_arms).poses(0.5 * rng.uniform(two_arms.lower, two_arms.upper))
+
+
+def pose_words(T_base_tip: np.ndarray) -> list[str]:
+    quat_xyzw = pin.Quaternion(T_base_tip[:3, :3]).coeffs()
+    return [
+        "--xyz",
+        *map(repr, T_base_tip[:3, 3].tolist()),
+        "--quat",
+        *map(repr, quat_xyzw.tolist()),
+    ]
+
+
+def ask_two_arms(capfd, *arguments: str) -> np.ndarray:
+    """(N, J) all solutions, which must be valid."""
+    node = ("--node", "/two/meanflow_ik", "--timeout", str(DEADLINE_S), "--json")
+    code, out, err = call(capfd, *arguments, *node)
+    assert code == 0, err
+    solutions = json.loads(out)["solutions"]
+    assert len(solutions) == 4 and all(solution["valid"] for solution in solutions)
+    return np.array([list(solution["joints"].values()) for solution in solutions])
+
+
+@pytest.mark.parametrize("how", ["service", "service, the other order", "topic"])
+def test_goals_for_several_tips_are_sent_together(
+    capfd, two_arms, two_arms_solver, two_targets, how
+):
+    words = [pose_words(target) for target in two_targets]
+    if how == "topic":
+        words.append(["--topic"])
+    elif how == "service, the other order":
+        words = [[*words[tip], "--tip", two_arms.tips[tip]] for tip in (1, 0)]
+    for q in ask_two_arms(capfd, *[word for part in words for word in part]):
+        assert Judge(two_arms).accepts(q, two_targets)
+
+
+def test_a_goal_for_one_of_two_tips_leaves_the_other_anywhere(
+    capfd, two_arms, two_arms_solver, two_targets
+):
+    words = [*pose_words(two_targets[1]), "--tip", two_arms.tips[1]]
+    judge, apart = Judge(two_arms), []
+    for q in ask_two_arms(capfd, *words):
+        position, angle = judge.errors(q, two_targets)
+        assert position[1] < 1e-5 and angle[1] < 1e-5
+        apart.append(position[0])
+    assert min(apart) > 1e-2
+
+
+def test_free_axes_are_sent_for_each_tip(capfd, two_arms, two_arms_solver, two_targets):
+    words = [*pose_words(two_targets[0]), *pose_words(two_targets[1])]
+    judge = Judge(two_arms)
+    for q in ask_two_arms(capfd, *words, "--free-axes", "", "--free-axes", "rx ry rz"):
+        position, angle = judge.errors(q, two_targets)
+        assert position.max() < 1e-5 and angle[0] < 1e-5 < 1e-2 < angle[1]
+
+
+@pytest.mark.parametrize("joints", [2, 8, 15])
+def test_the_table_shows_every_joint_of_small_and_large_robots(joints, capsys):
+    names = [f"left_arm_joint_{index}" for index in range(joints)]
+    state = JointState(name=names, position=[0.5 * index for index in range(joints)])
+    solution = IKSolution(
+        joint_state=state, position_error=[2.0, 3.0], orientation_error=[0.0, 1.0], distance=0.25
+    )
+    Console(width=200).print(answer_output.solutions_table("a title", [solution]))
+    out = capsys.readouterr().out
+    for value in state.position:
+        assert f"{value:+.4f}" in out
+    assert all(words in out for words in ("3000", "57", "0.250", "no"))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["panda_joint1", "panda_joint2"], ["joint1", "joint2"]),
+        (["left_elbow", "right_elbow"], ["left_elbow", "right_elbow"]),
+        (["a_b_c", "a_b"], ["b_c", "b"]),
+        (["joint"], ["joint"]),
+    ],
+)
+def test_joints_are_called_by_what_tells_them_apart(names, expected):
+    assert answer_output.short_names(names) == expected

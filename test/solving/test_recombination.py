@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of a goal that share no joint are solved together from fewer starts."""
+
+import numpy as np
+import pytest
+from example_robots import TORSO, TORSO_TIPS
+from oracles import pinocchio_kinematics
+
+import meanflow_ik_core as mik
+from meanflow_ik_core.solving.recombination import independent_parts, recombine
+from meanflow_ik_core.solving.refine import refine_lm
+
+
+@pytest.fixture(scope="module")
+def pair() -> mik.Robot:
+    """The torso's arms on a waist that is held: two tips that share no joint."""
+    return mik.load_robot(TORSO, tips=TORSO_TIPS, held={"lift": 0.1, "turn": 0.3})
+
+
+def test_tips_that_share_a_joint_are_one_part(pair):
+    shared = mik.load_robot(TORSO, tips=TORSO_TIPS)
+    assert [part.tips.tolist() for part in independent_parts(shared)] == [[0, 1]]
+    assert len(independent_parts(shared)[0].joints) == shared.num_joints
+    parts = independent_parts(pair)
+    assert sorted(part.tips.tolist() for part in parts) == [[0], [1]]
+    joints = np.concatenate([part.joints for part in parts])
+    assert sorted(joints.tolist()) == list(range(pair.num_joints))
+    alone = independent_parts(pair, np.repeat([[0.0], [1.0]], 6, 1))
+    assert [part.tips.tolist() for part in alone] == [[1]]
+
+
+def test_failed_samples_are_completed_part_by_part_and_others_left(pair):
+    parts = independent_parts(pair)
+    rng = np.random.default_rng(0)
+    q = rng.normal(size=(50, pair.num_joints))
+    close = rng.random((50, 2)) < 0.3
+    failed = ~close.all(1)
+    before = q.copy()
+    done = recombine(q, close, failed, parts)
+    np.testing.assert_array_equal(done, failed)
+    np.testing.assert_array_equal(q[~failed], before[~failed])
+    for row in np.flatnonzero(failed):
+        for part in parts:
+            from_whom = (before[:, part.joints] == q[row, part.joints]).all(1)
+            assert close[from_whom.argmax(), part.tips[0]]
+            if close[row, part.tips[0]]:
+                assert from_whom[row]
+    close[:, 1] = False
+    q = before.copy()
+    assert not recombine(q, close, ~close.all(1), parts).any()
+    np.testing.assert_array_equal(q[:, parts[1].joints], before[:, parts[1].joints])
+    taken = (q[:, None, parts[0].joints] == before[None, close[:, 0]][..., parts[0].joints]).all(-1)
+    assert taken.any(1).all()
+
+
+def test_every_start_serves_when_each_part_was_found_once(pair):
+    rng = np.random.default_rng(1)
+    q0 = rng.uniform(pair.lower, pair.upper, (20, 100, pair.num_joints))
+    goals = rng.uniform(pair.lower, pair.upper, (20, pair.num_joints))
+    targets = np.stack([pinocchio_kinematics(pair, q)[0] for q in goals])
+    refined = refine_lm(pair, q0, targets)
+    arms = [
+        refine_lm(pair, q0, targets, axis_weights=np.repeat(np.eye(2)[[tip]].T, 6, 1))
+        for tip in range(2)
+    ]
+    by_chance = (arms[0].converged & arms[1].converged).mean()
+    assert refined.converged.mean() > by_chance + 0.1
+    assert refined.converged.any(1).all()
+    for b, n in np.argwhere(refined.converged)[::50]:
+        reached, _ = pinocchio_kinematics(pair, refined.q[b, n])
+        assert np.abs(reached - targets[b]).max() < 1e-5
+        assert pair.within_limits(refined.q[b, n])
+
+
+def test_plain_restarts_are_not_recombined(pair):
+    rng = np.random.default_rng(3)
+    q0 = rng.uniform(pair.lower, pair.upper, (3, 100, pair.num_joints))
+    targets = pair.forward(rng.uniform(pair.lower, pair.upper, (3, pair.num_joints)))
+    plain = refine_lm(pair, q0, targets, recombining=False)
+    for b, n in np.ndindex(3, 100):
+        alone = refine_lm(pair, q0[b : b + 1, n : n + 1], targets[b : b + 1])
+        np.testing.assert_array_equal(plain.q[b, n], alone.q[0, 0])
+
+
+def test_a_solver_finds_more_with_recombining_than_by_plain_restarts():
+    solver = mik.load_solver("dual_panda", sampler="uniform")
+    q = np.random.default_rng(4).uniform(solver.robot.lower, solver.robot.upper, (3, 14))
+    targets = solver.robot.forward(q)
+    options = {"num_samples": 100, "max_solutions": 100, "seed": 1, "max_rounds": 1}
+    with_parts, without = (
+        solver.solve(targets, recombining=recombining, **options) for recombining in (True, False)
+    )
+    assert with_parts.valid.sum() > 2 * without.valid.sum() > 0
+
+
+def test_what_cannot_be_reached_stays_so(pair):
+    rng = np.random.default_rng(2)
+    q0 = rng.uniform(pair.lower, pair.upper, (3, 50, pair.num_joints))
+    targets = pair.forward(rng.uniform(pair.lower, pair.upper, (3, pair.num_joints)))
+    targets[:, 1, :3, 3] += 5.0
+    refined = refine_lm(pair, q0, targets)
+    assert not refined.converged.any()
+    assert refined.position_error[..., 1].min() > 1.0
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_a_tip_out_of_reach_leaves_the_other_exact(pair, lost, rows):
+    rng = np.random.default_rng(2)
+    goals = rng.uniform(pair.lower, pair.upper, (10, pair.num_joints))
+    targets = np.stack([pinocchio_kinematics(pair, q)[0] for q in goals])
+    targets[:, lost, 0, 3] += 5.0
+    result = mik.load_solver(pair, sampler="uniform").solve(targets, 128, rows, seed=0)
+    assert not result.valid.any()
+    other = 1 - lost
+    for b, row in np.ndindex(len(targets), rows):
+        reached = pinocchio_kinematics(pair, result.joint_positions[b, row])[0]
+        np.testing.assert_allclose(reached[other], targets[b, other], atol=1e-8)
+        assert reached[lost, 0, 3] > 0.0  # it leans towards its target
+
+
+def test_checking_for_collisions_only_until_there_are_enough_changes_no_answer(monkeypatch):
+    solver = mik.load_solver("dual_panda", sampler="uniform")
+    rng = np.random.default_rng(3)
+    targets = solver.robot.forward(
+        0.7 * rng.uniform(solver.robot.lower, solver.robot.upper, (10, solver.robot.num_joints))
+    )
+    answers = []
+    for at_once in (4, 10_000):
+        monkeypatch.setattr("meanflow_ik_core.solving.search._CHECKS_AT_ONCE", at_once)
+        answers.append(solver.solve(targets, 64, 3, seed=0, avoid_self_collision=True))
+    lazy, full = answers
+    assert full.valid.any()
+    np.testing.assert_array_equal(lazy.valid, full.valid)
+    np.testing.assert_array_equal(
+        lazy.joint_positions[lazy.valid], full.joint_positions[full.valid]
+    )
+    assert not solver.self_collision.in_collision(lazy.joint_positions[lazy.valid]).any()
