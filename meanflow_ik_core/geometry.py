@@ -1,10 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rigid transforms in torch: rotation matrices inside, quaternions (x, y, z, w) at the edges."""
+"""Rigid transforms: rotation matrices inside, quaternions (x, y, z, w) at the edges.
 
+Every function takes tensors, through which gradients flow, or arrays, and returns what it got.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 
+def tensor_from(given: Any) -> Tensor:
+    """A tensor as it is; an array or numbers as a tensor, float64 but for float32 arrays."""
+    if isinstance(given, Tensor):
+        return given
+    array = np.asarray(given)
+    dtype = array.dtype if array.dtype in (np.float32, np.float64) else np.float64
+    return torch.from_numpy(np.ascontiguousarray(array, dtype))
+
+
+def _of_either_kind(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of tensors, for arrays too: then it returns arrays."""
+
+    @functools.wraps(function)
+    def of_either_kind(*given: Any) -> Any:
+        if any(isinstance(value, Tensor) for value in given):
+            return function(*given)
+        result = function(*(None if value is None else tensor_from(value) for value in given))
+        if isinstance(result, tuple):
+            return tuple(part.numpy() for part in result)
+        return result.numpy()
+
+    return of_either_kind
+
+
+@_of_either_kind
+def matrix_from_rpy(rpy: Tensor) -> Tensor:
+    """Rotation matrix of roll, pitch and yaw about the fixed x, y and z axes, as in a URDF.
+
+    Args:
+        rpy: (..., 3) rad.
+
+    Returns:
+        (..., 3, 3).
+    """
+    (sr, sp, sy), (cr, cp, cy) = rpy.sin().unbind(-1), rpy.cos().unbind(-1)
+    rows = (
+        cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr,
+        sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr,
+        -sp, cp * sr, cp * cr,
+    )  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+@_of_either_kind
 def matrix_from_quat_xyzw(quat_xyzw: Tensor) -> Tensor:
     """Rotation matrix of a quaternion of any length but zero; q and -q give the same matrix.
 
@@ -24,6 +76,7 @@ def matrix_from_quat_xyzw(quat_xyzw: Tensor) -> Tensor:
     return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
 
+@_of_either_kind
 def quat_xyzw_from_matrix(rotation: Tensor) -> Tensor:
     """Unit quaternion with w >= 0 of a rotation matrix.
 
@@ -66,6 +119,7 @@ def quat_xyzw_from_matrix(rotation: Tensor) -> Tensor:
     return torch.where(quat[..., 3:] < 0, -quat, quat)
 
 
+@_of_either_kind
 def inverse(transform: Tensor) -> Tensor:
     """Inverse of rigid transforms (..., 4, 4)."""
     rotation_t = transform[..., :3, :3].transpose(-1, -2)
@@ -76,22 +130,48 @@ def inverse(transform: Tensor) -> Tensor:
     return result
 
 
-def rotation_angle(rotation: Tensor) -> Tensor:
-    """Angle in [0, pi] of rotation matrices (..., 3, 3), accurate near 0 and near pi."""
-    vee = torch.stack(
-        (
-            rotation[..., 2, 1] - rotation[..., 1, 2],
-            rotation[..., 0, 2] - rotation[..., 2, 0],
-            rotation[..., 1, 0] - rotation[..., 0, 1],
-        ),
-        -1,
-    )
-    trace = rotation.diagonal(dim1=-2, dim2=-1).sum(-1)
-    return torch.atan2(vee.norm(dim=-1), trace - 1)
+@_of_either_kind
+def pose_errors(
+    reached: Tensor, wanted: Tensor, axis_weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """How far poses are from those that are wanted, to the nearest one that is allowed.
+
+    Args:
+        reached: (..., T, 4, 4), or (..., 4, 4) without weights.
+        wanted: the same, or what broadcasts against it.
+        axis_weights: (T, 6) along x, y, z and about x, y, z of each wanted pose; where one is 0,
+            the pose is free. None: nothing is free.
+
+    Returns:
+        Distance [m] and angle [rad] in [0, pi], accurate at both ends, each (..., T) or (...).
+    """
+    offset = wanted[..., :3, 3] - reached[..., :3, 3]
+    axis, trace = turn_between(reached, wanted)
+    angle = torch.atan2(axis.norm(dim=-1), trace - 1)
+    if axis_weights is None:
+        return offset.norm(dim=-1), angle
+    counts = axis_weights != 0
+    inverse_rotation = wanted[..., :3, :3].mT
+    along = (inverse_rotation @ offset[..., None]).squeeze(-1)
+    turned = inverse_rotation @ reached[..., :3, :3]
+    angle = angle.clone()
+    for t, counted in enumerate(counts[:, 3:].tolist()):
+        if sum(counted) == 0:
+            angle[..., t] = 0.0
+        elif sum(counted) == 2:
+            free = counted.index(False)
+            others = [(free + 1) % 3, (free + 2) % 3]
+            angle[..., t] = torch.atan2(
+                turned[..., t, others, free].norm(dim=-1), turned[..., t, free, free]
+            )
+        elif sum(counted) == 1:
+            sine = quat_xyzw_from_matrix(turned[..., t, :, :])[..., counted.index(True)].abs()
+            angle[..., t] = 2 * torch.atan2(sine, (1 - sine**2).clamp(min=0).sqrt())
+    return (along * counts[:, :3]).norm(dim=-1), angle
 
 
-def pose_errors(T_a: Tensor, T_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance [m] and angle [rad] between poses (..., 4, 4); both results have shape (...)."""
-    position = (T_a[..., :3, 3] - T_b[..., :3, 3]).norm(dim=-1)
-    angle = rotation_angle(T_a[..., :3, :3].transpose(-1, -2) @ T_b[..., :3, :3])
-    return position, angle
+def turn_between(reached: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """2 sin(angle) axis (..., 3) and trace (...) of the turn from one pose (..., 4, 4) to another,
+    the axis in the base."""
+    a, b = reached[..., :3, :3], wanted[..., :3, :3]
+    return torch.linalg.cross(a, b, dim=-2).sum(-1), (a * b).sum((-2, -1))

@@ -9,9 +9,9 @@ import torch
 from meanflow_ik_core.geometry import (
     inverse,
     matrix_from_quat_xyzw,
+    matrix_from_rpy,
     pose_errors,
     quat_xyzw_from_matrix,
-    rotation_angle,
 )
 
 
@@ -35,6 +35,22 @@ def test_quaternions_agree_with_pinocchio_and_come_back():
     torch.testing.assert_close(matrix_from_quat_xyzw(quat), R, rtol=0, atol=1e-12)
 
 
+def test_roll_pitch_yaw_agrees_with_pinocchio():
+    rpy = np.random.default_rng(2).uniform(-np.pi, np.pi, (50, 3))
+    rpy[:2, 1] = np.pi / 2, -np.pi / 2
+    expected = np.stack([pin.rpy.rpyToMatrix(*row) for row in rpy])
+    np.testing.assert_allclose(matrix_from_rpy(rpy), expected, atol=1e-12)
+
+
+def test_arrays_come_back_as_arrays_and_tensors_as_tensors():
+    R = rotations()
+    for given, kind in ((R, torch.Tensor), (R.numpy(), np.ndarray)):
+        quat = quat_xyzw_from_matrix(given)
+        assert isinstance(quat, kind) and isinstance(matrix_from_quat_xyzw(quat), kind)
+    assert isinstance(matrix_from_rpy([0.0, 0.0, 1.0]), np.ndarray)
+    assert quat_xyzw_from_matrix(R.numpy().astype(np.float32)).dtype == np.float32
+
+
 def test_a_quaternion_its_negative_and_its_multiple_are_one_rotation():
     quat = torch.randn(50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     R = matrix_from_quat_xyzw(quat)
@@ -48,7 +64,9 @@ def test_a_quaternion_its_negative_and_its_multiple_are_one_rotation():
 def test_angle_is_accurate_from_zero_to_a_half_turn(angle):
     axis = np.array([2.0, -3.0, 6.0]) / 7
     R = torch.from_numpy(pin.exp3(angle * axis))
-    assert rotation_angle(R).item() == pytest.approx(angle, abs=1e-12)
+    reached, wanted = torch.eye(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64)
+    wanted[:3, :3] = R
+    assert pose_errors(reached, wanted)[1].item() == pytest.approx(angle, abs=1e-12)
 
 
 def test_inverse_and_errors_of_poses():

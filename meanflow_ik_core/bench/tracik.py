@@ -139,7 +139,7 @@ class TracIK:
         """How many different valid solutions of one pose (4, 4) it found; seconds inside it, by
         the clock and of the processor (it works in two threads)."""
         robot = self._robot
-        quat_xyzw = quat_xyzw_from_matrix(torch.from_numpy(T_base_tip[:3, :3].copy())).tolist()
+        quat_xyzw = quat_xyzw_from_matrix(T_base_tip[:3, :3]).tolist()
         x, y, z = T_base_tip[:3, 3].tolist()
         kept = np.empty((wanted, robot.num_joints))
         number, seconds, processor_seconds = 0, 0.0, 0.0

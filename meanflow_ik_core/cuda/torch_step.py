@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..geometry import quat_xyzw_from_matrix, turn_between
 from ..robot.robot import Robot
 from ..solving.least_squares import StepSettings
 
@@ -30,7 +31,7 @@ def lm_step(
     axes = axis_weights_torch(robot, settings.axis_weights, q)
     reached = robot.forward(q)
     offset = T_base_tip[..., :3, 3] - reached[..., :3, 3]
-    axis, trace = _turn(reached, T_base_tip)
+    axis, trace = turn_between(reached, T_base_tip)
     half = trace + 1
     # 1 + trace is 4 cos^2(angle / 2), so this is 2 sin(angle / 2) axis.
     turn = axis / half.clamp(min=1e-6).sqrt()[..., None]
@@ -124,38 +125,6 @@ def iterate_torch(
     return q, converged
 
 
-def pose_errors_torch(
-    reached: Tensor, wanted: Tensor, axis_weights: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Distance [m] and angle [rad] (..., T) between poses (..., T, 4, 4).
-
-    Where one of ``axis_weights`` (T, 6) is 0, the tip is free along that axis of the wanted pose.
-    """
-    axis, trace = _turn(reached, wanted)
-    offset = wanted[..., :3, 3] - reached[..., :3, 3]
-    angle = torch.atan2(axis.norm(dim=-1), trace - 1)
-    if axis_weights is None:
-        return offset.norm(dim=-1), angle
-    counts = axis_weights != 0
-    along = (wanted[..., :3, :3].mT @ offset[..., None]).squeeze(-1)
-    turned = wanted[..., :3, :3].mT @ reached[..., :3, :3]
-    angle = angle.clone()
-    for t, counted in enumerate(counts[:, 3:].tolist()):
-        if sum(counted) == 0:
-            angle[..., t] = 0.0
-        elif sum(counted) == 2:
-            free = counted.index(False)
-            others = [(free + 1) % 3, (free + 2) % 3]
-            angle[..., t] = torch.atan2(
-                turned[..., t, others, free].norm(dim=-1), turned[..., t, free, free]
-            )
-        elif sum(counted) == 1:
-            quat = _quaternion(turned[..., t, :, :])
-            sine = quat[..., 1 + counted.index(True)].abs()
-            angle[..., t] = 2 * torch.atan2(sine, (1 - sine**2).clamp(min=0).sqrt())
-    return (along * counts[:, :3]).norm(dim=-1), angle
-
-
 def axis_weights_torch(robot: Robot, axis_weights: Any, like: Tensor) -> Tensor | None:
     """Axis weights (T, 6) of `StepSettings` as a tensor; None for none."""
     if axis_weights is None:
@@ -200,40 +169,17 @@ def _in_target_axes(
         elif sum(counted) == 1:
             kept = counted.index(True)
             i, k = (kept + 1) % 3, (kept + 2) % 3
-            quat = _quaternion(turned[:, t])
+            quat = quat_xyzw_from_matrix(turned[:, t])
             turn[:, t] = 0.0
-            turn[:, t, kept] = -2 * quat[:, 1 + kept]
+            turn[:, t, kept] = -2 * quat[:, kept]
             # The derivative of the quaternion's vector part v is (w omega + omega x v) / 2.
             angular[:, t, kept] = (
-                quat[:, 0, None] * angular[:, t, kept]
-                + quat[:, 1 + k, None] * angular[:, t, i]
-                - quat[:, 1 + i, None] * angular[:, t, k]
+                quat[:, 3, None] * angular[:, t, kept]
+                + quat[:, k, None] * angular[:, t, i]
+                - quat[:, i, None] * angular[:, t, k]
             )
             orientation_square[:, t] = turn[:, t, kept] ** 2
     return offset, turn, torch.cat((linear, angular), -2)
-
-
-def _quaternion(rotation: Tensor) -> Tensor:
-    """w, x, y, z (..., 4) of rotations (..., 3, 3), up to a common sign (Shepperd 1978)."""
-    (a, b, c), (d, e, f), (g, h, i) = (row.unbind(-1) for row in rotation.unbind(-2))
-    w, x, y, z = 1 + a + e + i, 1 + a - e - i, 1 - a + e - i, 1 - a - e + i
-    wx, wy, wz, xy, xz, yz = h - f, c - g, d - b, b + d, c + g, f + h
-    rows = torch.stack(
-        tuple(
-            torch.stack(row, -1)
-            for row in ((w, wx, wy, wz), (wx, x, xy, xz), (wy, xy, y, yz), (wz, xz, yz, z))
-        ),
-        -2,
-    )
-    largest = torch.stack((w, x, y, z), -1).argmax(-1)
-    row = rows.take_along_dim(largest[..., None, None], -2).squeeze(-2)
-    return row / row.norm(dim=-1, keepdim=True)
-
-
-def _turn(reached: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """2 sin(angle) axis (..., 3) and trace (...) of the rotation between poses (..., 4, 4)."""
-    a, b = reached[..., :3, :3], wanted[..., :3, :3]
-    return torch.linalg.cross(a, b, dim=-2).sum(-1), (a * b).sum((-2, -1))
 
 
 def _per_tip(value: Any, like: Tensor) -> Tensor:

@@ -37,10 +37,8 @@ def raw_errors(
     robot: Robot, q: np.ndarray, T_base_tip: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Position and orientation errors (S,) of all samples and tips."""
-    position, angle = pose_errors(
-        torch.from_numpy(robot.forward(q)), torch.from_numpy(T_base_tip)[:, None]
-    )
-    return position.numpy().ravel(), angle.numpy().ravel()
+    position, angle = pose_errors(robot.forward(q), T_base_tip[:, None])
+    return position.ravel(), angle.ravel()
 
 
 def draw_solved(

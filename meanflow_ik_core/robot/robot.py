@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import LinkError, RobotError
+from ..geometry import tensor_from
 from .kinematic_tree import read_tree
 from .robot_file import RobotFile, find_robot_file
 from .robot_file import available_robots as available_robots
@@ -71,7 +72,7 @@ class Robot:
         Returns:
             T_base_tip (..., T, 4, 4), of the kind, dtype and device of ``q``.
         """
-        return _in_torch(self._forward, q, self.num_joints)
+        return _of_joints(self._forward, q, self.num_joints)
 
     def jacobian(self, q: Any) -> Any:
         """Geometric Jacobian at the tips, in the axes of the base.
@@ -82,7 +83,7 @@ class Robot:
         Returns:
             (..., T, 6, J), rows linear [m/rad or m/m] then angular, of the kind of ``q``.
         """
-        return _in_torch(self._jacobian, q, self.num_joints)
+        return _of_joints(self._jacobian, q, self.num_joints)
 
     def random_configurations(
         self,
@@ -322,20 +323,14 @@ def _checked_tips(tips: Any, file: RobotFile) -> list[str]:
     return named or leaves
 
 
-def _in_torch(function: Any, q: Any, num_joints: int) -> Any:
-    if isinstance(q, Tensor):
-        array, tensor = None, q
-    else:
-        array = np.asarray(q)
-        if array.dtype not in (np.float32, np.float64):
-            array = array.astype(np.float64)
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
+def _of_joints(function: Any, q: Any, num_joints: int) -> Any:
+    tensor = tensor_from(q)
     if tensor.ndim < 1 or tensor.shape[-1] != num_joints:
         raise RobotError(
             f"q has shape {tuple(tensor.shape)}; the last axis must have {num_joints} joints"
         )
     result = function(tensor)
-    return result if array is None else result.numpy()
+    return result if tensor is q else result.numpy()
 
 
 def _rounded_bytes(array: np.ndarray) -> bytes:

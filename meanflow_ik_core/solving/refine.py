@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cuda.torch_step import axis_weights_torch, iterate_torch, pose_errors_torch
+from .. import geometry
+from ..cuda.torch_step import axis_weights_torch, iterate_torch
 from ..errors import OptionError
 from ..kernels.tiles import CONVERGED, FAILED, OPEN
 from ..robot.robot import Robot
@@ -193,7 +194,7 @@ def refine_lm_torch(
     q = torch.where(finite[:, None], wrapped.clamp(lower, upper), q)
     position_error, orientation_error = (
         error.unflatten(0, q0.shape[:2]).cpu().numpy()
-        for error in pose_errors_torch(
+        for error in geometry.pose_errors(
             robot.forward(q), goals[problem], axis_weights_torch(robot, axis_weights, q)
         )
     )

@@ -79,9 +79,7 @@ def _measure_partial(
     robot: Robot, q: np.ndarray, partial: np.ndarray, T_base_tip: np.ndarray, given: np.ndarray
 ) -> dict[str, float]:
     """Accuracy and spread of samples (B, N, J) for goals of which the tips (B, T) are given."""
-    position, angle = pose_errors(
-        torch.from_numpy(robot.forward(partial)), torch.from_numpy(T_base_tip)[:, None]
-    )
+    position, angle = pose_errors(robot.forward(partial), T_base_tip[:, None])
     joints = [set(group.tolist()) for group in joints_of_tips(robot)]
     spreads = []
     for tip in range(robot.num_tips):
@@ -124,19 +122,17 @@ def measure_samples(
         deviation of a pose's samples, mean over joints; refined_success, share of samples that
         the refinement brings within tolerance and limits.
     """
-    position, angle = pose_errors(
-        torch.from_numpy(robot.forward(q)), torch.from_numpy(T_base_tip)[:, None]
-    )
+    position, angle = pose_errors(robot.forward(q), T_base_tip[:, None])
     at_limit = np.minimum(q - robot.lower, robot.upper - q) < _AT_LIMIT * (
         robot.upper - robot.lower
     )
     recall = joint_distance(robot, q, q_true[:, None]).min(-1)
     refined = refine_lm(robot, q, T_base_tip, position_tolerance, orientation_tolerance)
     return {
-        **_statistics("position_error", position.numpy()),
-        **_statistics("orientation_error", angle.numpy()),
-        **_per_tip("position_error", robot, position.numpy()),
-        **_per_tip("orientation_error", robot, angle.numpy()),
+        **_statistics("position_error", position),
+        **_statistics("orientation_error", angle),
+        **_per_tip("position_error", robot, position),
+        **_per_tip("orientation_error", robot, angle),
         "inside_limits": float((~(at_limit & ~robot.continuous).any(-1)).mean()),
         "recall_median": float(np.median(recall)),
         "spread": float(q.std(1).mean()),

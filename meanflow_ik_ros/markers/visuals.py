@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pinocchio as pin
-import torch
 from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker
@@ -161,7 +160,7 @@ def arm_markers(visuals: RobotVisuals, q: Any, opacity: float, header: Header) -
         return
     poses = visuals.poses(q)
     positions = poses[..., :3, 3].tolist()
-    quats_xyzw = quat_xyzw_from_matrix(torch.from_numpy(poses[..., :3, :3])).tolist()
+    quats_xyzw = quat_xyzw_from_matrix(poses[..., :3, :3]).tolist()
     for rank in range(len(poses)):
         red, green, blue = rank_colour(rank, len(poses))
         colour = ColorRGBA(r=red, g=green, b=blue, a=float(opacity))

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from geometry_msgs.msg import Point, PoseStamped, Quaternion
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 
-from meanflow_ik_core.cuda.torch_step import pose_errors_torch
 from meanflow_ik_core.errors import IKError, LinkError, SeedError, TargetError
-from meanflow_ik_core.geometry import quat_xyzw_from_matrix
+from meanflow_ik_core.geometry import pose_errors, quat_xyzw_from_matrix
 from meanflow_ik_ros.messages.asked import (
     COMPLETE,
     Asked,
@@ -352,8 +350,7 @@ def pose_message(T_frame_link: np.ndarray, frame_id: str) -> PoseStamped:
     message.header.frame_id = frame_id
     x, y, z = T_frame_link[:3, 3].tolist()
     message.pose.position = Point(x=x, y=y, z=z)
-    rotation = torch.from_numpy(np.ascontiguousarray(T_frame_link[:3, :3]))
-    x, y, z, w = quat_xyzw_from_matrix(rotation).tolist()
+    x, y, z, w = quat_xyzw_from_matrix(T_frame_link[:3, :3]).tolist()
     message.pose.orientation = Quaternion(x=x, y=y, z=z, w=w)
     return message
 
@@ -396,26 +393,7 @@ def errors_at_frames(
     """
     reached = np.asarray(robot.forward(q)) @ T_tip_frame
     wanted = (targets @ T_tip_frame)[:, None]
-    if axes is not None:
-        weights = torch.from_numpy(axes.astype(np.float64))
-        goals = torch.from_numpy(np.broadcast_to(wanted, reached.shape).copy())
-        distance, angle = pose_errors_torch(torch.from_numpy(reached), goals, weights)
-        return distance.numpy(), angle.numpy()
-    position = np.linalg.norm(reached[..., :3, 3] - wanted[..., :3, 3], axis=-1)
-    relative = np.swapaxes(reached[..., :3, :3], -1, -2) @ wanted[..., :3, :3]
-    sine = 0.5 * np.linalg.norm(
-        np.stack(
-            [
-                relative[..., 2, 1] - relative[..., 1, 2],
-                relative[..., 0, 2] - relative[..., 2, 0],
-                relative[..., 1, 0] - relative[..., 0, 1],
-            ],
-            -1,
-        ),
-        axis=-1,
-    )
-    cosine = 0.5 * (np.trace(relative, axis1=-2, axis2=-1) - 1)
-    return position, np.arctan2(sine, cosine)
+    return pose_errors(reached, wanted, axes)
 
 
 def solutions_from_result(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from geometry_msgs.msg import PoseArray
 
 from meanflow_ik_core.geometry import matrix_from_quat_xyzw
@@ -162,7 +161,7 @@ def matrices_from_poses(poses: PoseArray) -> np.ndarray:
             f"numbers and length 1 (within {QUATERNION_NORM_TOLERANCE:g})",
         )
     matrices = np.tile(np.eye(4), (len(numbers), 1, 1))
-    matrices[:, :3, :3] = matrix_from_quat_xyzw(torch.from_numpy(numbers[:, 3:])).numpy()
+    matrices[:, :3, :3] = matrix_from_quat_xyzw(numbers[:, 3:])
     matrices[:, :3, 3] = numbers[:, :3]
     return matrices
 

@@ -120,7 +120,7 @@ def goals_to_best(
 def _pose(T_base_tip: np.ndarray) -> Pose:
     pose = Pose()
     pose.position.x, pose.position.y, pose.position.z = T_base_tip[:3, 3].tolist()
-    quat_xyzw = quat_xyzw_from_matrix(torch.from_numpy(T_base_tip[:3, :3].copy())).tolist()
+    quat_xyzw = quat_xyzw_from_matrix(T_base_tip[:3, :3]).tolist()
     pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = quat_xyzw
     return pose
 

@@ -9,7 +9,8 @@ from example_robots import ROBOTS, TORSO, TORSO_TIPS
 from oracles import Judge
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.cuda.torch_step import lm_step, pose_errors_torch
+from meanflow_ik_core import geometry
+from meanflow_ik_core.cuda.torch_step import lm_step
 from meanflow_ik_core.solving.least_squares import StepSettings, iterate, pose_errors
 
 AXES = ["x", "y", "z", "rx", "ry", "rz"]
@@ -212,7 +213,7 @@ def test_the_step_in_torch_is_the_step_of_the_kernel_with_free_axes(name, seed):
     stepped, *_ = lm_step(robot, torch.from_numpy(q).flatten(0, 1), repeated, settings)
     np.testing.assert_allclose(moved.reshape(20, -1), stepped.numpy(), rtol=0, atol=1e-7)
     ours = pose_errors(robot, q, targets, weights)
-    theirs = pose_errors_torch(
+    theirs = geometry.pose_errors(
         robot.forward(torch.from_numpy(q)).flatten(0, 1), repeated, torch.from_numpy(weights)
     )
     for a, b in zip(ours, theirs, strict=True):
