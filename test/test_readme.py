@@ -69,7 +69,7 @@ def test_the_python_of_the_readme_runs(capsys):
     q = names["result"].joint_positions[0, 0]
     assert Judge(names["robot"]).accepts(q, names["T_base_tip"])
     arms, targets = Judge(names["arms"]), names["T_base_tips"]
-    for name in ("both", "wished"):
+    for name in ("both", "good"):
         assert names[name].valid[0].all()
         assert all(arms.accepts(q, targets) for q in names[name].joint_positions[0])
     for name in ("left", "turned"):

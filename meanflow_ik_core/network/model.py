@@ -49,6 +49,7 @@ class VelocityNetwork(nn.Module):
     """
 
     kind: str  # name of the leaf, in settings and checkpoints
+    takes_partial_goals = False  # or needs the position and the orientation of every tip
     config: dict[str, int]  # arguments that make this network again
     num_joints: int
     num_tips: int

@@ -68,6 +68,7 @@ class TokenNetwork(VelocityNetwork):
     """
 
     kind = "tokens"
+    takes_partial_goals = True
 
     def __init__(
         self,

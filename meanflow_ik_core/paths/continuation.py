@@ -18,18 +18,18 @@ def follow(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Follow solutions of some waypoints to both ends of the path.
 
-    Each waypoint's start is what the refinement made of its neighbour, solution or not: a strand
+    Each waypoint's start is what the refinement made of its neighbour, solution or not: a track
     that leaves the limits may come back. All anchors go one waypoint on at a time.
 
     Args:
         robot: whose kinematics and limits.
         T_base_tip: (W, T, 4, 4).
-        anchors: (A,) the waypoints where strands begin.
+        anchors: (A,) the waypoints where tracks begin.
         solutions: (A, N, J) there.
         tolerances: m and rad.
 
     Returns:
-        Strands (W, A N, J), and which of them are solutions (W, A N).
+        Tracks (W, A N, J), and which of them are solutions (W, A N).
     """
     waypoints, (num_anchors, count, joints) = len(T_base_tip), solutions.shape
     q = np.empty((waypoints, num_anchors, count, joints))
@@ -43,7 +43,7 @@ def follow(
         if not len(here):
             break
         before = np.concatenate((anchors[ahead] + step - 1, anchors[back] - step + 1))
-        strand = np.concatenate((rows[ahead], rows[back]))
-        refined = refine_lm(robot, q[before, strand], T_base_tip[here], *tolerances)
-        q[here, strand], valid[here, strand] = refined.q, refined.converged
+        track = np.concatenate((rows[ahead], rows[back]))
+        refined = refine_lm(robot, q[before, track], T_base_tip[here], *tolerances)
+        q[here, track], valid[here, track] = refined.q, refined.converged
     return q.reshape(waypoints, -1, joints), valid.reshape(waypoints, -1)

@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import OptionError, TargetError
-from ..solving.inputs import check_seed_state, check_targets
+from ..solving.inputs import (
+    check_count,
+    check_positive,
+    check_seed,
+    check_seed_state,
+    check_targets,
+)
 from ..solving.least_squares import pose_errors
 from .joint_steps import BEYOND, StepLimits, step_limits
 from .search import PathQuery, PathSearch
@@ -78,18 +83,11 @@ def solve_path(
         raise TargetError("a path needs at least one waypoint")
     start = check_seed_state(robot, start_state, 1, "start_state")
     when = _check_times(times, len(T_base_tip))
-    if not isinstance(num_samples, Integral) or num_samples < 1:
-        raise OptionError(
-            f"num_samples is {num_samples!r}; it must be a whole number of at least 1"
-        )
-    if max_joint_step is not None and not max_joint_step > 0:
-        raise OptionError(f"max_joint_step is {max_joint_step!r}; it must be positive, or None")
-    for name, value in (
-        ("position_tolerance", position_tolerance),
-        ("orientation_tolerance", orientation_tolerance),
-    ):
-        if not value > 0:
-            raise OptionError(f"{name} is {value!r}; it must be positive")
+    check_count("num_samples", num_samples, 1)
+    check_positive("max_joint_step", max_joint_step, or_none=True)
+    check_positive("position_tolerance", position_tolerance)
+    check_positive("orientation_tolerance", orientation_tolerance)
+    check_seed(seed)
     query = PathQuery(
         T_base_tip=T_base_tip,
         start=None if start is None else start[0],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..solving.solver import IKResult, IKSolver
 
 _ANCHORS = 6  # waypoints at which solutions are drawn
-_STRANDS = 16  # of one anchor
+_TRACKS = 16  # of one anchor
 _LAZY_CHECKS = 8  # paths that are checked for self-collision before all candidates are
 _MIN_SEPARATION = 0.01  # rad, of solutions that are not the same
 
@@ -40,9 +40,9 @@ class PathQuery:
 
 
 class PathSearch:
-    """Candidates for W waypoints in C strands.
+    """Candidates for W waypoints in C tracks.
 
-    q: (W, C, J) strands, solutions or not.
+    q: (W, C, J) tracks, solutions or not.
     valid: (W, C) bool, which are solutions and not known to be in self-collision.
     end: how many waypoints come before the first that has no solution; W where all have.
     unsolved: what is known of that waypoint, as text.
@@ -104,10 +104,10 @@ class PathSearch:
         from now on."""
         chosen = self._choose(shortest)
         path = self.smoothed(self.q[np.arange(self.end), chosen])
-        strand = np.zeros((len(self.q), 1, self._robot.num_joints))
-        strand[: self.end, 0] = path
-        known = np.arange(len(strand))[:, None] < self.end
-        self._add(strand, known, known)
+        track = np.zeros((len(self.q), 1, self._robot.num_joints))
+        track[: self.end, 0] = path
+        known = np.arange(len(track))[:, None] < self.end
+        self._add(track, known, known)
         return path
 
     def _choose(self, shortest: bool) -> np.ndarray:
@@ -146,7 +146,7 @@ class PathSearch:
         return float(limits.costs(limits.along(path)).max(initial=0.0))
 
     def _complete(self) -> None:
-        """Draw solutions at waypoints that no strand came to, until the first that has none."""
+        """Draw solutions at waypoints that no track came to, until the first that has none."""
         together = 1
         while len(missing := np.flatnonzero(~self.valid[: self.end].any(1))):
             missing = missing[:together]
@@ -165,8 +165,8 @@ class PathSearch:
         with self._timed("sample"):
             return self._solver.solve(
                 query.T_base_tip[waypoints],
-                num_samples=max(query.num_samples, _STRANDS),
-                max_solutions=_STRANDS,
+                num_samples=max(query.num_samples, _TRACKS),
+                max_solutions=_TRACKS,
                 select="diverse",
                 seed=self._next_seed(),
                 position_tolerance=query.tolerances[0],
@@ -195,7 +195,7 @@ class PathSearch:
                 starts[0, 0] = query.start
             refined = refine_lm(self._robot, starts, T_base_tip, *query.tolerances)
             solutions = [
-                q[select_diverse(q, self._robot.continuous, converged, _STRANDS, _MIN_SEPARATION)]
+                q[select_diverse(q, self._robot.continuous, converged, _TRACKS, _MIN_SEPARATION)]
                 for q, converged in zip(refined.q, refined.converged, strict=True)
             ]
         found = [len(q) > 0 for q in solutions]
@@ -204,7 +204,7 @@ class PathSearch:
     def _follow(
         self, anchors: np.ndarray, solutions: list[np.ndarray], checked: bool = False
     ) -> None:
-        """Add the strands of solutions (N, J) of some waypoints, which may have been checked."""
+        """Add the tracks of solutions (N, J) of some waypoints, which may have been checked."""
         if not len(anchors):
             return
         count = max(map(len, solutions))
@@ -217,7 +217,7 @@ class PathSearch:
         self._add(q, valid, where)
 
     def _add(self, q: np.ndarray, valid: np.ndarray, checked: np.ndarray) -> None:
-        """Add strands (W, N, J)."""
+        """Add tracks (W, N, J)."""
         self.q = np.concatenate((self.q, q), axis=1)
         self.valid = np.concatenate((self.valid, valid), axis=1)
         self._checked = np.concatenate((self._checked, checked), axis=1)

@@ -20,6 +20,7 @@ class Sampler(ABC):
     """Draws configurations for target poses."""
 
     checkpoint: Mapping[str, Any] | None = None  # the record of a learned sampler's checkpoint
+    takes_partial_goals: bool = False  # whether `sample` can be asked for a part of the poses
 
     @classmethod
     @abstractmethod

@@ -55,6 +55,7 @@ class MeanFlowSampler(Sampler):
                 "one call only (velocity_end: 0)"
             )
         self.checkpoint = checkpoint
+        self.takes_partial_goals = network.takes_partial_goals
         dtype = dtype_from_precision(precision)
         one_cpu_call = num_calls == 1 and device.type == "cpu"
         if precision == "bfloat16" and not one_cpu_call:

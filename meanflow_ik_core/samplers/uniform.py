@@ -14,6 +14,8 @@ from . import Sampler
 class UniformSampler(Sampler):
     """Draws every joint uniformly within its limits."""
 
+    takes_partial_goals = True
+
     def __init__(self, robot: Robot):
         self._robot = robot
 

@@ -3,8 +3,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,7 +51,7 @@ def guided_samples(
     count: int,
     generator: torch.Generator,
     guidance: Guidance,
-    **given: Any,
+    given: np.ndarray | None = None,
 ) -> Tensor:
     """Draw samples with low values of the objectives.
 
@@ -64,7 +64,7 @@ def guided_samples(
         count: N.
         generator: the only source of randomness.
         guidance: how many choices and steps.
-        given: what else `Sampler.sample` takes.
+        given: as for `Sampler.sample`.
 
     Returns:
         (B, N, J) within the limits.
@@ -79,7 +79,7 @@ def guided_samples(
         parts = [
             _guided(
                 robot, sampler, near, T_base_tip[rows], min(most, count - begin), generator,
-                guidance, **given,
+                guidance, given,
             )
             for begin in range(0, count, most)
         ]  # fmt: skip
@@ -95,13 +95,13 @@ def _guided(
     count: int,
     generator: torch.Generator,
     guidance: Guidance,
-    **given: Any,
+    given: np.ndarray | None,
 ) -> Tensor:
     many = count * guidance.choices
     limits = robot.limits(torch.float32, T_base_tip.device)
-    map_from_noise = sampler.map_from_noise(T_base_tip, **given)
+    map_from_noise = sampler.map_from_noise(T_base_tip, given)
     if map_from_noise is None:
-        q = sampler.sample(T_base_tip, many, generator, **given).clone()
+        q = sampler.sample(T_base_tip, many, generator, given).clone()
         return q.gather(1, _lowest(q, objectives, count).expand(-1, -1, q.shape[-1]))
     shape = (len(T_base_tip), many, robot.num_joints)
     noise = torch.randn(shape, generator=generator, device=generator.device)

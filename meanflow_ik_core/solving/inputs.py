@@ -28,6 +28,12 @@ def check_count(name: str, value: Any, least: int) -> None:
         raise OptionError(f"{name} is {value!r}; it must be an integer of at least {least}")
 
 
+def check_positive(name: str, value: Any, what: str = "positive", or_none: bool = False) -> None:
+    """OptionError where a value is no number above 0; None is right where it is allowed."""
+    if not ((is_number(value) and value > 0) or (or_none and value is None)):
+        raise OptionError(f"{name} is {value!r}; it must be {what}{', or None' if or_none else ''}")
+
+
 def check_seed(seed: Any) -> None:
     """OptionError where a seed of random numbers is neither None nor an integer of 64 bits."""
     right = isinstance(seed, Integral) and not isinstance(seed, bool)
@@ -57,29 +63,29 @@ def check_tips(robot: Robot, tips: Any) -> tuple[int, ...]:
     return tuple(robot.tips.index(name) for name in names)
 
 
-def check_free_axes(robot: Robot, given: tuple[int, ...], free_axes: Any) -> np.ndarray | None:
+def check_free_axes(robot: Robot, tips: tuple[int, ...], free_axes: Any) -> np.ndarray | None:
     """What is asked for of each tip, (T, 6) bool along `AXES`; None: everything.
 
     Args:
         robot: whose tips.
-        given: indices of the tips that targets are given for.
+        tips: indices of the tips that targets are given for.
         free_axes: tip to the axes of its target that may be anything, as "rx ry rz"; or None.
 
     Raises:
         LinkError: an unknown tip, or one without a target.
         OptionError: unknown axes, or nothing is left to ask for.
     """
-    if free_axes is None and len(given) == robot.num_tips:
+    if free_axes is None and len(tips) == robot.num_tips:
         return None
     asked = np.zeros((robot.num_tips, 6), bool)
-    asked[list(given)] = True
+    asked[list(tips)] = True
     if free_axes is not None and not isinstance(free_axes, Mapping):
         raise OptionError(
             f"free_axes is {free_axes!r}; it must be a mapping of tips to axes such as 'rx ry rz'"
         )
     for tip, axes in (free_axes or {}).items():
-        if tip not in robot.tips or robot.tips.index(tip) not in given:
-            named = ", ".join(robot.tips[index] for index in given)
+        if tip not in robot.tips or robot.tips.index(tip) not in tips:
+            named = ", ".join(robot.tips[index] for index in tips)
             raise LinkError(f"free_axes names {tip!r}; the tips with a target are {named}")
         if not isinstance(axes, Iterable):
             raise OptionError(f"free_axes of {tip!r} is {axes!r}; axes are {' '.join(AXES)}")
@@ -122,7 +128,7 @@ def check_links_free_axes(robot: Robot, links: Sequence[str], free_axes: Mapping
             )
 
 
-def check_tolerance(robot: Robot, given: tuple[int, ...], value: Any, name: str) -> Any:
+def check_tolerance(robot: Robot, tips: tuple[int, ...], value: Any, name: str) -> Any:
     """A tolerance for all tips, or (T,): one for each target, brought to the robot's order.
 
     Raises:
@@ -136,45 +142,46 @@ def check_tolerance(robot: Robot, given: tuple[int, ...], value: Any, name: str)
         raise OptionError(f"{name} is {value!r}; it must be positive") from error
     if tolerance.ndim == 0:
         return float(tolerance)
-    if tolerance.shape != (len(given),):
-        tips = ", ".join(robot.tips[index] for index in given)
+    if tolerance.shape != (len(tips),):
+        names = ", ".join(robot.tips[index] for index in tips)
         raise OptionError(
             f"{name} has the shape {tolerance.shape}; it must be one number, or one for each of "
-            f"{tips}"
+            f"{names}"
         )
     every = np.full(robot.num_tips, tolerance.max())
-    every[list(given)] = tolerance
+    every[list(tips)] = tolerance
     return every
 
 
-def check_targets(robot: Robot, targets: Any, given: tuple[int, ...] | None = None) -> np.ndarray:
+def check_targets(robot: Robot, targets: Any, tips: tuple[int, ...] | None = None) -> np.ndarray:
     """Target poses as (B, T, 4, 4) float64, rotations made orthonormal to the last digit.
 
     Args:
         robot: whose tips.
         targets: (B, G, 4, 4), or (B, 4, 4) for one tip.
-        given: indices of the G tips that targets are given for; None: all. Others come back with
+        tips: indices of the G tips that targets are given for; None: all. Others come back with
             the identity.
 
     Raises:
         TargetError: wrong shape, not numbers, not finite, or not a rigid transform.
     """
-    given = tuple(range(robot.num_tips)) if given is None else given
-    tips = len(given)
+    every_tip = tuple(range(robot.num_tips))
+    tips = every_tip if tips is None else tips
+    count = len(tips)
     try:
         array = targets.detach().cpu().numpy() if isinstance(targets, Tensor) else targets
         T_base_tip = np.array(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TargetError(f"targets are not an array of numbers: {error}") from error
-    if T_base_tip.ndim == 3 and tips == 1:
+    if T_base_tip.ndim == 3 and count == 1:
         T_base_tip = T_base_tip[:, None]
-    if T_base_tip.ndim != 4 or T_base_tip.shape[1:] != (tips, 4, 4):
-        one = "(B, 4, 4) or " if tips == 1 else ""
-        names = ", ".join(robot.tips[index] for index in given)
-        what = "with the tips" if tips == robot.num_tips else "with targets for"
+    if T_base_tip.ndim != 4 or T_base_tip.shape[1:] != (count, 4, 4):
+        one = "(B, 4, 4) or " if count == 1 else ""
+        names = ", ".join(robot.tips[index] for index in tips)
+        what = "with the tips" if count == robot.num_tips else "with targets for"
         raise TargetError(
             f"targets have the shape {np.shape(array)}; robot {robot.name!r} "
-            f"{what} {names} takes {one}(B, {tips}, 4, 4)"
+            f"{what} {names} takes {one}(B, {count}, 4, 4)"
         )
     if not np.isfinite(T_base_tip).all():
         raise TargetError("targets have entries that are not finite")
@@ -193,10 +200,10 @@ def check_targets(robot: Robot, targets: Any, given: tuple[int, ...] | None = No
     for _ in range(2):
         rotation = rotation @ (1.5 * np.eye(3) - 0.5 * (rotation.swapaxes(-1, -2) @ rotation))
     T_base_tip[..., :3, :3] = rotation
-    if given == tuple(range(robot.num_tips)):
+    if tips == every_tip:
         return T_base_tip
     every = np.tile(np.eye(4), (len(T_base_tip), robot.num_tips, 1, 1))
-    every[:, list(given)] = T_base_tip
+    every[:, list(tips)] = T_base_tip
     return every
 
 

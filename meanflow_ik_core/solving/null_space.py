@@ -18,7 +18,8 @@ _LONGEST_STEP = 0.5
 _SHORTEST_STEP = 1e-3
 _LEAST_GAIN = 1e-3  # of the value, that a step promises by its gradient
 _AT_LIMIT = 1e-9  # rad or m
-# Of J J^T: a task that the joints cannot move, as at a singularity, is left to the refinement.
+# Added to the diagonal of J J^T: at a singularity the joints cannot move a tip in some direction,
+# and without it the step there would be infinite.
 _DAMPING = 1e-9
 _ROWS_PER_PASS = 256
 
@@ -31,7 +32,7 @@ def improve(
     reference: np.ndarray,
     refine: Callable[[Tensor, np.ndarray], Refined],
     steps: int = 10,
-    given: np.ndarray | None = None,
+    asked: np.ndarray | None = None,
     until: float = math.inf,
 ) -> Refined:
     """Move solutions along their null spaces to lower values of the objectives.
@@ -48,7 +49,7 @@ def improve(
         reference: (R, J) current joints, see `Objective.near`.
         refine: starts (R, 1, J) and targets to refined ones.
         steps: at most.
-        given: (T, 6) bool, axes x y z rx ry rz of the target that are asked for; None: all.
+        asked: (T, 6) bool, axes x y z rx ry rz of the target that are asked for; None: all.
         until: when to end by `time.perf_counter`, looked at before every step.
 
     Returns:
@@ -64,14 +65,14 @@ def improve(
         parts.append(
             _improve(
                 robot, objectives, solutions[rows], T_base_tip[rows], reference[rows], refine,
-                steps, given, until,
+                steps, asked, until,
             )
         )  # fmt: skip
     return Refined(*(np.concatenate(arrays) for arrays in zip(*map(_fields, parts), strict=True)))
 
 
 def _improve(
-    robot, objectives, solutions, T_base_tip, reference, refine, steps, given, until
+    robot, objectives, solutions, T_base_tip, reference, refine, steps, asked, until
 ) -> Refined:
     near = [objective.near(torch.from_numpy(reference)) for objective in objectives]
     q = torch.from_numpy(np.array(solutions, np.float64))
@@ -80,7 +81,7 @@ def _improve(
     unlimited = torch.from_numpy(robot.continuous)
     lower = torch.where(unlimited, -torch.inf, lower)
     upper = torch.where(unlimited, torch.inf, upper)
-    task = _task_axes(robot, T_base_tip, given)
+    task = _task_axes(robot, T_base_tip, asked)
     value, gradient = _value_and_gradient(near, q)
     direction = _direction(robot, q, gradient, task, lower, upper)
     length = _FIRST_STEP / direction.abs().amax(-1).clamp(min=1e-12)
@@ -126,7 +127,7 @@ def _value_and_gradient(objectives: Sequence[Objective], q: Tensor) -> tuple[Ten
     return value.detach(), gradient.nan_to_num(0.0, 0.0, 0.0)
 
 
-def _task_axes(robot: Robot, T_base_tip: np.ndarray, given: np.ndarray | None) -> Tensor:
+def _task_axes(robot: Robot, T_base_tip: np.ndarray, asked: np.ndarray | None) -> Tensor:
     """(R, m, 6 T) from velocities of all tips in the base's axes to those that a target asks."""
     rotation = torch.from_numpy(np.ascontiguousarray(T_base_tip[..., :3, :3]))
     tips = robot.num_tips
@@ -135,9 +136,9 @@ def _task_axes(robot: Robot, T_base_tip: np.ndarray, given: np.ndarray | None) -
         for part in (2 * tip, 2 * tip + 1):
             axes[:, part, :, part] = rotation[:, tip].transpose(-1, -2)
     flat = axes.reshape(len(rotation), 6 * tips, 6 * tips)
-    if given is None:
+    if asked is None:
         return flat
-    return flat[:, torch.from_numpy(np.asarray(given, dtype=bool).reshape(-1))]
+    return flat[:, torch.from_numpy(np.asarray(asked, dtype=bool).reshape(-1))]
 
 
 def _direction(

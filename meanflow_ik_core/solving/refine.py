@@ -22,8 +22,11 @@ from .recombination import Part, independent_parts, recombine
 _COARSE_TOLERANCE = 1e-3
 _FINE_TOLERANCE = 1e-9
 _FINE_ITERATIONS = 8
-_SAMPLES_PER_PASS = 2048  # of one tip: a millisecond or two, as those of more tips
-_ALONE = 32  # samples of a problem whose parts are refined without each other
+# Between two looks at the clock so many samples are refined, for a robot of one tip; for T tips
+# T^2 times fewer. Either takes a millisecond or two.
+_SAMPLES_PER_PASS = 2048
+# Where no sample of a problem reaches all of its tips, the parts of so many are refined one by one.
+_ALONE = 32
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,15 @@ from torch import Tensor
 
 from ..errors import OptionError
 from ..robot.robot import Robot
-from .inputs import check_count, is_number
+from .inputs import check_count, check_positive, is_number
 from .ranking import SELECTIONS, joint_distance, rank, ranking_cost, select_best, select_diverse
 from .refine import REFINEMENTS, Refined
 
 # Starts per target without a timeout. Of uniform starts for poses whose every solution touches a
 # limit, at least 1 in 40 converges: this many miss such a pose once in 10^11.
 _MAX_STARTS = 1024
-# Of self-collision, between two looks at the clock: as many as take so long, and at least so many.
+# Between two looks at the clock, self-collision is checked of as many configurations as take
+# `_LOOK_EVERY_S`, and of `_CHECKS_AT_ONCE` at least.
 _LOOK_EVERY_S, _CHECKS_AT_ONCE = 1e-3, 4
 _ORIGIN = "<U16"  # numpy type of a sampler's name
 
@@ -86,9 +87,7 @@ class SolveOptions:
             raise OptionError(
                 f"unknown refinement {self.refinement!r}; it is one of {', '.join(REFINEMENTS)}"
             )
-        seconds = self.timeout
-        if seconds is not None and not (is_number(seconds) and seconds > 0):
-            raise OptionError(f"timeout is {seconds!r}; it must be positive seconds, or None")
+        check_positive("timeout", self.timeout, "positive seconds", or_none=True)
         for name in ("position_tolerance", "orientation_tolerance"):
             value = getattr(self, name)
             if not (np.all(value > 0) if isinstance(value, np.ndarray) else value > 0):
@@ -121,13 +120,13 @@ class SearchParts:
     # (B, N, J), T_base_tip, seconds after which the rest is left as it is -> Refined
     refine: Callable[[Tensor, np.ndarray, float | None], Refined]
     in_collision: Callable[[np.ndarray], np.ndarray] | None  # (N, J) -> (N,); None: not asked
-    wishes: "Wishes | None" = None  # None: no objectives
+    objectives: "SearchObjectives | None" = None  # None: no objectives
     clearance: Callable[[np.ndarray], np.ndarray] | None = None  # (..., J) -> (...) m
     starts_per_pass: int = 4096  # drawn and refined together; between passes the clock counts
 
 
 @dataclass(frozen=True)
-class Wishes:
+class SearchObjectives:
     """What objectives have to say in a search, O of them."""
 
     weights: np.ndarray  # (O,)
@@ -187,8 +186,8 @@ class Search:
                     self._round(problems, sampler, size)
             used += size
             rounds += 1
-        if self._parts.wishes is not None and self._parts.wishes.improve is not None:
-            self._improve(self._parts.wishes.improve)
+        if self._parts.objectives is not None and self._parts.objectives.improve is not None:
+            self._improve(self._parts.objectives.improve)
 
     def result(self) -> IKResult:
         options, robot = self._options, self._parts.robot
@@ -207,13 +206,13 @@ class Search:
             origin[problem, :count] = chosen.origin
         distance = joint_distance(robot, q, self._reference[:, None])
         cost = self._cost(position_error, orientation_error, distance)
-        wishes, clearance = self._parts.wishes, self._parts.clearance
+        objectives, clearance = self._parts.objectives, self._parts.clearance
         objective_values = None
-        if wishes is not None:
-            objective_values = np.full((batch, rows, len(wishes.weights)), np.nan)
+        if objectives is not None:
+            objective_values = np.full((batch, rows, len(objectives.weights)), np.nan)
             for problem in range(batch):
-                objective_values[problem] = wishes.values(q[problem], self._reference[problem])
-            cost += _weighted(wishes, objective_values)
+                objective_values[problem] = objectives.values(q[problem], self._reference[problem])
+            cost += _weighted(objectives, objective_values)
         return IKResult(
             joint_positions=q,
             position_error=position_error,
@@ -386,10 +385,10 @@ class Search:
         """Note the rows to return so far."""
         began = time.perf_counter()
         for problem in problems.tolist():
-            self._chosen[problem] = self._choice(problem)
+            self._chosen[problem] = self._settle(problem)
         self._spent["select"] += time.perf_counter() - began
 
-    def _choice(self, problem: int) -> Candidates:
+    def _settle(self, problem: int) -> Candidates:
         """A problem's rows to return so far; what can never be returned is dropped."""
         options, robot = self._options, self._parts.robot
         ranked = self._ranked(problem, self._found[problem])
@@ -400,7 +399,7 @@ class Search:
         num_valid = int(ranked.valid.sum())
         nearest = np.arange(num_valid, len(ranked.q))[: options.max_solutions]
         keep_valid = rows if options.select == "best" else np.arange(num_valid)
-        if options.select == "best" and self._parts.wishes is not None:
+        if options.select == "best" and self._parts.objectives is not None:
             # spares for solutions that come together in their null spaces
             keep_valid = choose(
                 ranked.q, robot.continuous, ranked.valid, 2 * options.max_solutions,
@@ -420,8 +419,10 @@ class Search:
         reference = self._reference[problem]
         distance = joint_distance(self._parts.robot, pool.q, reference)
         cost = self._cost(pool.position_error, pool.orientation_error, distance)
-        if self._parts.wishes is not None:
-            cost += _weighted(self._parts.wishes, self._parts.wishes.values(pool.q, reference))
+        if self._parts.objectives is not None:
+            cost += _weighted(
+                self._parts.objectives, self._parts.objectives.values(pool.q, reference)
+            )
         order = rank(cost, pool.valid)
         return _rows(pool, order)
 
@@ -442,6 +443,6 @@ def _rows(candidates: Candidates, which: np.ndarray | slice) -> Candidates:
     return Candidates(*(array[which] for array in candidates))
 
 
-def _weighted(wishes: Wishes, objective_values: np.ndarray) -> np.ndarray:
+def _weighted(objectives: SearchObjectives, objective_values: np.ndarray) -> np.ndarray:
     """(...) what values (..., O) count in the ranking; infinite without a candidate."""
-    return np.nan_to_num(objective_values @ wishes.weights, nan=np.inf)
+    return np.nan_to_num(objective_values @ objectives.weights, nan=np.inf)

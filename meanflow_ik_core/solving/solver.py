@@ -32,7 +32,7 @@ from .null_space import improve
 from .partial_goals import given_from_asked, turned_at_random
 from .ranking import SELECTIONS
 from .refine import REFINEMENTS, Refined, refine_lm_torch
-from .search import IKResult, Search, SearchParts, SolveOptions, Wishes
+from .search import IKResult, Search, SearchObjectives, SearchParts, SolveOptions
 
 __all__ = ["IKResult", "IKSolver", "load_solver"]
 
@@ -42,7 +42,17 @@ _STARTS_PER_PASS, _GUIDED_PER_PASS, _STARTS_ON_DEVICE = 4096, 256, 1 << 20
 
 
 class IKSolver:
-    """Draws many starts per target, refines them all, and returns the best different solutions."""
+    """Draws many starts per target, refines them all, and returns the best different solutions.
+
+    Attributes:
+        robot: whose targets are solved.
+        sampler: name of the sampler of the first starts.
+        device: where samples are drawn.
+        starts_per_pass: how many starts are drawn and refined together, which bounds the memory
+            and how often a timeout is looked at. None: as many as suit the device.
+    """
+
+    starts_per_pass: int | None = None
 
     def __init__(self, robot: Robot, sampler: Sampler, sampler_name: str, device: torch.device):
         self.robot = robot
@@ -50,7 +60,6 @@ class IKSolver:
         self._samplers = {sampler_name: sampler}
         self._samplers.setdefault("uniform", build_sampler("uniform", robot, None, device))
         self.sampler = sampler_name
-        self._takes_partial: bool | None = None  # not known yet
 
     @property
     def checkpoint(self) -> Mapping[str, Any] | None:
@@ -94,17 +103,17 @@ class IKSolver:
                 is learned and needs complete goals.
         """
         check_count("num_samples", num_samples, 1)
-        given = check_tips(self.robot, tips)
-        asked = check_free_axes(self.robot, given, free_axes)
-        T_base_tip = check_targets(self.robot, targets, given)
-        goals = build_objectives(objectives, self.robot)
+        tip_indices = check_tips(self.robot, tips)
+        asked = check_free_axes(self.robot, tip_indices, free_axes)
+        T_base_tip = check_targets(self.robot, targets, tip_indices)
+        objectives = build_objectives(objectives, self.robot)
         current = check_seed_state(self.robot, near, len(T_base_tip), "near")
-        if current is not None and not any(isinstance(goal, Posture) for goal in goals):
-            goals.append(Posture(self.robot))
+        if current is not None and not any(isinstance(one, Posture) for one in objectives):
+            objectives.append(Posture(self.robot))
         guidance = Guidance(guidance_choices, guidance_steps)
         reference = self._reference(current, len(T_base_tip))
         q = self._draw(
-            self.sampler, T_base_tip, num_samples, self._generator(seed), reference, goals,
+            self.sampler, T_base_tip, num_samples, self._generator(seed), reference, objectives,
             guidance, asked,
         )  # fmt: skip
         return q if isinstance(targets, Tensor) else q.cpu().numpy()
@@ -185,36 +194,37 @@ class IKSolver:
             TargetError: a target has the wrong shape, is not finite, or is not rigid.
             SeedError: the seed state has the wrong length, is not finite, or outside the limits.
             LinkError: an unknown tip, or one named twice.
-            OptionError: an option is out of its range.
+            OptionError: an option is out of its range, or there is no such objective.
+            RobotError: self-collision is asked for and a collision shape cannot be read.
         """
         began = time.perf_counter()
         robot = self.robot
-        given = check_tips(robot, tips)
-        asked = check_free_axes(robot, given, free_axes)
+        tip_indices = check_tips(robot, tips)
+        asked = check_free_axes(robot, tip_indices, free_axes)
         options = SolveOptions(
             num_samples, max_solutions, select, refinement, timeout,
-            check_tolerance(robot, given, position_tolerance, "position_tolerance"),
-            check_tolerance(robot, given, orientation_tolerance, "orientation_tolerance"),
+            check_tolerance(robot, tip_indices, position_tolerance, "position_tolerance"),
+            check_tolerance(robot, tip_indices, orientation_tolerance, "orientation_tolerance"),
             error_weight, distance_weight, min_separation, avoid_self_collision, objective_steps,
             max_rounds, recombining,
         )  # fmt: skip
-        T_base_tip = check_targets(robot, targets, given)
+        T_base_tip = check_targets(robot, targets, tip_indices)
         seeds = check_seed_state(robot, seed_state, len(T_base_tip))
         reference = self._reference(seeds, len(T_base_tip))
-        goals = build_objectives(objectives, robot)
+        objectives = build_objectives(objectives, robot)
         guidance = Guidance(guidance_choices, guidance_steps)
         generator = self._generator(seed)
         parts = SearchParts(
             robot=robot,
             samplers=(self._sampler_for(asked), "uniform"),
             draw=lambda name, poses, count, current: self._draw(
-                name, poses, count, generator, current, goals, guidance, asked
+                name, poses, count, generator, current, objectives, guidance, asked
             ),
             refine=lambda starts, poses, limit: self._refine(starts, poses, options, asked, limit),
             in_collision=self.self_collision.in_collision if avoid_self_collision else None,
-            wishes=self._wishes(goals, options, asked) if goals else None,
-            clearance=self._clearance_of(goals, options),
-            starts_per_pass=self._starts_per_pass(goals),
+            objectives=self._search_objectives(objectives, options, asked) if objectives else None,
+            clearance=self._clearance_of(objectives, options),
+            starts_per_pass=self.starts_per_pass or self._starts_per_pass(objectives),
         )
         search = Search(parts, T_base_tip, reference, options, began)
         search.run(seeds)
@@ -246,13 +256,13 @@ class IKSolver:
         middle = 0.5 * (self.robot.lower + self.robot.upper)
         return np.tile(middle, (batch, 1)) if current is None else current
 
-    def _wishes(
-        self, goals: Sequence[Objective], options: SolveOptions, asked: np.ndarray | None
-    ) -> Wishes:
+    def _search_objectives(
+        self, objectives: Sequence[Objective], options: SolveOptions, asked: np.ndarray | None
+    ) -> SearchObjectives:
         def found(q: np.ndarray, reference: np.ndarray) -> np.ndarray:
             current, known = torch.from_numpy(reference), np.isfinite(q).all(-1)
-            near = [goal.near(current) for goal in goals]
-            found = np.full((len(q), len(goals)), np.nan)
+            near = [objective.near(current) for objective in objectives]
+            found = np.full((len(q), len(objectives)), np.nan)
             if known.any():
                 found[known] = values(near, torch.from_numpy(q[known])).numpy()
             return found
@@ -264,20 +274,24 @@ class IKSolver:
                 return self._refine(starts, poses, options, asked)
 
             steps = options.objective_steps
-            return improve(self.robot, goals, q, T_base_tip, reference, refine, steps, asked, until)
+            return improve(
+                self.robot, objectives, q, T_base_tip, reference, refine, steps, asked, until
+            )
 
-        weights = np.array([goal.weight for goal in goals])
-        return Wishes(weights, found, better if options.objective_steps else None)
+        weights = np.array([objective.weight for objective in objectives])
+        return SearchObjectives(weights, found, better if options.objective_steps else None)
 
-    def _clearance_of(self, goals: Sequence[Objective], options: SolveOptions) -> Any:
-        if not options.avoid_self_collision and "clearance" not in [g.name() for g in goals]:
+    def _clearance_of(self, objectives: Sequence[Objective], options: SolveOptions) -> Any:
+        if not options.avoid_self_collision and "clearance" not in [
+            one.name() for one in objectives
+        ]:
             return None
         return self.clearance.distance
 
-    def _starts_per_pass(self, goals: Sequence[Objective]) -> int:
+    def _starts_per_pass(self, objectives: Sequence[Objective]) -> int:
         if self.device.type != "cpu":
             return _STARTS_ON_DEVICE
-        return _GUIDED_PER_PASS if goals else _STARTS_PER_PASS
+        return _GUIDED_PER_PASS if objectives else _STARTS_PER_PASS
 
     def _draw(
         self,
@@ -286,42 +300,32 @@ class IKSolver:
         count: int,
         generator: torch.Generator,
         reference: np.ndarray,
-        goals: Sequence[Objective],
+        objectives: Sequence[Objective],
         guidance: Guidance,
         asked: np.ndarray | None,
     ) -> Tensor:
         poses = torch.from_numpy(T_base_tip).to(self.device)
         source = self._samplers[sampler]
-        if asked is None and not goals:
+        if asked is None and not objectives:
             return source.sample(poses, count, generator)
         current, given = torch.from_numpy(reference).to(self.device), given_from_asked(asked)
         turned = turned_at_random(poses, count, asked, generator)
         each = count if turned is None else 1
         if turned is not None:
             poses, current = turned.flatten(0, 1), current.repeat_interleave(count, 0)
-        partial = {} if given is None else {"given": given}
-        if goals:
+        if objectives:
             q = guided_samples(
-                self.robot, source, goals, current, poses, each, generator, guidance, **partial
+                self.robot, source, objectives, current, poses, each, generator, guidance, given
             )
         else:
-            q = source.sample(poses, each, generator, **partial)
+            q = source.sample(poses, each, generator, given)
         return q.reshape(len(T_base_tip), count, self.robot.num_joints)
 
     def _sampler_for(self, asked: np.ndarray | None) -> str:
         """The solver's own sampler where it takes such goals, else the uniform one."""
         given = given_from_asked(asked)
-        if given is None:
-            return self.sampler
-        if self._takes_partial is None:
-            pose = torch.eye(4, dtype=torch.float64, device=self.device)
-            poses = pose.expand(1, self.robot.num_tips, 4, 4)
-            try:
-                self._samplers[self.sampler].sample(poses, 1, self._generator(0), given)
-                self._takes_partial = True
-            except OptionError:
-                self._takes_partial = False
-        return self.sampler if self._takes_partial else "uniform"
+        takes_it = given is None or self._samplers[self.sampler].takes_partial_goals
+        return self.sampler if takes_it else "uniform"
 
     def _refine(
         self,

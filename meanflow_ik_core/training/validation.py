@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ..geometry import pose_errors
 from ..network.model import VelocityNetwork, denormalise_joints
-from ..network.token_model import TokenNetwork
 from ..robot.robot import Robot
 from ..solving.ranking import joint_distance
 from ..solving.refine import refine_lm
@@ -67,7 +66,7 @@ def validate(
         POSITION_TOLERANCE,
         ORIENTATION_TOLERANCE,
     )
-    if robot.num_tips > 1 and isinstance(network, TokenNetwork):
+    if robot.num_tips > 1 and network.takes_partial_goals:
         dropped = torch.arange(poses, device=generator.device) % robot.num_tips
         given = dropped[:, None] != torch.arange(robot.num_tips, device=generator.device)
         partial = sampled(given[..., None].expand(-1, -1, 2))

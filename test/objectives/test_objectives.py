@@ -348,7 +348,7 @@ def test_the_examples_of_the_document_run(tmp_path, monkeypatch):
     (tmp_path / "objectives.yaml").write_text(yaml_text)
     (tmp_path / "my_package").mkdir()
     function = next(block for block in blocks if block.startswith("def elbow_high"))
-    (tmp_path / "my_package" / "wishes.py").write_text(function.split("\nsolver.")[0])
+    (tmp_path / "my_package" / "my_objectives.py").write_text(function.split("\nsolver.")[0])
     run = 0
     for block in blocks:
         if block.startswith(("import", "def", "objectives =")):

@@ -175,16 +175,16 @@ def test_steps_are_limited_by_the_smaller_of_step_and_speed(uniform):
 # -- parts of the search
 
 
-def test_strands_are_solutions_where_they_say_so_and_stay_close(uniform):
+def test_tracks_are_solutions_where_they_say_so_and_stay_close(uniform):
     robot = uniform.robot
     T_base_tip, anchors = line(robot, 0.2, 30), np.array([0, 12, 29])
     found = uniform.solve(T_base_tip[anchors], max_solutions=4, select="diverse", seed=0)
     q, valid = follow(robot, T_base_tip, anchors, found.joint_positions, TOLERANCES)
     assert q.shape == (30, 12, 7) and valid.mean() > 0.8
     judge = Judge(robot)
-    for waypoint, strand in np.ndindex(*valid.shape):
-        accepted = judge.accepts(q[waypoint, strand], T_base_tip[waypoint])
-        assert accepted == valid[waypoint, strand]
+    for waypoint, track in np.ndindex(*valid.shape):
+        accepted = judge.accepts(q[waypoint, track], T_base_tip[waypoint])
+        assert accepted == valid[waypoint, track]
     np.testing.assert_allclose(q[12, 4:8], found.joint_positions[1], atol=1e-6)
     steps = np.abs(np.diff(q, axis=0)).max(-1)[valid[1:] & valid[:-1]]
     assert np.median(steps) < 0.05

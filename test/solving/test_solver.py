@@ -267,7 +267,7 @@ def test_unknown_samplers_devices_and_robots_are_refused():
 def test_many_targets_are_refined_in_slices_that_fit_into_memory(panda, monkeypatch):
     judge, targets = Judge(panda.robot), reachable(panda.robot, 30, 5)
     targets[::7, :, :3, 3] += 5.0  # some are topped up without success
-    monkeypatch.setattr("meanflow_ik_core.solving.solver._STARTS_PER_PASS", 100)
+    monkeypatch.setattr(panda, "starts_per_pass", 100)
     result = panda.solve(targets, num_samples=32, max_solutions=4, seed=0)
     away = np.isin(np.arange(30), np.arange(0, 30, 7))
     np.testing.assert_array_equal(result.valid.any(1), ~away)

@@ -13,11 +13,10 @@ from oracles import Judge
 import meanflow_ik_core as mik
 from meanflow_ik_core.collision.self_collision import SelfCollision
 from meanflow_ik_core.samplers import Sampler
-from meanflow_ik_core.solving import solver as solver_module
 from meanflow_ik_core.solving.refine import REFINEMENTS, refine_lm
 
 CPU = torch.device("cpu")
-MODULES = ("solver", "search", "null_space", "refine")
+MODULES = ("solving.solver", "solving.search", "solving.null_space", "solving.refine")
 BEYOND_REACH = np.eye(4) + np.array([[0, 0, 0, 3.0], [0] * 4, [0] * 4, [0] * 4])
 
 
@@ -63,10 +62,11 @@ def clock(monkeypatch) -> Clock:
 
 
 @pytest.fixture
-def slow(panda, clock, monkeypatch) -> tuple[mik.IKSolver, SlowSampler]:
-    monkeypatch.setattr(solver_module, "_STARTS_PER_PASS", 100)
+def slow(panda, clock) -> tuple[mik.IKSolver, SlowSampler]:
     sampler = SlowSampler(panda.robot, clock)
-    return mik.IKSolver(panda.robot, sampler, "uniform", CPU), sampler
+    solver = mik.IKSolver(panda.robot, sampler, "uniform", CPU)
+    solver.starts_per_pass = 100
+    return solver, sampler
 
 
 def reachable(robot: mik.Robot, count: int, seed: int) -> np.ndarray:
@@ -172,7 +172,7 @@ def test_self_collision_checks_end_and_what_is_unchecked_is_not_returned(
 
 
 def test_checks_are_not_repeated_in_later_passes(panda, clock, monkeypatch):
-    monkeypatch.setattr(solver_module, "_STARTS_PER_PASS", 100)
+    monkeypatch.setattr(panda, "starts_per_pass", 100)
     asked = seconds_per_check(clock, monkeypatch)
     result = panda.solve(
         reachable(panda.robot, 1, 2), 1000, 8, seed=0, avoid_self_collision=True, max_rounds=1
