@@ -27,6 +27,29 @@ class Mimic(NamedTuple):
     offset: float
 
 
+class UrdfModel(NamedTuple):
+    """A URDF as Pinocchio reads it, and what Pinocchio leaves out.
+
+    In Pinocchio's model a mimic joint is a joint like any other.
+    """
+
+    path: Path
+    model: pin.Model
+    elements: Mapping[str, ElementTree.Element]  # <joint> by name
+    mimics: Mapping[str, Mimic]  # by the name of the joint that mimics
+
+    def kind(self, joint: str) -> str:
+        """The type that the file gives a joint."""
+        return self.elements[joint].get("type", "")
+
+    def motion(self, joint: str) -> Mimic:
+        """Which joint really moves this one: the one that it mimics, or itself."""
+        return self.mimics.get(joint, Mimic(joint, 1.0, 0.0))
+
+    def joint(self, name: str) -> pin.JointModel:
+        return self.model.joints[self.model.getJointId(name)]
+
+
 def listing(names: Sequence[str], wanted: str = "", limit: int = 12) -> str:
     """Names that exist for an error message, those most like the wanted one first."""
     close = difflib.get_close_matches(wanted, names, n=limit, cutoff=0.5)
@@ -41,6 +64,17 @@ def read_model(urdf_path: Path) -> pin.Model:
         return pin.buildModelFromUrdf(str(urdf_path))
     except Exception as error:
         raise RobotError(f"{urdf_path} is not a URDF that Pinocchio can read: {error}") from error
+
+
+def read_urdf_model(urdf_path: Path) -> UrdfModel:
+    """All that is known of a URDF's joints.
+
+    Raises:
+        RobotError: the file is no URDF, or has a joint that mimics none or closes a loop.
+    """
+    elements = read_joint_elements(urdf_path)
+    mimics = resolve_mimics(elements)
+    return UrdfModel(urdf_path, read_model(urdf_path), elements, mimics)
 
 
 def read_xml(path: Path) -> ElementTree.Element:
