@@ -14,7 +14,7 @@ from .packages import resolve_uri
 from .urdf import read_urdf
 
 
-class Part(NamedTuple):
+class MountedUrdf(NamedTuple):
     """A URDF that is fixed to a link, every name in it behind a prefix."""
 
     urdf_path: Path
@@ -24,7 +24,7 @@ class Part(NamedTuple):
     rpy: tuple[float, float, float] = (0.0, 0.0, 0.0)  # rad, in the parent link
 
 
-def compose(name: str, parts: Sequence[Part]) -> Path:
+def compose(name: str, parts: Sequence[MountedUrdf]) -> Path:
     """Write the URDF of all parts to the user's cache; returns its path.
 
     A parent that no earlier part has becomes the root link, without shape. Meshes are named by
@@ -96,7 +96,7 @@ def _numbers(values: Sequence[float]) -> str:
     return " ".join(repr(float(value)) for value in values)
 
 
-def _prefixed_elements(part: Part) -> list[ElementTree.Element]:
+def _prefixed_elements(part: MountedUrdf) -> list[ElementTree.Element]:
     root = read_urdf(part.urdf_path)
     elements = [copy.deepcopy(e) for e in root if e.tag in ("link", "joint", "material")]
     for element in elements:
@@ -112,7 +112,7 @@ def _prefixed_elements(part: Part) -> list[ElementTree.Element]:
     return elements
 
 
-def _root_link(elements: Sequence[ElementTree.Element], part: Part) -> str:
+def _root_link(elements: Sequence[ElementTree.Element], part: MountedUrdf) -> str:
     links = [element.get("name", "") for element in elements if element.tag == "link"]
     children = {child.get("link") for e in elements if (child := e.find("child")) is not None}
     roots = [link for link in links if link not in children]

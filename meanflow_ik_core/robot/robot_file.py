@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from ..errors import RobotError
-from .composition import Part, compose
+from .composition import MountedUrdf, compose
 from .packages import resolve_uri
 from .urdf import XACRO
 
@@ -152,7 +152,7 @@ def _refuse_unknown_keys(settings: Mapping[str, Any], known: Sequence[str], wher
         raise RobotError(f"{where} has unknown keys {unknown}; keys are {list(known)}")
 
 
-def _read_part(settings: Mapping[str, Any], path: Path) -> Part:
+def _read_part(settings: Mapping[str, Any], path: Path) -> MountedUrdf:
     _refuse_unknown_keys(settings, _PART_KEYS, f"a part in {path}")
     if ("urdf" in settings) == ("robot" in settings):
         raise RobotError(f"a part in {path} must have one of the keys 'urdf' and 'robot'")
@@ -177,6 +177,6 @@ def _read_part(settings: Mapping[str, Any], path: Path) -> Part:
             raise RobotError(f"{key} of a part in {path} is {values!r}; it must be 3 numbers")
         pose[key] = (x, y, z)
     parent = settings.get("parent")
-    return Part(
+    return MountedUrdf(
         urdf_path, str(settings.get("prefix", "")), None if parent is None else str(parent), **pose
     )
