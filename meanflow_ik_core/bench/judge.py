@@ -15,7 +15,11 @@ _ROUNDING = 1e-12
 
 
 class Judge:
-    """Kinematics of a robot by Pinocchio; shares nothing with `Robot` but names."""
+    """Kinematics of a robot by Pinocchio; shares nothing with `Robot` but names.
+
+    It does not ask `PinocchioModel` either, by which the product places links: a judge that
+    followed the same reading of mimics and held joints could not find a mistake in it.
+    """
 
     def __init__(self, robot: Robot):
         self._robot = robot

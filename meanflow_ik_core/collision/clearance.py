@@ -173,7 +173,7 @@ class SphereModel:
     def _centres(self, q: Tensor) -> Tensor:
         """(N, 3, S) m in the base, of q (N, J)."""
         constants = self._on(q.dtype, q.device)
-        rotations, origins = self.robot._nodes(q)
+        rotations, origins = self.robot.node_poses(q)
         parts = []
         for node, local in constants["nodes"]:
             if node < 0:
@@ -251,13 +251,13 @@ class SphereModel:
             digest.update(part.tobytes())
 
         def write(path: Path) -> None:
-            q = self.robot.random_configurations(_CANDIDATES, torch.Generator().manual_seed(0))
+            q = self.robot.random_configurations(_CANDIDATES, 0)
             gaps = self.pair_distances(q, 2 * _NEAR).numpy()
             names = [(self.links[a], self.links[b]) for a, b in self.pairs.tolist()]
             rows = [np.flatnonzero(np.abs(gap) < _NEAR)[:_CALIBRATION] for gap in gaps.T]
             used = np.unique(np.concatenate([*rows, np.zeros(0, np.int64)]))
             wanted = {name: np.searchsorted(used, r) for name, r in zip(names, rows, strict=True)}
-            exact = exact_distances(self.robot, check, q.numpy()[used], wanted)
+            exact = exact_distances(check, q.numpy()[used], wanted)
             found = [_correction(gaps[rows[i], i], exact[name]) for i, name in enumerate(names)]
             np.save(path, np.clip(np.array(found), -_NEAR, _NEAR))
 

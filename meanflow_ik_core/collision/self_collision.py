@@ -2,16 +2,17 @@
 """Self-collision of configurations, exact on the URDF's collision shapes, by Pinocchio and Coal."""
 
 import logging
+import sys
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 import pinocchio as pin
-import torch
 
+from ..robot.pinocchio_model import PinocchioModel
 from ..robot.robot import Robot
-from ..robot.urdf import Mimic, read_joint_elements, read_model, resolve_mimics
 from .shapes import neighbours, read_shapes
 
 _LOG = logging.getLogger(__name__)
@@ -39,8 +40,12 @@ class SelfCollision:
 
     Left out are neighbours (`neighbours`), links that no solved joint moves relative to each
     other, and the robot's `ignore_collisions`; where it is None, pairs that always overlap in
-    random configurations. Joints that the robot does not solve for stay at the value they are held
-    at, or in the neutral configuration. A robot without any shape never touches itself.
+    random configurations. Joints that the robot does not solve for stay where `PinocchioModel`
+    leaves them. A robot without any shape never touches itself.
+
+    Attributes:
+        kinematics: places the links.
+        shapes: that are checked.
     """
 
     def __init__(self, robot: Robot, ignored: Sequence[tuple[str, str]] | None = None):
@@ -54,11 +59,9 @@ class SelfCollision:
             RobotError: a shape cannot be read, for example a mesh file that does not exist.
         """
         self._robot = robot
-        self._model = read_model(robot.urdf_path)
-        shapes = read_shapes(robot.urdf_path, self._model)
-        self._geometry, self._hulls = shapes.exact, shapes.hulls
-        self._bounded, self._unbounded = self._configuration_map()
-        self._held, self._moved, self._turned = self._template()
+        self.kinematics = PinocchioModel(robot)
+        self.shapes = read_shapes(robot.urdf_path, self.kinematics.model)
+        self._geometry, self._hulls = self.shapes.exact, self.shapes.hulls
         if ignored is None and not self._geometry.ngeoms:
             _LOG.warning("%s has no collision shapes: it never touches itself", robot.name)
         own = robot.ignore_collisions if ignored is None else ignored
@@ -68,9 +71,11 @@ class SelfCollision:
             always = zip(survey.pairs, survey.touching >= ALWAYS, strict=True)
             self._add_pairs({frozenset(pair) for pair, overlaps in always if overlaps})
         # Hulls are quicker than meshes, and where they are free the meshes are.
-        stages = [self._hulls, self._geometry] if shapes.differ else [self._geometry]
+        stages = [self._hulls, self._geometry] if self.shapes.differ else [self._geometry]
         self._stages = [
-            pin.BroadPhaseManagerPool_DynamicAABBTreeCollisionManager(self._model, stage, 1)
+            pin.BroadPhaseManagerPool_DynamicAABBTreeCollisionManager(
+                self.kinematics.model, stage, 1
+            )
             for stage in stages
         ]
         self._turn = Lock()
@@ -83,11 +88,12 @@ class SelfCollision:
         """(...) bool for configurations q (..., J)."""
         flat = np.asarray(q, dtype=np.float64).reshape(-1, self._robot.num_joints)
         touching = np.zeros(len(flat), dtype=bool)
-        threads = torch.get_num_threads()
-        if len(self._geometry.collisionPairs):
+        if not len(self._geometry.collisionPairs):
+            return touching.reshape(np.shape(q)[:-1])
+        with _threads_of_torch_kept():
             for start in range(0, len(flat), _CHUNK):
                 rows = np.arange(start, min(start + _CHUNK, len(flat)))
-                full = self._full_configurations(flat[rows])
+                full = self.kinematics.configurations(flat[rows])
                 for stage in self._stages:
                     with self._turn:
                         hit = pin.computeCollisionsInParallel(
@@ -98,8 +104,6 @@ class SelfCollision:
                     if not len(rows):
                         break
                 touching[rows] = True
-        if torch.get_num_threads() != threads:  # Pinocchio sets those of all of OpenMP
-            torch.set_num_threads(threads)
         return touching.reshape(np.shape(q)[:-1])
 
     def survey(self, first: int, samples: int, margin: float = 0.0, seed: int = 0) -> Survey:
@@ -117,7 +121,7 @@ class SelfCollision:
         column = np.array([places[pair] for pair in links], dtype=np.int64)
         robot, rng = self._robot, np.random.default_rng(seed)
         unit = rng.random((max(first, samples), robot.num_joints))
-        full = self._full_configurations(robot.lower + unit * (robot.upper - robot.lower))
+        full = self.kinematics.configurations(robot.lower + unit * (robot.upper - robot.lower))
         touching = np.zeros(len(pairs))
         for hit in self._hits(self._geometry, full[:first]):
             touching[np.unique(column[hit])] += 1 / first
@@ -149,7 +153,8 @@ class SelfCollision:
         margin: float = 0.0,
     ) -> Iterator[np.ndarray]:
         """For each of Pinocchio's configurations the pairs of shapes nearer than the margin."""
-        data, geometry_data = self._model.createData(), geometry.createData()
+        model = self.kinematics.model
+        data, geometry_data = model.createData(), geometry.createData()
         if active is None:
             active = np.arange(len(geometry.collisionPairs))
         for index in set(range(len(geometry.collisionPairs))) - set(active.tolist()):
@@ -158,74 +163,21 @@ class SelfCollision:
             request.security_margin = margin
         results = [geometry_data.collisionResults[index] for index in active.tolist()]
         for configuration in full:
-            pin.computeCollisions(self._model, data, geometry, geometry_data, configuration, False)
+            pin.computeCollisions(model, data, geometry, geometry_data, configuration, False)
             yield active[[found.isCollision() for found in results]]
-
-    def _configuration_map(self) -> tuple[list, list]:
-        """(index in Pinocchio's q, index in ours, multiplier, offset) for every moved joint."""
-        mimics = resolve_mimics(read_joint_elements(self._robot.urdf_path))
-        bounded, unbounded = [], []
-        for name, joint in zip(self._model.names, self._model.joints, strict=True):
-            moved = mimics.get(name, Mimic(name, 1.0, 0.0))
-            if moved.joint in self._robot.held:
-                column = -1
-            elif moved.joint in self._robot.joint_names:
-                column = self._robot.joint_names.index(moved.joint)
-            else:
-                continue
-            shift = moved.offset
-            if column < 0:
-                shift += moved.multiplier * self._robot.held[moved.joint]
-            row = (joint.idx_q, column, moved.multiplier, shift)
-            (bounded if joint.nq == 1 else unbounded).append(row)
-        return bounded, unbounded
-
-    def _template(self) -> tuple[np.ndarray, tuple, tuple]:
-        """Pinocchio's configuration of held joints (nq,), and columns of the two maps' rows for
-        those that move."""
-        held = np.array(pin.neutral(self._model), np.float64)
-        for index, column, _, shift in self._bounded:
-            if column < 0:
-                held[index] = shift
-        for index, column, _, shift in self._unbounded:
-            if column < 0:
-                held[index : index + 2] = np.cos(shift), np.sin(shift)
-        moved, turned = (
-            tuple(map(np.array, zip(*[row for row in rows if row[1] >= 0], strict=True)))
-            for rows in (self._bounded, self._unbounded)
-        )
-        return held, moved, turned
-
-    def _full_configurations(self, q: np.ndarray) -> np.ndarray:
-        """Pinocchio's configurations (N, nq) of ours (N, J)."""
-        full = np.empty((len(q), len(self._held)))
-        full[:] = self._held
-        if self._moved:
-            index, column, multiplier, shift = self._moved
-            full[:, index] = q[:, column] * multiplier + shift
-        if self._turned:
-            index, column, multiplier, shift = self._turned
-            angle = q[:, column] * multiplier + shift
-            full[:, index], full[:, index + 1] = np.cos(angle), np.sin(angle)
-        return full
-
-    def _link(self, geometry_index: int) -> str:
-        frame = self._geometry.geometryObjects[geometry_index].parentFrame
-        return self._model.frames[frame].name
 
     def _link_pairs(self) -> list[tuple[str, str]]:
         """For each pair of shapes their links, in the order of the alphabet."""
-        names = [self._link(index) for index in range(self._geometry.ngeoms)]
-        pairs = [(names[p.first], names[p.second]) for p in self._geometry.collisionPairs]
+        links = self.shapes.links
+        pairs = [(links[p.first], links[p.second]) for p in self._geometry.collisionPairs]
         return [(a, b) if a < b else (b, a) for a, b in pairs]
 
     def _solved_above(self) -> list[frozenset[int]]:
         """For each Pinocchio joint the solved joints on its way to the root, itself included."""
-        solved = {index for index, column, _, _ in self._bounded + self._unbounded if column >= 0}
         above: list[frozenset[int]] = [frozenset()]
-        for index in range(1, self._model.njoints):
-            own = {index} if self._model.joints[index].idx_q in solved else set()
-            above.append(above[self._model.parents[index]] | own)
+        for index in range(1, self.kinematics.model.njoints):
+            own = {index} if self.kinematics.column[index] >= 0 else set()
+            above.append(above[self.kinematics.model.parents[index]] | own)
         return above
 
     def _joints_between(self) -> np.ndarray:
@@ -243,7 +195,7 @@ class SelfCollision:
     def _add_pairs(self, ignored: Collection[frozenset[str]]) -> None:
         for geometry in (self._geometry, self._hulls):
             geometry.removeAllCollisionPairs()
-        links = [self._link(index) for index in range(self._geometry.ngeoms)]
+        links = self.shapes.links
         joints = [item.parentJoint for item in self._geometry.geometryObjects]
         above, left_out = self._solved_above(), neighbours(self._robot.urdf_path).union(ignored)
         for first in range(len(links)):
@@ -252,3 +204,18 @@ class SelfCollision:
                 if moving and frozenset((links[first], links[second])) not in left_out:
                     for geometry in (self._geometry, self._hulls):
                         geometry.addCollisionPair(pin.CollisionPair(first, second))
+
+
+@contextmanager
+def _threads_of_torch_kept() -> Iterator[None]:
+    """Pinocchio sets the number of OpenMP's threads, and torch computes with as many.
+
+    Where nobody has imported torch, there is nothing to be kept.
+    """
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else 0
+    try:
+        yield
+    finally:
+        if torch and torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)

@@ -17,10 +17,11 @@ _Pair = tuple[coal.CollisionGeometry, coal.CollisionGeometry]  # exact, hull
 
 
 class Shapes(NamedTuple):
-    """The same shapes twice, in the same order, named by link and without pairs."""
+    """The G shapes of a robot twice, in the same order and without pairs."""
 
     exact: pin.GeometryModel
     hulls: pin.GeometryModel  # every mesh replaced by its convex hull
+    links: tuple[str, ...]  # G, the link of each shape
     differ: bool  # whether any mesh is not convex
 
 
@@ -32,6 +33,7 @@ def read_shapes(urdf_path: Path, model: pin.Model) -> Shapes:
     """
     exact, hulls = pin.GeometryModel(), pin.GeometryModel()
     meshes: dict[tuple, _Pair] = {}
+    links: list[str] = []
     for link in read_urdf(urdf_path).findall("link"):
         name = link.get("name", "")
         for index, element in enumerate(link.findall("collision")):
@@ -44,13 +46,15 @@ def read_shapes(urdf_path: Path, model: pin.Model) -> Shapes:
                 raise RobotError(
                     f"a collision shape of link {name!r} in {urdf_path} is malformed: {error}"
                 ) from error
+            links.append(name)
             for geometry, shape in zip((exact, hulls), pair, strict=True):
                 geometry.addGeometryObject(
                     pin.GeometryObject(
                         f"{name}_{index}", frame.parentJoint, frame_index, placement, shape
                     )
                 )
-    return Shapes(exact, hulls, any(mesh is not hull for mesh, hull in meshes.values()))
+    differ = any(mesh is not hull for mesh, hull in meshes.values())
+    return Shapes(exact, hulls, tuple(links), differ)
 
 
 def neighbours(urdf_path: Path) -> set[frozenset[str]]:

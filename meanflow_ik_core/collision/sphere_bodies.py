@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import coal
 import numpy as np
-import pinocchio as pin
-import torch
 
 from ..errors import RobotError
 from ..robot.cache import cached_file
@@ -59,39 +57,25 @@ def find_bodies(robot: Robot, check: SelfCollision) -> SphereBodies:
     )
 
 
-def shape_poses(robot: Robot, check: SelfCollision, q: np.ndarray) -> np.ndarray:
-    """T_base_shape (G, N, 4, 4) of all collision shapes, by Pinocchio."""
-    model, geometry = check._model, check._geometry
-    data, geometry_data = model.createData(), geometry.createData()
-    base = model.getFrameId(robot.base)
-    poses = np.empty((geometry.ngeoms, len(q), 4, 4))
-    for row, full in enumerate(check._full_configurations(q)):
-        pin.framesForwardKinematics(model, data, full)
-        pin.updateGeometryPlacements(model, data, geometry, geometry_data)
-        base_from_world = data.oMf[base].inverse()
-        for index, placement in enumerate(geometry_data.oMg):
-            poses[index, row] = (base_from_world * placement).homogeneous
-    return poses
-
-
 def _shapes_by_link(robot: Robot, check: SelfCollision) -> dict[str, tuple[int, list]]:
     """For each link the node that it moves with, and its shapes as (T_node_shape, shape)."""
-    q = robot.random_configurations(3, torch.Generator().manual_seed(0))
-    rotations, origins = robot._nodes(q)
+    q = robot.random_configurations(3, 0)
+    rotations, origins = robot.node_poses(q)
     T_base_node = np.tile(np.eye(4), (len(robot.parent) + 1, len(q), 1, 1))  # last: the base
     for node in range(len(robot.parent)):
         T_base_node[node, :, :3, :3] = rotations[node].numpy()
         T_base_node[node, :, :3, 3] = origins[node].numpy()
-    T_base_shape = shape_poses(robot, check, q.numpy())
+    shapes = check.shapes
+    T_base_shape = check.kinematics.shape_poses(q.numpy(), shapes.exact)
     result: dict[str, tuple[int, list]] = {}
-    for index, item in enumerate(check._geometry.geometryObjects):
+    for index, item in enumerate(shapes.exact.geometryObjects):
         # rigid to the node in whose frame the shape stands still
-        relative = np.linalg.inv(T_base_node) @ T_base_shape[index]
+        relative = np.linalg.inv(T_base_node) @ T_base_shape[:, index]
         still = np.abs(relative - relative[:, :1]).max((1, 2, 3))
         node = int(still.argmin())
         home = -1 if node == len(robot.parent) else node
-        link = check._link(index)
-        result.setdefault(link, (home, []))[1].append((relative[node, 0], item.geometry))
+        of_link = result.setdefault(shapes.links[index], (home, []))[1]
+        of_link.append((relative[node, 0], item.geometry))
     return result
 
 
@@ -122,14 +106,14 @@ def _fitted(shapes: list[tuple[np.ndarray, Any]], name: str) -> Spheres:
 
 
 def exact_distances(
-    robot: Robot, check: SelfCollision, q: np.ndarray, wanted: dict[tuple[str, str], np.ndarray]
+    check: SelfCollision, q: np.ndarray, wanted: dict[tuple[str, str], np.ndarray]
 ) -> dict[tuple[str, str], np.ndarray]:
     """Coal's distances [m] of pairs of links in some rows each of configurations q (N, J)."""
-    objects = check._geometry.geometryObjects
-    poses = shape_poses(robot, check, q)
+    objects = check.shapes.exact.geometryObjects
+    poses = check.kinematics.shape_poses(q, check.shapes.exact)
     by_link: dict[str, list[int]] = {}
-    for index in range(len(objects)):
-        by_link.setdefault(check._link(index), []).append(index)
+    for index, link in enumerate(check.shapes.links):
+        by_link.setdefault(link, []).append(index)
     request = coal.DistanceRequest()
     found = {}
     for (a, b), rows in wanted.items():
@@ -137,7 +121,7 @@ def exact_distances(
         for place, row in enumerate(rows):
             for i in by_link[a]:
                 for j in by_link[b]:
-                    T_i, T_j = poses[i, row], poses[j, row]
+                    T_i, T_j = poses[row, i], poses[row, j]
                     gap = coal.distance(
                         objects[i].geometry,
                         coal.Transform3s(T_i[:3, :3], T_i[:3, 3]),

@@ -137,7 +137,7 @@ def link_frame(robot: Robot, link: str, q: Tensor) -> tuple[Tensor, Tensor]:
     if node < 0:
         shape = q.shape[:-1]
         return rotation.expand(*shape, 3, 3), origin.expand(*shape, 3)
-    rotations, origins = robot._nodes(q)
+    rotations, origins = robot.node_poses(q)
     return rotations[node] @ rotation, origins[node] + rotations[node] @ origin
 
 

@@ -39,7 +39,7 @@ class Manipulability(Objective):
         self._length = number("manipulability", "length", length, above=0.0)
         tips = list(range(robot.num_tips)) if tip is None else [robot.tips.index(tip)]
         # fewer than 6 where the joints of a tip cannot move it in every direction
-        some = robot.random_configurations(4, torch.Generator().manual_seed(0))
+        some = robot.random_configurations(4, 0)
         ranks = torch.linalg.matrix_rank(robot.jacobian(some)).amax(0).tolist()
         self._full = [index for index in tips if ranks[index] == 6]
         self._low = [(index, ranks[index]) for index in tips if ranks[index] < 6]

@@ -88,10 +88,21 @@ class Robot:
     def random_configurations(
         self,
         count: int,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | int | None = None,
         dtype: torch.dtype = torch.float64,
     ) -> Tensor:
-        """(count, J) configurations, uniform within the limits, on the generator's device."""
+        """Configurations that are uniform within the limits.
+
+        Args:
+            count: N.
+            generator: of the random numbers, or a seed; None: torch's own.
+            dtype: of the result.
+
+        Returns:
+            (N, J) rad or m, on the generator's device.
+        """
+        if isinstance(generator, int):
+            generator = torch.Generator().manual_seed(generator)
         device = None if generator is None else generator.device
         lower, upper = self.limits(dtype, device)
         unit = torch.rand(count, self.num_joints, generator=generator, dtype=dtype, device=device)
@@ -189,7 +200,7 @@ class Robot:
             }
         return self._on_device[key]
 
-    def _nodes(self, q: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def node_poses(self, q: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Rotations (..., 3, 3) and origins (..., 3) of the K moved nodes in the base."""
         constants = self._constants(q.dtype, q.device)
         motion = q[..., constants["joint"]] * constants["multiplier"] + constants["offset"]
@@ -226,14 +237,14 @@ class Robot:
         return rotation, position
 
     def _forward(self, q: Tensor) -> Tensor:
-        rotation, position = self._tips(*self._nodes(q))
+        rotation, position = self._tips(*self.node_poses(q))
         top = torch.cat((rotation, position[..., None]), -1)
         bottom = top.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*top.shape[:-2], 1, 4)
         return torch.cat((top, bottom), -2)
 
     def _jacobian(self, q: Tensor) -> Tensor:
         constants = self._constants(q.dtype, q.device)
-        rotations, origins = self._nodes(q)
+        rotations, origins = self.node_poses(q)
         _, tip_position = self._tips(rotations, origins)
         axis = torch.stack([rotation[..., 2] for rotation in rotations], -2)  # (..., K, 3)
         arm = tip_position[..., :, None, :] - torch.stack(origins, -2)[..., None, :, :]

@@ -16,7 +16,8 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker
 
 from meanflow_ik_core.errors import RobotError
-from meanflow_ik_core.geometry import quat_xyzw_from_matrix
+from meanflow_ik_core.geometry import matrix_from_rpy, quat_xyzw_from_matrix
+from meanflow_ik_core.robot.pinocchio_model import PinocchioModel
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
@@ -55,40 +56,15 @@ class RobotVisuals:
     """Places the visuals of a robot; made once, used for every set of candidates."""
 
     def __init__(self, robot: Robot) -> None:
-        self.base = robot.base
         self.visuals = read_visuals(robot.urdf_path)
-        self._model = pin.buildModelFromUrdf(str(robot.urdf_path), mimic=True)
-        self._data = self._model.createData()
-        self._joints = [
-            self._model.joints[self._model.getJointId(name)] for name in robot.joint_names
-        ]
-        self._at_rest = pin.neutral(self._model)
-        for name, value in robot.held.items():
-            self._at_rest[self._model.joints[self._model.getJointId(name)].idx_q] = value
-        self._base_id = self._model.getFrameId(robot.base, pin.FrameType.BODY)
-        self._link_ids = [
-            self._model.getFrameId(visual.link, pin.FrameType.BODY) for visual in self.visuals
-        ]
-        self._T_link_visual = [pin.SE3(visual.T_link_visual) for visual in self.visuals]
+        self._model = PinocchioModel(robot)
+        self._links = [visual.link for visual in self.visuals]
+        self._T_link_visual = np.array([v.T_link_visual for v in self.visuals]).reshape(-1, 4, 4)
 
     def poses(self, q: Any) -> np.ndarray:
         """T_base_visual (M, V, 4, 4) of the V visuals for q (M, J); other joints rest."""
         q = np.atleast_2d(np.asarray(q, dtype=np.float64))
-        poses = np.empty((len(q), len(self.visuals), 4, 4))
-        model_q = self._at_rest.copy()
-        for row, configuration in enumerate(q):
-            for joint, value in zip(self._joints, configuration, strict=True):
-                # A continuous joint is (cos, sin) in Pinocchio.
-                model_q[joint.idx_q : joint.idx_q + joint.nq] = (
-                    value if joint.nq == 1 else (np.cos(value), np.sin(value))
-                )
-            pin.framesForwardKinematics(self._model, self._data, model_q)
-            placed = self._data.oMf
-            T_base_root = placed[self._base_id].inverse()
-            for column, link_id in enumerate(self._link_ids):
-                T_root_visual = placed[link_id] * self._T_link_visual[column]
-                poses[row, column] = (T_base_root * T_root_visual).homogeneous
-        return poses
+        return self._model.link_poses(q, self._links) @ self._T_link_visual
 
 
 def read_visuals(urdf_path: Path) -> list[Visual]:
@@ -133,11 +109,11 @@ def marker_shape(
 
 def transform_of(element: ElementTree.Element) -> np.ndarray:
     """(4, 4) of the <origin> of an element; identity where there is none."""
-    origin = element.find("origin")
-    if origin is None:
-        return np.eye(4)
-    rotation = pin.rpy.rpyToMatrix(*numbers(origin.get("rpy", "0 0 0")))
-    return pin.SE3(rotation, np.array(numbers(origin.get("xyz", "0 0 0")))).homogeneous
+    transform, origin = np.eye(4), element.find("origin")
+    if origin is not None:
+        transform[:3, :3] = matrix_from_rpy(numbers(origin.get("rpy", "0 0 0")))
+        transform[:3, 3] = numbers(origin.get("xyz", "0 0 0"))
+    return transform
 
 
 def numbers(text: str | None) -> tuple[float, float, float]:
