@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``meanflow-ik add-robot``: the file that makes a URDF a robot."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from .printing import print_table
+
+
+class AddRobotCommand(TyperCommand):
+    """Lets an option be followed by several values: --tips a b means --tips a --tips b."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        several, option, spread = ("--tips", "--hold"), "", []
+        for arg in args:
+            if arg == "--":
+                spread += args[args.index(arg) :]
+                break
+            if arg.startswith("-") and not arg.lstrip("-")[:1].isdigit():
+                option = arg if arg in several else ""
+                spread += [] if option else [arg]
+            else:
+                spread += [option, arg] if option else [arg]
+        values = [value for name, value in pairwise(spread) if name in several]
+        files = [v for v in values if Path(v).suffix in (".urdf", ".xml", ".yaml", ".yml")]
+        if files:
+            ctx.fail(f"{files[0]!r} is taken for a value of an option; write it first, or after --")
+        return super().parse_args(ctx, spread)
+
+
+def add_robot(
+    urdf: Annotated[
+        str, typer.Argument(help="A URDF, its package:// address, or a robot .yaml to renew.")
+    ],
+    tips: Annotated[
+        list[str] | None,
+        typer.Option("--tips", help="Links that targets are given for: --tips left right."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Link that poses refer to; default: the root link.")
+    ] = None,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(metavar="JOINT=VALUE", help="Joints that stay at a value [rad or m]."),
+    ] = None,
+    srdf: Annotated[
+        Path | None, typer.Option(help="MoveIt SRDF whose disabled pairs are taken over.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The file to write; default: <name of the urdf>.yaml.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    samples: Annotated[
+        int, typer.Option(help="Random configurations to look for pairs that never touch in.")
+    ] = 10_000,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the configurations.")] = 0,
+) -> None:
+    """Write the file that makes a URDF a robot, with the pairs of links that need no check."""
+    from ..errors import OptionError
+    from .robot_description import describe_robot, write_robot_file
+
+    path = output or Path(f"{Path(urdf).stem}.yaml")
+    if path.exists() and not force:
+        raise OptionError(f"{path} exists; --force replaces it")
+    held = {}
+    for pair in hold or []:
+        joint, _, value = pair.partition("=")
+        try:
+            held[joint] = float(value)
+        except ValueError:
+            raise OptionError(f"--hold takes JOINT=VALUE, not {pair!r}") from None
+    description = describe_robot(urdf, path, base, tips, held, srdf, samples, seed)
+    write_robot_file(description, path, force)
+    print_table(path.name, ["", ""], description.rows())
+    print(f"joints: {', '.join(description.robot.joint_names)}")

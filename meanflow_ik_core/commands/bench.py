@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``meanflow-ik bench``: measurements of the product."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import JsonOption, OutputOption, read_settings
+from .output_files import check_file, write_json
+from .printing import print_json, print_table
+
+
+def bench(
+    name: Annotated[str | None, typer.Argument(help="A suite; none: list them.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of the suite; repeatable."),
+    ] = None,
+    output: OutputOption = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            help="Only print a folder of such files as Markdown, or its part of the suite."
+        ),
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option(help="The same, the most telling numbers alone.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the product; exit code 1 when a number misses its bar."""
+    if table is not None or summary is not None:
+        from ..bench.report import TABLES, full_table, summary_table
+
+        if table is None:
+            print(summary_table(summary or Path()))
+        else:
+            print(TABLES[name](table) if name in TABLES else full_table(table, name or ""))
+        return
+    from ..bench import BENCHES
+    from ..errors import OptionError
+
+    if name is None:
+        rows = [[suite.name, suite.measures] for suite in BENCHES.values()]
+        print_table("suites", ["suite", "measures"], rows)
+        return
+    if name not in BENCHES:
+        raise OptionError(f"unknown suite {name!r}; suites are {', '.join(BENCHES)}")
+    check_file("--output", output)
+    result = BENCHES[name](**read_settings(option or []))
+    if output is not None:
+        write_json(output, result.as_dict())
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        options = ", ".join(f"{key}={value}" for key, value in result.options.items())
+        print_table(f"{result.bench}: {options}", result.COLUMNS, result.rows())
+    if not result.reached:
+        raise typer.Exit(1)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``meanflow-ik evaluate``: how good a sampler is."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import (
+    BaseOption,
+    CheckpointOption,
+    DeviceOption,
+    JsonOption,
+    OutputOption,
+    RobotOption,
+    SamplerOption,
+    TipOption,
+)
+from .output_files import check_file, check_folder, write_json
+from .printing import print_json, print_table
+
+
+def evaluate(
+    robot: RobotOption = "panda",
+    base: BaseOption = None,
+    tip: TipOption = None,
+    sampler: SamplerOption = "meanflow",
+    checkpoint: CheckpointOption = None,
+    num_calls: Annotated[int, typer.Option(help="Network calls per sample.")] = 1,
+    poses: Annotated[int, typer.Option(help="Number of fresh reachable poses.")] = 1000,
+    samples: Annotated[int, typer.Option(help="Samples per pose.")] = 100,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the poses and samples.")] = 0,
+    device: DeviceOption = "cpu",
+    detail_poses: Annotated[
+        int, typer.Option(help="Poses of the costlier parts: network calls, solver, exact answer.")
+    ] = 100,
+    exact: Annotated[
+        bool | None,
+        typer.Option(
+            "--exact/--no-exact",
+            help="Compare with the exact answer; default: where it is known (7 joints, EAIK).",
+        ),
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder to draw plots into.")] = None,
+    output: OutputOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a sampler on fresh poses: errors, success after refinement, the exact answer, time."""
+    from ..evaluation.evaluate import evaluate as judge
+    from ..robot.robot import load_robot
+
+    check_file("--output", output)
+    check_folder("--plots", plots)
+    evaluation = judge(
+        load_robot(robot, base, tip), sampler, checkpoint=checkpoint, num_calls=num_calls,
+        poses=poses, samples=samples, seed=seed, device=device, detail_poses=detail_poses,
+        exact=exact,
+    )  # fmt: skip
+    if output is not None:
+        write_json(output, evaluation.as_dict())
+    if plots is not None:
+        from ..evaluation.plots import plot_evaluation
+
+        for path in plot_evaluation(evaluation, plots):
+            print(path, file=sys.stderr)
+    if as_json:
+        print_json(evaluation.as_dict())
+    else:
+        name = evaluation.checkpoint or "no checkpoint"
+        print(f"{evaluation.robot}, {evaluation.sampler} ({name}): {poses} poses x {samples}")
+        for table in evaluation.tables():
+            print_table(*table)
+        if evaluation.without_exact and exact is None:
+            print(f"without the exact answer: {evaluation.without_exact}")

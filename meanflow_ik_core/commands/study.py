@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``meanflow-ik study``: several ways to train, side by side."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import BaseOption, DeviceOption, JsonOption, OutputOption, RobotOption, TipOption
+from .output_files import check_file, check_folder, write_json
+from .printing import print_json, print_table
+
+
+def study(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of settings files, one per recipe.")
+    ] = None,
+    robot: RobotOption = "panda",
+    base: BaseOption = None,
+    tip: TipOption = None,
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/study"),
+    poses: Annotated[int, typer.Option(help="Number of fresh reachable poses.")] = 300,
+    detail_poses: Annotated[int, typer.Option(help="Of those, for the costlier parts.")] = 100,
+    progress: Annotated[bool, typer.Option(help="Show the progress bars.")] = True,
+    device: DeviceOption = "cpu",
+    output: OutputOption = None,
+    as_json: JsonOption = False,
+    records_file: Annotated[
+        Path | None, typer.Option("--table", help="Only print such a file as Markdown.")
+    ] = None,
+) -> None:
+    """Train with every settings file of a folder and judge the networks side by side."""
+    from ..errors import OptionError
+    from ..robot.robot import load_robot
+    from ..training.study import COLUMNS, markdown, read_records, table
+    from ..training.study import study as run_study
+
+    if records_file is not None:
+        print(markdown(read_records(records_file)))
+        return
+    if folder is None:
+        raise OptionError("study needs a folder of settings files, or --table FILE")
+    check_folder("--out", out)
+    check_file("--output", output)
+    loaded = load_robot(robot, base, tip)
+    records = run_study(loaded, folder, out, poses, detail_poses, progress, device)
+    if output is not None:
+        write_json(output, records)
+    if as_json:
+        print_json({"recipes": records})
+    else:
+        print_table(f"recipes for {loaded.name}, {poses} poses", COLUMNS, table(records))
