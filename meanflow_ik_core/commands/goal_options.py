@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pinocchio as pin
 
 from ..errors import OptionError, TargetError
+from ..geometry import matrix_from_quat_xyzw, matrix_from_rpy
 from ..robot.robot import Robot
 from ..solving.inputs import check_free_axes, check_links_free_axes
 
@@ -30,14 +30,13 @@ def poses_from_options(xyz: Sequence[str], rpy: Sequence[str], quat: Sequence[st
     rotations = [_numbers(option, text, width) for text in turns]
     T = np.tile(np.eye(4), (1, len(xyz), 1, 1))
     T[0, :, :3, 3] = positions
-    for pose, rotation in zip(T[0], rotations, strict=True):
-        if rpy:
-            pose[:3, :3] = pin.rpy.rpyToMatrix(*rotation)
-            continue
-        length = np.linalg.norm(rotation)
+    if rpy:
+        T[0, :, :3, :3] = matrix_from_rpy(rotations)
+        return T
+    for length in np.linalg.norm(rotations, axis=-1):
         if not abs(length - 1) <= _QUATERNION_NORM_TOLERANCE:
             raise TargetError(f"--quat has the length {length:g}; a unit quaternion has 1")
-        pose[:3, :3] = pin.Quaternion(np.asarray(rotation) / length).matrix()
+    T[0, :, :3, :3] = matrix_from_quat_xyzw(rotations)
     return T
 
 
