@@ -61,7 +61,7 @@ def add_robot(
 ) -> None:
     """Write the file that makes a URDF a robot, with the pairs of links that need no check."""
     from ..errors import OptionError
-    from .robot_description import describe_robot, write_robot_file
+    from .robot_file_draft import describe_robot, write_robot_file
 
     path = output or Path(f"{Path(urdf).stem}.yaml")
     if path.exists() and not force:

@@ -17,7 +17,7 @@ from example_robots import NAMES, TORSO
 import meanflow_ik_core as mik
 from meanflow_ik_core.collision.self_collision import SelfCollision
 from meanflow_ik_core.commands.app import main
-from meanflow_ik_core.commands.robot_description import describe_robot, write_robot_file
+from meanflow_ik_core.commands.robot_file_draft import describe_robot, write_robot_file
 from meanflow_ik_core.robot.robot_file import ROBOT_FOLDER
 
 # Along a line: the post with its always touching sleeve, a slider 1 m away that never comes near,
