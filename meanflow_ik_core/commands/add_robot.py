@@ -61,7 +61,7 @@ def add_robot(
 ) -> None:
     """Write the file that makes a URDF a robot, with the pairs of links that need no check."""
     from ..errors import OptionError
-    from .robot_file_draft import describe_robot, write_robot_file
+    from .robot_file_draft import draft_robot_file, write_robot_file
 
     path = output or Path(f"{Path(urdf).stem}.yaml")
     if path.exists() and not force:
@@ -73,7 +73,7 @@ def add_robot(
             held[joint] = float(value)
         except ValueError:
             raise OptionError(f"--hold takes JOINT=VALUE, not {pair!r}") from None
-    description = describe_robot(urdf, path, base, tips, held, srdf, samples, seed)
-    write_robot_file(description, path, force)
-    print_table(path.name, ["", ""], description.rows())
-    print(f"joints: {', '.join(description.robot.joint_names)}")
+    draft = draft_robot_file(urdf, path, base, tips, held, srdf, samples, seed)
+    write_robot_file(draft, path, force)
+    print_table(path.name, ["", ""], draft.rows())
+    print(f"joints: {', '.join(draft.robot.joint_names)}")

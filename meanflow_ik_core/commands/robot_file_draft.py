@@ -36,7 +36,7 @@ _ALWAYS_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class RobotDescription:
+class RobotFileDraft:
     """A robot file that is about to be written, and what it was made from."""
 
     robot: Robot
@@ -97,7 +97,7 @@ class RobotDescription:
         ]
 
 
-def describe_robot(
+def draft_robot_file(
     source: str | Path,
     output: Path,
     base: str | None = None,
@@ -106,7 +106,7 @@ def describe_robot(
     srdf: str | Path | None = None,
     samples: int = 10_000,
     seed: int = 0,
-) -> RobotDescription:
+) -> RobotFileDraft:
     """Find out what the robot file of a URDF should say.
 
     Args:
@@ -161,7 +161,7 @@ def describe_robot(
         settings["urdf"] = _address(str(own.get("urdf", source)), file.urdf_path, output)
     if robot.held:
         settings["held"] = dict(robot.held)
-    return RobotDescription(
+    return RobotFileDraft(
         robot=load_robot(source, base, tips, given, scale),
         settings=settings,
         comment=() if path is None else _leading_comment(path),
@@ -175,7 +175,7 @@ def describe_robot(
     )
 
 
-def write_robot_file(description: RobotDescription, output: Path, force: bool = False) -> None:
+def write_robot_file(draft: RobotFileDraft, output: Path, force: bool = False) -> None:
     """Write the file; one that exists is only replaced with ``force``.
 
     Raises:
@@ -184,12 +184,12 @@ def write_robot_file(description: RobotDescription, output: Path, force: bool = 
     """
     if output.exists() and not force:
         raise OptionError(f"{output} exists; --force replaces it")
-    text = description.text()
+    text = draft.text()
     try:
         robot = robot_from_file(output.stem, read_robot_file(output, text))
     except IKError as error:
         raise RobotError(f"{output} is not written, for it could not be read: {error}") from error
-    if robot.fingerprint() != description.robot.fingerprint():
+    if robot.fingerprint() != draft.robot.fingerprint():
         raise RobotError(f"{output} is not written, for it would be another robot:\n{text}")
     try:
         output.write_text(text, encoding="utf-8")

@@ -17,7 +17,7 @@ from example_robots import NAMES, TORSO
 import meanflow_ik_core as mik
 from meanflow_ik_core.collision.self_collision import SelfCollision
 from meanflow_ik_core.commands.app import main
-from meanflow_ik_core.commands.robot_file_draft import describe_robot, write_robot_file
+from meanflow_ik_core.commands.robot_file_draft import draft_robot_file, write_robot_file
 from meanflow_ik_core.robot.robot_file import ROBOT_FOLDER
 
 # Along a line: the post with its always touching sleeve, a slider 1 m away that never comes near,
@@ -94,7 +94,7 @@ def test_the_written_file_is_the_robot_that_was_asked_for(urdf, monkeypatch, cap
 
 
 def test_pairs_are_sorted_by_what_sampling_shows(urdf):
-    found = describe_robot(urdf, urdf.with_suffix(".yaml"), tips=["slider", "ball"])
+    found = draft_robot_file(urdf, urdf.with_suffix(".yaml"), tips=["slider", "ball"])
     assert found.always == (("post", "sleeve"),)
     assert ("post", "slider") in found.never
     robot = mik.load_robot(urdf, tips=["slider", "ball"])
@@ -104,9 +104,9 @@ def test_pairs_are_sorted_by_what_sampling_shows(urdf):
 
 
 def test_the_scale_is_the_reach_rounded_up(urdf):
-    found = describe_robot(urdf, urdf.with_suffix(".yaml"), tips=["slider", "ball"])
+    found = draft_robot_file(urdf, urdf.with_suffix(".yaml"), tips=["slider", "ball"])
     assert 1.45 < found.reach <= 1.5 and found.settings["workspace_scale"] == 1.5
-    renewed = describe_robot("panda", Path("panda.yaml"), samples=1000)
+    renewed = draft_robot_file("panda", Path("panda.yaml"), samples=1000)
     assert renewed.settings["workspace_scale"] == mik.load_robot("panda").workspace_scale
 
 
@@ -116,7 +116,7 @@ def test_a_moveit_srdf_is_taken_over_but_not_what_it_never_saw_touch(urdf):
         '<robot name="line"><disable_collisions link1="sleeve" link2="ball" reason="User"/>'
         '<disable_collisions link1="ball" link2="post" reason="Never"/></robot>'
     )
-    found = describe_robot(urdf, urdf.with_suffix(".yaml"), tips=["slider", "ball"], srdf=srdf)
+    found = draft_robot_file(urdf, urdf.with_suffix(".yaml"), tips=["slider", "ball"], srdf=srdf)
     assert found.srdf == (("ball", "sleeve"),)
     assert ("ball", "post") not in found.never
 
@@ -173,7 +173,7 @@ def test_help_answers_without_anything_heavy():
 
 def test_the_shipped_lists_are_what_the_command_writes(tmp_path):
     shipped = (ROBOT_FOLDER / "dual_panda.yaml").read_text()
-    assert describe_robot("dual_panda", tmp_path / "dual_panda.yaml").text() == shipped
+    assert draft_robot_file("dual_panda", tmp_path / "dual_panda.yaml").text() == shipped
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -229,7 +229,7 @@ def test_names_that_yaml_reads_as_something_else_come_back_as_names(tmp_path):
     urdf.write_text(text, encoding="utf-8")
     output = tmp_path / "odd.yaml"
     tips = ["основа", "no, way: #x"]
-    found = describe_robot(urdf, output, tips=tips, held={"y": 0.1}, samples=1000)
+    found = draft_robot_file(urdf, output, tips=tips, held={"y": 0.1}, samples=1000)
     write_robot_file(found, output)
     robot = mik.load_robot(output)
     assert robot.tips == tuple(tips) and robot.held == {"y": 0.1}
@@ -240,7 +240,7 @@ def test_names_that_yaml_reads_as_something_else_come_back_as_names(tmp_path):
 
 def test_what_could_not_be_read_back_is_not_written(urdf):
     output = urdf.with_suffix(".yaml")
-    found = describe_robot(urdf, output, tips=["ball"], samples=1000)
+    found = draft_robot_file(urdf, output, tips=["ball"], samples=1000)
     gone = dataclasses.replace(found, settings={**found.settings, "urdf": "gone.urdf"})
     with pytest.raises(mik.RobotError, match=r"not written.*gone\.urdf.*does not exist"):
         write_robot_file(gone, output)
@@ -260,14 +260,14 @@ def test_where_no_pair_is_ignored_the_list_is_empty_and_complete(tmp_path):
     urdf = tmp_path / "bare.urdf"
     urdf.write_text(re.sub("<collision>.*?</collision>", "", URDF))
     output = tmp_path / "bare.yaml"
-    write_robot_file(describe_robot(urdf, output, tips=["ball"], samples=1000), output)
+    write_robot_file(draft_robot_file(urdf, output, tips=["ball"], samples=1000), output)
     assert mik.load_robot(output).ignore_collisions == ()
 
 
 def test_a_robot_without_shapes_is_warned_of(tmp_path, caplog):
     urdf = tmp_path / "bare.urdf"
     urdf.write_text(re.sub("<collision>.*?</collision>", "", URDF))
-    describe_robot(urdf, tmp_path / "bare.yaml", tips=["ball"], samples=1000)
+    draft_robot_file(urdf, tmp_path / "bare.yaml", tips=["ball"], samples=1000)
     assert "no collision shapes" in caplog.text
 
 
@@ -283,7 +283,7 @@ def test_an_srdf_of_another_robot_is_refused(urdf, text, message):
     srdf = urdf.with_suffix(".srdf")
     srdf.write_text(text)
     with pytest.raises(mik.OptionError, match=message):
-        describe_robot(urdf, urdf.with_suffix(".yaml"), tips=["ball"], srdf=srdf, samples=1000)
+        draft_robot_file(urdf, urdf.with_suffix(".yaml"), tips=["ball"], srdf=srdf, samples=1000)
 
 
 def test_an_srdf_of_a_version_with_more_links_is_taken(urdf):
@@ -293,7 +293,7 @@ def test_an_srdf_of_a_version_with_more_links_is_taken(urdf):
         '<disable_collisions link1="leg" link2="ball" reason="User"/></robot>'
     )
     output = urdf.with_suffix(".yaml")
-    found = describe_robot(urdf, output, tips=["slider", "ball"], srdf=srdf, samples=1000)
+    found = draft_robot_file(urdf, output, tips=["slider", "ball"], srdf=srdf, samples=1000)
     assert found.srdf == (("ball", "sleeve"),)
 
 
