@@ -34,32 +34,51 @@ class AddRobotCommand(TyperCommand):
 
 def add_robot(
     urdf: Annotated[
-        str, typer.Argument(help="A URDF, its package:// address, or a robot .yaml to renew.")
+        str,
+        typer.Argument(help="A URDF, its package:// address, or a robot .yaml to make anew."),
     ],
     tips: Annotated[
         list[str] | None,
-        typer.Option("--tips", help="Links that targets are given for: --tips left right."),
+        typer.Option(
+            "--tips",
+            help="Links that poses are given for, as in --tips left right. Default: those of the "
+            ".yaml, or the only leaf link.",
+        ),
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="Link that poses refer to; default: the root link.")
+        str | None,
+        typer.Option(help="Link that poses refer to. Default: that of the .yaml, or the root."),
     ] = None,
     hold: Annotated[
         list[str] | None,
-        typer.Option(metavar="JOINT=VALUE", help="Joints that stay at a value [rad or m]."),
+        typer.Option(
+            metavar="JOINT=VALUE",
+            help="Joints that stay at a value [rad or m] instead of being solved for.",
+        ),
     ] = None,
     srdf: Annotated[
-        Path | None, typer.Option(help="MoveIt SRDF whose disabled pairs are taken over.")
+        Path | None,
+        typer.Option(
+            help="MoveIt SRDF. Pairs that it disables need no check; those with the reason Never "
+            "are looked at anew."
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="The file to write; default: <name of the urdf>.yaml.")
+        Path | None, typer.Option(help="The file to write. Default: <name of the URDF>.yaml.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     samples: Annotated[
-        int, typer.Option(help="Random configurations to look for pairs that never touch in.")
+        int,
+        typer.Option(
+            help="Random configurations; pairs that stay apart in all of them need no check."
+        ),
     ] = 10_000,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the configurations.")] = 0,
 ) -> None:
-    """Write the file that makes a URDF a robot, with the pairs of links that need no check."""
+    """Write the .yaml that makes a URDF a robot.
+
+    It names base and tips, and the pairs of links that need no check for self-collision.
+    """
     from ..errors import OptionError
     from .robot_file_draft import draft_robot_file, write_robot_file
 

@@ -12,24 +12,33 @@ from .printing import print_json, print_table
 
 
 def bench(
-    name: Annotated[str | None, typer.Argument(help="A suite; none: list them.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="The suite to run. Without one, suites are listed.")
+    ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An option of the suite; repeatable."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="An option of the suite. Repeat for several."
+        ),
     ] = None,
     output: OutputOption = None,
     table: Annotated[
         Path | None,
         typer.Option(
-            help="Only print a folder of such files as Markdown, or its part of the suite."
+            help="Run nothing; print a folder of files of --output as Markdown, or its part of the "
+            "suite."
         ),
     ] = None,
     summary: Annotated[
-        Path | None, typer.Option(help="The same, the most telling numbers alone.")
+        Path | None,
+        typer.Option(help="As --table, but only the most telling numbers of all suites."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the product; exit code 1 when a number misses its bar."""
+    """Measure the product.
+
+    The exit code is 1 when a number misses its bar.
+    """
     if table is not None or summary is not None:
         from ..bench.report import TABLES, full_table, summary_table
 

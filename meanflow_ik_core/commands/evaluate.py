@@ -27,26 +27,34 @@ def evaluate(
     tip: TipOption = None,
     sampler: SamplerOption = "meanflow",
     checkpoint: CheckpointOption = None,
-    num_calls: Annotated[int, typer.Option(help="Network calls per sample.")] = 1,
-    poses: Annotated[int, typer.Option(help="Number of fresh reachable poses.")] = 1000,
-    samples: Annotated[int, typer.Option(help="Samples per pose.")] = 100,
+    num_calls: Annotated[int, typer.Option(help="Network calls for each sample.")] = 1,
+    poses: Annotated[int, typer.Option(help="Fresh reachable poses to judge on.")] = 1000,
+    samples: Annotated[int, typer.Option(help="Samples for each pose.")] = 100,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the poses and samples.")] = 0,
     device: DeviceOption = "cpu",
     detail_poses: Annotated[
-        int, typer.Option(help="Poses of the costlier parts: network calls, solver, exact answer.")
+        int,
+        typer.Option(
+            help="How many of the poses the costlier parts judge on: more network calls, the "
+            "solver, the exact answer."
+        ),
     ] = 100,
     exact: Annotated[
         bool | None,
         typer.Option(
             "--exact/--no-exact",
-            help="Compare with the exact answer; default: where it is known (7 joints, EAIK).",
+            help="Compare with the exact answer. Default: where it is known, which takes 7 joints "
+            "and the package EAIK.",
         ),
     ] = None,
-    plots: Annotated[Path | None, typer.Option(help="Folder to draw plots into.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder that plots are drawn into.")] = None,
     output: OutputOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a sampler on fresh poses: errors, success after refinement, the exact answer, time."""
+    """Judge a sampler on fresh poses.
+
+    Measured are errors, success after refinement, the distance from the exact answer, and time.
+    """
     from ..evaluation.evaluate import evaluate as judge
     from ..robot.robot import load_robot
 

@@ -7,29 +7,54 @@ from typing import Annotated, Any
 import typer
 
 RobotOption = Annotated[
-    str, typer.Option("--robot", help="Name of a robot, or path of a robot .yaml or .urdf file.")
+    str, typer.Option("--robot", help="A robot's name, or the path of its .yaml or .urdf file.")
 ]
 TipOption = Annotated[
-    list[str] | None, typer.Option("--tip", help="Tip link of a .urdf file; repeat for several.")
+    list[str] | None,
+    typer.Option(
+        "--tip",
+        help="Link that poses are given for. Repeat for several. Default: those of the robot's "
+        ".yaml file, or the only leaf link of a .urdf file.",
+    ),
 ]
 BaseOption = Annotated[
-    str | None, typer.Option("--base", help="Base link of a .urdf file; default: its root link.")
+    str | None,
+    typer.Option(
+        "--base",
+        help="Link that poses refer to. Default: that of the robot's .yaml file, or the root link "
+        "of a .urdf file.",
+    ),
 ]
 SamplerOption = Annotated[
-    str, typer.Option("--sampler", help="meanflow (learned) or uniform (random restarts).")
+    str,
+    typer.Option(
+        "--sampler",
+        help="What proposes joint positions: meanflow (a trained network) or uniform (at random).",
+    ),
 ]
 CheckpointOption = Annotated[
-    str | None, typer.Option("--checkpoint", help="Name or path; default: the shipped one.")
+    str | None,
+    typer.Option(
+        "--checkpoint",
+        help="Trained network, by name or path. Default: the one shipped for the robot.",
+    ),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of the random numbers.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="Where networks compute: cpu or cuda.")]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", help="Seed of the random numbers. Default: a new one.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", help="Also write the JSON to this file.")
+    Path | None, typer.Option("--output", help="Also write the result to this file, as JSON.")
 ]
 
 
 def read_settings(pairs: list[str]) -> dict[str, Any]:
+    """What --set options say, each KEY=VALUE with a value in YAML.
+
+    Raises:
+        ConfigError: one has no =, or its value is not YAML.
+    """
     import yaml
 
     from ..errors import ConfigError

@@ -33,5 +33,5 @@ def check_file(option: str, path: Path | None) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Arrays become lists, what is not finite becomes null."""
+    """Write what `print_json` would print, with indents."""
     path.write_text(json.dumps(plain(content), allow_nan=False, indent=1) + "\n")

@@ -37,29 +37,38 @@ class SolveCommand(TyperCommand):
 def solve(
     xyz: Annotated[
         list[str] | None,
-        typer.Option(metavar="X Y Z", help="Position in the base [m]; repeat for several tips."),
+        typer.Option(
+            metavar="X Y Z", help="Position of the pose in the base [m]. Repeat for several tips."
+        ),
     ] = None,
     rpy: Annotated[
         list[str] | None,
-        typer.Option(metavar="R P Y", help="Its orientation, roll pitch yaw [rad]."),
+        typer.Option(metavar="R P Y", help="Orientation of the pose: roll, pitch, yaw [rad]."),
     ] = None,
     quat: Annotated[
         list[str] | None,
-        typer.Option(metavar="X Y Z W", help="Its orientation, quaternion."),
+        typer.Option(metavar="X Y Z W", help="Orientation of the pose: a unit quaternion."),
     ] = None,
     poses: Annotated[
-        Path | None, typer.Option(help="Instead: a .npy file of poses (B, 4, 4) or (B, T, 4, 4).")
+        Path | None,
+        typer.Option(
+            help="A .npy file of many poses, (B, 4, 4), or (B, T, 4, 4) for T tips; instead of "
+            "--xyz with --rpy or --quat."
+        ),
     ] = None,
     frame: Annotated[
         list[str] | None,
-        typer.Option(help="Link, fixed to a tip, that shall be there; one for each pose."),
+        typer.Option(
+            help="Link that is to reach the pose instead of the tip that it is fixed to. Repeat "
+            "for each pose."
+        ),
     ] = None,
     free_axes: Annotated[
         list[str] | None,
         typer.Option(
             metavar="AXES",
-            help='Of "x y z rx ry rz" of the pose what may be anything, "": nothing; one for each '
-            "pose.",
+            help='Axes of the pose that may take any value, such as "rx ry rz" of '
+            '"x y z rx ry rz", or "" for none. Repeat for each pose.',
         ),
     ] = None,
     robot: RobotOption = "panda",
@@ -67,37 +76,56 @@ def solve(
     tip: Annotated[
         list[str] | None,
         typer.Option(
-            help="Tip of the robot that a pose is for, the others may be anywhere, default: all; "
-            "of a .urdf file the links that are its tips. Repeat for several."
+            help="Tip that the pose is for; tips without a pose may be anywhere. Repeat for each "
+            "pose. Default: all tips. For a .urdf file, these links become the robot's tips."
         ),
     ] = None,
     sampler: SamplerOption = "meanflow",
     checkpoint: CheckpointOption = None,
     device: DeviceOption = "cpu",
-    num_samples: Annotated[int, typer.Option(help="Starts per pose.")] = 128,
-    max_solutions: Annotated[int, typer.Option(help="Solutions per pose at most.")] = 8,
-    select: Annotated[str, typer.Option(help="best (ranked) or diverse (spread out).")] = "best",
+    num_samples: Annotated[
+        int, typer.Option(help="Starts that are refined for each pose, at first.")
+    ] = 128,
+    max_solutions: Annotated[int, typer.Option(help="Solutions for each pose, at most.")] = 8,
+    select: Annotated[
+        str, typer.Option(help="Which solutions: best (ranked first) or diverse (far apart).")
+    ] = "best",
     seed_state: Annotated[
-        str | None, typer.Option(help="Current joints, comma separated [rad or m].")
+        str | None,
+        typer.Option(
+            help="Current joint positions [rad or m], separated by commas. Solutions near them are "
+            "ranked first."
+        ),
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(help="Seconds; then what there is is the answer.")
+        float | None, typer.Option(help="Time limit [s]. What is found by then is the answer.")
     ] = None,
-    avoid_self_collision: Annotated[bool, typer.Option("--avoid-self-collision")] = False,
+    avoid_self_collision: Annotated[
+        bool,
+        typer.Option(
+            "--avoid-self-collision",
+            help="Only count solutions as valid in which the robot does not touch itself.",
+        ),
+    ] = False,
     objective: Annotated[
         list[str] | None,
         typer.Option(
-            help="A name, as posture, manipulability, joint_limits or clearance, or YAML, as "
-            '"{name: posture, weight: 2}"; repeat for several.'
+            help="What makes a solution better: a name, such as posture, manipulability, "
+            "joint_limits or clearance, or YAML, such as '{name: posture, weight: 2}'. Repeat for "
+            "several."
         ),
     ] = None,
     objectives: Annotated[
-        Path | None, typer.Option(help="A YAML file of objectives, see docs/objectives.md.")
+        Path | None, typer.Option(help="A YAML file of such objectives; see docs/objectives.md.")
     ] = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Solve for a pose (--xyz with --rpy or --quat), one for each tip, or a file (--poses)."""
+    """Find solutions for poses.
+
+    Give one pose for each tip, as --xyz with --rpy or --quat, or many in a file, as --poses. The
+    exit code is 1 when a pose has no valid solution.
+    """
     from ..errors import OptionError
     from ..objectives import read_objectives, spec_from_text
     from ..robot.robot import load_robot
@@ -150,6 +178,7 @@ def solve(
 
 
 def _read_numbers(option: str, text: str) -> list[float]:
+    """Numbers that are separated by commas."""
     from ..errors import OptionError
 
     try:

@@ -13,23 +13,28 @@ from .printing import print_json, print_table
 
 def study(
     folder: Annotated[
-        Path | None, typer.Argument(help="Folder of settings files, one per recipe.")
+        Path | None, typer.Argument(help="Folder of settings files, one for each recipe.")
     ] = None,
     robot: RobotOption = "panda",
     base: BaseOption = None,
     tip: TipOption = None,
-    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/study"),
-    poses: Annotated[int, typer.Option(help="Number of fresh reachable poses.")] = 300,
-    detail_poses: Annotated[int, typer.Option(help="Of those, for the costlier parts.")] = 100,
-    progress: Annotated[bool, typer.Option(help="Show the progress bars.")] = True,
+    out: Annotated[Path, typer.Option(help="Folder that gets a run for each recipe.")] = Path(
+        "runs/study"
+    ),
+    poses: Annotated[int, typer.Option(help="Fresh reachable poses to judge on.")] = 300,
+    detail_poses: Annotated[
+        int, typer.Option(help="How many of them the costlier parts judge on.")
+    ] = 100,
+    progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
     device: DeviceOption = "cpu",
     output: OutputOption = None,
     as_json: JsonOption = False,
     records_file: Annotated[
-        Path | None, typer.Option("--table", help="Only print such a file as Markdown.")
+        Path | None,
+        typer.Option("--table", help="Train nothing; print a file of --output as Markdown."),
     ] = None,
 ) -> None:
-    """Train with every settings file of a folder and judge the networks side by side."""
+    """Train by several recipes and judge the networks side by side."""
     from ..errors import OptionError
     from ..robot.robot import load_robot
     from ..training.study import COLUMNS, markdown, read_records, table

@@ -16,26 +16,32 @@ def train(
     base: BaseOption = None,
     tip: TipOption = None,
     config: Annotated[
-        Path | None, typer.Option(help="YAML file of settings; default: the trainer's defaults.")
+        Path | None, typer.Option(help="YAML file of settings. Default: those of --list-settings.")
     ] = None,
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Overrides one setting; repeatable."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Replaces one setting. Repeat for several."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run; default: runs/<robot>.")
+        Path | None, typer.Option(help="Folder of the run. Default: runs/<robot>.")
     ] = None,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Start anew instead of resuming the run in --out.")
+        bool, typer.Option("--restart", help="Start anew, even where the folder holds a run.")
     ] = False,
-    progress: Annotated[bool, typer.Option(help="Show the progress bar.")] = True,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
     device: DeviceOption = "cpu",
     list_settings: Annotated[
-        bool, typer.Option("--list-settings", help="Print all settings, defaults and bounds.")
+        bool,
+        typer.Option("--list-settings", help="Only print all settings, with defaults and bounds."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a network, or go on with a run; works under torchrun as well."""
+    """Train a network, or go on with a run.
+
+    Works under torchrun as well.
+    """
     from ..training.config import TrainConfig, load_train_config, train_config_from_mapping
 
     if list_settings:
