@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be wrong with the input. Not finding a solution is a result, never an error."""
+"""What can be wrong with the input.
+
+Not finding a solution is a result of `IKSolver.solve`. It is an error only where all solutions of a
+pose are asked for, as the exact answer that samplers are judged by.
+"""
 
 
 class IKError(Exception):
@@ -7,7 +11,10 @@ class IKError(Exception):
 
 
 class TargetError(IKError):
-    """A target pose has the wrong shape, is not finite, or is not a rigid transform."""
+    """A target pose has the wrong shape, is not finite, or is not a rigid transform.
+
+    Or it has no solution, where all of its solutions are asked for.
+    """
 
 
 class SeedError(IKError):
@@ -15,11 +22,11 @@ class SeedError(IKError):
 
 
 class RobotError(IKError):
-    """A robot is unknown, its URDF does not parse, or it has a joint that is not supported."""
+    """A robot is unknown, a file of it cannot be read, or it has a joint that is not supported."""
 
 
 class LinkError(IKError):
-    """A link or frame does not exist, or is not rigidly fixed to a tip of the robot."""
+    """A link or tip does not exist, is named twice, or is not fixed to where it must be."""
 
 
 class CheckpointError(IKError):

@@ -18,12 +18,13 @@ from ..robot.robot import Robot
 from .self_collision import SelfCollision
 from .sphere_bodies import SphereBodies, exact_distances, find_bodies
 
-# Configurations that the correction of a pair is found from, out of so many random ones.
+# A pair's correction is found from at most so many of so many random configurations: those in
+# which its links are nearer than this.
 _CALIBRATION, _CANDIDATES = 32, 2000
+_NEAR = 0.03  # m
 _SPHERES_PER_PASS = 1 << 18  # as many as stay in the caches
 _ROWS_PER_PASS = 2048  # of an array, for the same reason
-_NEAR = 0.03  # m, what is farther apart does not matter to it
-# With the corrections of their pairs; whoever comes while a robot's are being found waits.
+# The bodies of a robot and the corrections of their pairs, found once: other threads wait for it.
 _FOUND: "WeakKeyDictionary[Robot, tuple[SphereBodies, np.ndarray]]" = WeakKeyDictionary()
 _FINDING = threading.Lock()
 

@@ -51,7 +51,7 @@ class Robot:
     held: Mapping[str, float]  # joints that stay at a value, rad or m
     # links behind a joint that is neither solved for nor held; in `frames` it stands at 0
     at_rest: frozenset[str] = frozenset()
-    # links whose touching is not looked for; None: those that always overlap
+    # pairs of links that are not checked for touching; None: those that always overlap
     ignore_collisions: tuple[tuple[str, str], ...] | None = None
     _on_device: dict = field(default_factory=dict, repr=False)
 
@@ -201,7 +201,11 @@ class Robot:
         return self._on_device[key]
 
     def node_poses(self, q: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Rotations (..., 3, 3) and origins (..., 3) of the K moved nodes in the base."""
+        """Rotations (..., 3, 3) and origins (..., 3) in the base of each of the K nodes.
+
+        Args:
+            q: (..., J) rad or m.
+        """
         constants = self._constants(q.dtype, q.device)
         motion = q[..., constants["joint"]] * constants["multiplier"] + constants["offset"]
         cosine, sine = motion.cos().unbind(-1), motion.sin().unbind(-1)
@@ -274,8 +278,11 @@ def load_robot(
         workspace_scale: metres that positions are divided by for the network, default 1.
 
     Raises:
-        RobotError: unknown name, unreadable file, or a joint that is not supported.
-        LinkError: base or tip does not exist, is named twice, or no joint moves it.
+        RobotError: unknown name, or a file that cannot be read; a key or value of the robot file
+            that is unknown or of the wrong kind; a joint that moves a tip and is not supported or
+            has no limits; a joint that cannot be held so; a scale that is no positive length.
+        LinkError: base or tip does not exist or is named twice, or no joint moves the tip; no tip
+            is named where there are several leaf links; an ignored link does not exist.
     """
     file = find_robot_file(name)
     return robot_from_file(Path(name).stem, file, base, tips, held, workspace_scale)
