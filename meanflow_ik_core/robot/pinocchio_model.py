@@ -55,8 +55,9 @@ class PinocchioModel:
         index, column, multiplier, offset = self._bounded
         full[:, index] = q[:, column] * multiplier + offset
         index, column, multiplier, offset = self._turning
-        angle = q[:, column] * multiplier + offset
-        full[:, index], full[:, index + 1] = np.cos(angle), np.sin(angle)
+        if len(index):
+            angle = q[:, column] * multiplier + offset
+            full[:, index], full[:, index + 1] = np.cos(angle), np.sin(angle)
         return full
 
     def link_poses(self, q: np.ndarray, links: Sequence[str]) -> np.ndarray:

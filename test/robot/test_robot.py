@@ -202,3 +202,9 @@ def test_a_robot_file_anywhere_on_disk_is_enough(tmp_path):
 def test_a_wrong_number_of_joints_is_refused(q):
     with pytest.raises(mik.RobotError, match="7 joints"):
         mik.load_robot("panda").forward(q)
+
+
+def test_a_seed_gives_the_configurations_of_its_generator():
+    robot = torso_robot()
+    expected = robot.random_configurations(5, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(robot.random_configurations(5, 3), expected, rtol=0, atol=0)
