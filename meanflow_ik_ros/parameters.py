@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from meanflow_ik_core import settings
 from meanflow_ik_core.errors import ConfigError
+from meanflow_ik_core.settings import setting
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -22,45 +22,23 @@ BUILT_IN = ("use_sim_time", "start_type_description_service")
 BUILT_IN_PREFIXES = ("qos_overrides.",)
 
 
-def parameter(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    read_only: bool = False,
-) -> Any:
-    """Field of `NodeParameters` that carries its bounds (both ends included) and its help."""
-    return dataclasses.field(
-        default=default,
-        metadata={
-            "help": help,
-            "low": low,
-            "high": high,
-            "choices": choices,
-            "read_only": read_only,
-        },
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class NodeParameters:
     """One consistent set of values; a request is answered with the set it started with."""
 
-    robot: str = parameter(
+    robot: str = setting(
         "panda", "Name of a shipped robot, or path of a robot .yaml or .urdf file.", read_only=True
     )
-    checkpoint: str = parameter(
+    checkpoint: str = setting(
         "",
         "Trained network: a name, or path of a .safetensors file. "
         "Empty: the one shipped for the robot.",
         read_only=True,
     )
-    device: str = parameter(
+    device: str = setting(
         "cpu", "Torch device of the network: cpu, cuda, cuda:0, ...", read_only=True
     )
-    num_threads: int = parameter(
+    num_threads: int = setting(
         1,
         "Threads of the network on the CPU. More are faster only where that many cores are idle. "
         "0: what torch chooses.",
@@ -68,62 +46,62 @@ class NodeParameters:
         high=1024,
         read_only=True,
     )
-    sampler: str = parameter(
+    sampler: str = setting(
         "meanflow",
         "What proposes the starting points of the refinement: meanflow (the network) or uniform.",
         read_only=True,
     )
-    num_samples: int = parameter(
+    num_samples: int = setting(
         128, "Starting points per request, where the request says 0.", low=1, high=1_000_000
     )
-    max_num_samples: int = parameter(
+    max_num_samples: int = setting(
         20_000,
         "A request for more starting points or more solutions than this is refused.",
         low=1,
         high=1_000_000,
     )
-    max_batch_samples: int = parameter(
+    max_batch_samples: int = setting(
         1_000_000,
         "A batch with more starting points, or more solutions asked for, than this for all its "
         "targets together is refused.",
         low=1,
         high=100_000_000,
     )
-    max_batch_targets: int = parameter(
+    max_batch_targets: int = setting(
         20_000,
         "A batch of more targets, or a path of more waypoints, than this is refused.",
         low=1,
         high=10_000_000,
     )
-    max_solutions: int = parameter(
+    max_solutions: int = setting(
         32, "Most solutions per answer, where the request says 0.", low=1, high=1_000_000
     )
-    position_tolerance: float = parameter(
+    position_tolerance: float = setting(
         1e-5, "Position error up to which a solution is valid [m].", low=1e-9, high=0.1
     )
-    orientation_tolerance: float = parameter(
+    orientation_tolerance: float = setting(
         1e-5, "Orientation error up to which a solution is valid [rad].", low=1e-9, high=1.0
     )
-    avoid_self_collision: bool = parameter(
+    avoid_self_collision: bool = setting(
         False, "Whether candidates for ~/goal_pose(s) must be free of self-collision."
     )
-    objectives: tuple[str, ...] = parameter(
+    objectives: tuple[str, ...] = setting(
         (),
         "What solutions shall also be good for, where the request says nothing: a name or YAML "
         "each, for example '{name: posture, weight: 2.0}'.",
     )
-    select: str = parameter(
+    select: str = setting(
         "best",
         "best: lowest cost first. diverse: spread over the solution set.",
         choices=("best", "diverse"),
     )
-    error_weight: float = parameter(
+    error_weight: float = setting(
         1000.0, "Ranking: weight of the error left after refinement.", low=0.0, high=1e9
     )
-    distance_weight: float = parameter(
+    distance_weight: float = setting(
         1.0, "Ranking: weight of the distance to the seed state.", low=0.0, high=1e9
     )
-    timeout: float = parameter(
+    timeout: float = setting(
         0.0,
         "How long a solve may take [s]: it goes on looking while there are fewer solutions than "
         "asked for, and then answers with what it has. 0.0: until a fixed number of starting "
@@ -131,84 +109,83 @@ class NodeParameters:
         low=0.0,
         high=60.0,
     )
-    seed: int = parameter(
+    seed: int = setting(
         -1,
         "Seed of the random numbers: the same request gets the same answer. "
         "-1: new ones per request.",
         low=-1,
         high=2**31 - 1,
     )
-    tip_link: str = parameter(
+    tip_link: str = setting(
         "",
         "Link that ~/goal_pose, and a request without tip_links, are about: a tip of the robot or "
         "a frame rigidly fixed to it; other tips may then be anywhere. Empty: the robot's own "
         "tips; with several, ~/goal_pose needs one here.",
     )
-    base_frame: str = parameter(
+    base_frame: str = setting(
         "",
         "Link that poses without frame_id and all answers refer to. Empty: the robot's own base.",
         read_only=True,
     )
-    tf_timeout: float = parameter(
+    tf_timeout: float = setting(
         0.2,
         "How long a request waits for a transform of TF [s].",
         low=0.0,
         high=10.0,
         read_only=True,
     )
-    tf_max_age: float = parameter(
+    tf_max_age: float = setting(
         10.0,
         "The latest transform of TF is refused once it is older than this [s]. 0.0: it never is.",
         low=0.0,
         high=1e6,
         read_only=True,
     )
-    moveit_group: str = parameter(
+    moveit_group: str = setting(
         "",
         "Planning group that ~/solve_ik answers for; others are refused. Empty: any.",
         read_only=True,
     )
-    max_joint_step: float = parameter(
+    max_joint_step: float = setting(
         0.5,
         "Most that a joint may move from one waypoint of a path to the next [rad or m], where the "
         "request says 0.",
         low=1e-6,
         high=1e3,
     )
-    autostart: bool = parameter(
+    autostart: bool = setting(
         True,
         "true: the node configures and activates itself. false: it waits for the transitions of a "
         "managed (lifecycle) node.",
         read_only=True,
     )
-    qos_depth: int = parameter(
+    qos_depth: int = setting(
         100, "Queue depth of every topic.", low=1, high=100_000, read_only=True
     )
-    service_qos_depth: int = parameter(
+    service_qos_depth: int = setting(
         1000,
         "Requests that can wait for an answer; more at once than this are lost.",
         low=1,
         high=100_000,
         read_only=True,
     )
-    diagnostics_period: float = parameter(
+    diagnostics_period: float = setting(
         1.0,
         "Time between two messages on /diagnostics [s]. 0.0: none.",
         low=0.0,
         high=3600.0,
         read_only=True,
     )
-    marker_count: int = parameter(
+    marker_count: int = setting(
         12, "Most candidates drawn on ~/markers. 0: none.", low=0, high=1000
     )
-    marker_opacity: float = parameter(0.35, "Opacity of the drawn arms.", low=0.0, high=1.0)
-    marker_lifetime: float = parameter(
+    marker_opacity: float = setting(0.35, "Opacity of the drawn arms.", low=0.0, high=1.0)
+    marker_lifetime: float = setting(
         0.0, "How long ~/markers are shown [s]. 0.0: until the next goal.", low=0.0, high=1e6
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            check_value(field, getattr(self, field.name))
+        settings.check_settings(self)
         if self.num_samples > self.max_num_samples:
             raise ConfigError(
                 f"num_samples {self.num_samples} is above max_num_samples {self.max_num_samples}"
@@ -236,29 +213,9 @@ class NodeParameters:
 FIELDS = {field.name: field for field in dataclasses.fields(NodeParameters)}
 
 
-def check_value(field: dataclasses.Field[Any], value: Any) -> None:
-    """Raise ConfigError unless `value` has the type of the default and lies in its bounds."""
-    expected = type(field.default)
-    if expected is tuple:
-        if type(value) is not tuple or not all(type(entry) is str for entry in value):
-            raise ConfigError(f"{field.name} is {value!r}, expected a list of texts")
-        return
-    if type(value) is not expected:
-        raise ConfigError(
-            f"{field.name} is {value!r} ({type(value).__name__}), expected {expected.__name__}"
-        )
-    low, high, choices = (field.metadata[key] for key in ("low", "high", "choices"))
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{field.name} is {value}, expected a finite number")
-    if low is not None and not low <= value <= high:
-        raise ConfigError(f"{field.name} is {value}, expected {low} to {high}")
-    if choices and value not in choices:
-        raise ConfigError(f"{field.name} is {value!r}, expected one of {', '.join(choices)}")
-
-
 def entries_of(field: dataclasses.Field[Any], value: Any) -> Any:
     """A list of ROS as a tuple, for fields that are one; an empty list may come as None."""
-    if isinstance(field.default, tuple) and (value is None or not isinstance(value, str)):
+    if isinstance(field.default, tuple) and not isinstance(value, str | bool | int | float):
         return tuple(value or ())
     return value
 
@@ -286,16 +243,8 @@ def descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
 
 def check_names(names: Iterable[str]) -> None:
     """Raise ConfigError for a name that no parameter has: rclpy would ignore it without a word."""
-    unknown = sorted(
-        name
-        for name in names
-        if name not in FIELDS and name not in BUILT_IN and not name.startswith(BUILT_IN_PREFIXES)
-    )
-    if not unknown:
-        return
-    close = [match for name in unknown for match in difflib.get_close_matches(name, FIELDS, n=1)]
-    hint = f"did you mean {', '.join(close)}?" if close else f"there are: {', '.join(FIELDS)}"
-    raise ConfigError(f"unknown parameter {', '.join(unknown)}; {hint}")
+    ours = [n for n in names if n not in BUILT_IN and not n.startswith(BUILT_IN_PREFIXES)]
+    settings.check_names(ours, FIELDS, "parameter")
 
 
 def declare_parameters(node: Node) -> NodeParameters:

@@ -12,8 +12,9 @@ ROOT = Path(__file__).parents[1]
 # folder, or a module beside the folders.
 WINGS = {
     "meanflow_ik_core": (
-        "errors", "geometry", "kernels", "robot", "network", "samplers", "collision", "cuda",
-        "objectives", "solving", "paths", "evaluation", "training", "bench", "commands", "cli",
+        "errors", "settings", "geometry", "kernels", "robot", "network", "samplers", "collision",
+        "cuda", "objectives", "solving", "paths", "evaluation", "training", "bench", "commands",
+        "cli",
     ),
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "messages", "markers", "desk", "topics",

@@ -54,8 +54,8 @@ def print_settings(config: Any) -> None:
     rows = []
     for field in dataclasses.fields(config):
         about = field.metadata
-        allowed = " | ".join(about.get("choices", ()))
-        if "low" in about:
+        allowed = " | ".join(about["choices"])
+        if about["low"] is not None:
             allowed = f"{about['low']} .. {about['high']}"
         rows.append([field.name, str(field.default), allowed, about["help"]])
     print_table("settings of training", ["setting", "default", "allowed", "meaning"], rows)

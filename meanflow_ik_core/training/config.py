@@ -3,7 +3,6 @@
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,24 +12,10 @@ import yaml
 
 from ..errors import ConfigError
 from ..network.kinds import NETWORKS
+from ..settings import check_names, check_settings, setting
 from .losses import JVP_TANGENTS, TANGENT_VELOCITIES
 
 _LONGEST_CHAIN = 5
-
-
-def _number(
-    default: Any, help: str, low: float, high: float = math.inf, low_open: bool = False
-) -> Any:
-    metadata = {"help": help, "low": low, "high": high, "low_open": low_open}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def _choice(default: str, help: str, choices: tuple[str, ...]) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
-
-
-def _flag(default: bool, help: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
@@ -41,133 +26,219 @@ class TrainConfig:
         ConfigError: a value has the wrong type or is out of its range.
     """
 
-    network: str = _choice(
+    network: str = setting(
         "mlp",
-        "mlp: all tips as one vector; tokens: one token per tip, any of which may be left out",
-        tuple(NETWORKS),
+        "mlp: the poses of all tips as one vector; tokens: one token per tip, and goals may leave "
+        "out any part",
+        choices=tuple(NETWORKS),
     )
-    hidden_dim: int = _number(256, "width of the residual stream", 1)
-    depth: int = _number(6, "number of residual blocks", 1)
-    context_dim: int = _number(64, "width of the embedding of pose and times", 1)
-    context_depth: int = _number(0, "residual blocks of that embedding, run once per pose", 0)
-
-    token_dim: int = _number(128, "width of a token of network tokens", 1)
-    token_depth: int = _number(1, "layers of attention between tokens, run once per pose", 0)
-
-    collision_free: bool = _flag(
-        False, "learn from, and be validated on, configurations that do not touch themselves"
+    hidden_dim: int = setting(256, "width of the residual stream", low=1)
+    depth: int = setting(6, "number of residual blocks", low=1)
+    context_dim: int = setting(64, "width of the embedding of target poses and times", low=1)
+    context_depth: int = setting(
+        0, "residual blocks of the embedding of poses and times, which is run once per pose", low=0
     )
-    collision_free_start: float = _number(
-        0.0, "share of the run before which that does not act, for such are dearer to draw", 0, 1
-    )
-    drop_tip: float = _number(
-        0.0, "share of the poses of which tips are left out at random, at least one stays", 0, 1
-    )
-    drop_orientation: float = _number(
-        0.0, "share of the tips that are left of which the orientation is left out", 0, 1
-    )
-    drop_position: float = _number(
-        0.0, "share of the tips that then still have both of which the position is left out", 0, 1
+    token_dim: int = setting(128, "width of a token, in network tokens", low=1)
+    token_depth: int = setting(
+        1, "layers of attention between tokens, run once per pose, in network tokens", low=0
     )
 
-    batch_size: int = _number(1024, "samples per step, over all processes together", 2)
-    iterations: int = _number(50_000, "steps of the whole run", 1)
-    max_seconds: float = _number(
-        0.0, "wall time of the whole run, resumed parts included; 0: no limit", 0
+    collision_free: bool = setting(
+        False, "draw configurations without self-collision only, for training and validation"
     )
-    optimizer: str = _choice(
-        "adamw",
-        "muon makes the updates of the blocks' matrices orthogonal (torch 2.9 and later)",
-        ("adamw", "muon"),
-    )
-    muon_iterations: int = _number(5, "Newton-Schulz iterations of each of those", 1, 20)
-    lr: float = _number(1e-3, "peak learning rate", 0, low_open=True)
-    warmup_steps: int = _number(1000, "steps over which the learning rate rises linearly", 0)
-    decay_start: float = _number(
-        0.5, "share of the run after which the learning rate falls to 0 as a cosine", 0, 1
-    )
-    weight_decay: float = _number(0.0, "decoupled weight decay", 0)
-    grad_clip: float = _number(1.0, "largest norm of the gradient; 0: no clipping", 0)
-    ema_decay: float = _number(0.999, "decay of the averaged weights, which are exported", 0, 1)
-
-    mode: str = _choice("meanflow", "objective", ("meanflow", "baseline"))
-    jvp_tangent: str = _choice(
-        "total", "derivative along the path (the paper's) or only in t", JVP_TANGENTS
-    )
-    tangent_velocity: str = _choice(
-        "network", "velocity along which z moves in the total derivative", TANGENT_VELOCITIES
-    )
-    reference_time: str = _choice(
-        "uniform",
-        "r: uniform and sorted with t, or always zero with a flow term on every row",
-        ("uniform", "zero"),
-    )
-    flow_share: float = _number(0.5, "share of the rows with r = t, plain flow matching", 0, 1)
-    gap_start: float = _number(
-        0.0, "share of the run before which every row has r = t: flow matching as a warm-up", 0, 1
-    )
-    one_step_share: float = _number(
-        0.0, "share of the rows with r < t that late in the run get r = 0, t = 1", 0, 1
-    )
-    one_step_start: float = _number(0.6, "share of the run after which that happens", 0, 1)
-    alpha_meanflow: float = _number(1.0, "weight of the average-velocity term", 0)
-    adaptive_power: float = _number(
-        0.5, "p: each row's error is divided by (error + epsilon)^p; 0: plain squares", 0, 1
-    )
-    adaptive_epsilon: float = _number(1e-2, "epsilon of that", 0, low_open=True)
-    lambda_disp: float = _number(0.0, "weight of the dispersive loss", 0)
-    tau: float = _number(0.5, "temperature of the dispersive loss", 0, low_open=True)
-    dispersive_normalise: bool = _flag(
-        True, "divide squared feature distances by the feature dimension"
-    )
-    estimate_start: float = _number(
-        0.75, "share of the run after which the terms on one-step estimates act", 0, 1
-    )
-    estimate_poses: int = _number(256, "poses per step with one-step estimates", 1)
-    estimate_samples: int = _number(4, "one-step estimates for each of those poses", 2)
-    lambda_energy: float = _number(0.0, "weight of their energy score", 0)
-    energy_power: float = _number(
-        1.0, "power of the distances in it: below 1, near ones count more", 0, 2, low_open=True
-    )
-    lambda_kernel: float = _number(0.0, "weight of their kernel score", 0)
-    score_tips: float = _number(
+    collision_free_start: float = setting(
         0.0,
-        "weight of the same two scores on the joints of each tip by themselves, beside all joints",
-        0,
+        "share of the run after which collision_free acts on training; drawing is faster before",
+        low=0,
+        high=1,
     )
-    lambda_refine: float = _number(
-        0.0, "weight of the distance from them to their refined selves", 0
+    drop_tip: float = setting(
+        0.0,
+        "share of the goals that leave out tips, each with probability 1/2; one always stays",
+        low=0,
+        high=1,
     )
-    refine_tips: bool = _flag(
-        False, "weigh that distance for the joints of each tip by themselves, not for all joints"
+    drop_orientation: float = setting(
+        0.0, "share of the tips in a goal whose orientation is left out", low=0, high=1
     )
-    refine_power: float = _number(
+    drop_position: float = setting(
+        0.0,
+        "share of the tips in a goal that keep their orientation whose position is left out",
+        low=0,
+        high=1,
+    )
+
+    batch_size: int = setting(
+        1024, "samples per step for the terms on velocities, over all processes together", low=2
+    )
+    iterations: int = setting(50_000, "steps of the whole run", low=1)
+    max_seconds: float = setting(
+        0.0, "seconds of wall time of the whole run, resumed parts included; 0: no limit", low=0
+    )
+    optimizer: str = setting(
+        "adamw",
+        "adamw: for all weights; muon: for the matrices of the blocks, adamw for the rest (torch "
+        "2.9 and later)",
+        choices=("adamw", "muon"),
+    )
+    muon_iterations: int = setting(
+        5, "Newton-Schulz iterations that make an update of muon orthogonal", low=1, high=20
+    )
+    lr: float = setting(1e-3, "peak learning rate", low=0, low_open=True)
+    warmup_steps: int = setting(
+        1000, "steps over which the learning rate rises linearly to its peak", low=0
+    )
+    decay_start: float = setting(
         0.5,
-        "p of that term: 0: its square, 0.5: the distance itself, 1: far ones hardly pull",
-        0,
-        1,
+        "share of the run after which the learning rate falls to 0 as a cosine",
+        low=0,
+        high=1,
     )
-    refine_epsilon: float = _number(1e-5, "epsilon of that", 0, low_open=True)
-    refine_steps: int = _number(1, "damped least-squares steps of the refined self", 1, 20)
-    velocity_end: float = _number(
-        1.0, "share of the run after which the terms on velocities are left out", 0, 1
+    weight_decay: float = setting(0.0, "decoupled weight decay", low=0)
+    grad_clip: float = setting(1.0, "largest norm of the gradient; 0: no clipping", low=0)
+    ema_decay: float = setting(
+        0.999,
+        "decay of the exponential average of the weights, which is validated and exported",
+        low=0,
+        high=1,
     )
 
-    precision: str = _choice(
-        "float32", "arithmetic of the network; weights stay float32", ("float32", "bfloat16")
+    mode: str = setting(
+        "meanflow",
+        "meanflow: average velocities and flow matching; baseline: flow matching alone",
+        choices=("meanflow", "baseline"),
     )
-    compile: bool = _flag(False, "fuse the network with torch.compile (needs a C++ compiler)")
-    seed: int = _number(0, "seed of weights, data and validation poses", 0, 2**31)
+    jvp_tangent: str = setting(
+        "total",
+        "derivative in the target of the average velocity: total, along the path as in the paper "
+        "on MeanFlow; partial, in t alone",
+        choices=JVP_TANGENTS,
+    )
+    tangent_velocity: str = setting(
+        "network",
+        "velocity of z along the path, for jvp_tangent total: network: its own at r = t; sample: "
+        "x1 - x0",
+        choices=TANGENT_VELOCITIES,
+    )
+    reference_time: str = setting(
+        "uniform",
+        "uniform: r and t are two uniform times, sorted; zero: r = 0, and every row has the flow "
+        "term as well",
+        choices=("uniform", "zero"),
+    )
+    flow_share: float = setting(
+        0.5, "share of the rows with r = t, which is plain flow matching", low=0, high=1
+    )
+    gap_start: float = setting(
+        0.0,
+        "share of the run before which all rows have r = t: a warm-up by flow matching",
+        low=0,
+        high=1,
+    )
+    one_step_share: float = setting(
+        0.0,
+        "share of the rows with r < t that get r = 0 and t = 1, from one_step_start on",
+        low=0,
+        high=1,
+    )
+    one_step_start: float = setting(
+        0.6, "share of the run after which one_step_share acts", low=0, high=1
+    )
+    alpha_meanflow: float = setting(
+        1.0, "weight of the average-velocity term; that of the flow term is 1", low=0
+    )
+    adaptive_power: float = setting(
+        0.5,
+        "p: in the terms on velocities each row's squared error is divided by "
+        "(error + adaptive_epsilon)^p",
+        low=0,
+        high=1,
+    )
+    adaptive_epsilon: float = setting(
+        1e-2,
+        "epsilon of adaptive_power: errors far below it count as squares",
+        low=0,
+        low_open=True,
+    )
+    lambda_disp: float = setting(
+        0.0, "weight of the dispersive loss, which keeps features of different samples apart", low=0
+    )
+    tau: float = setting(0.5, "temperature of the dispersive loss", low=0, low_open=True)
+    dispersive_normalise: bool = setting(
+        True, "divide squared distances in the dispersive loss by the dimension of the features"
+    )
+    estimate_start: float = setting(
+        0.75,
+        "share of the run after which the terms on one-step estimates act",
+        low=0,
+        high=1,
+    )
+    estimate_poses: int = setting(
+        256, "poses per step for the terms on one-step estimates, over all processes", low=1
+    )
+    estimate_samples: int = setting(4, "one-step estimates per pose", low=2)
+    lambda_energy: float = setting(0.0, "weight of the energy score of one-step estimates", low=0)
+    energy_power: float = setting(
+        1.0,
+        "power of the distances in the energy score: below 1, near ones count more",
+        low=0,
+        high=2,
+        low_open=True,
+    )
+    lambda_kernel: float = setting(0.0, "weight of the kernel score of one-step estimates", low=0)
+    score_tips: float = setting(
+        0.0,
+        "weight of the energy and kernel scores of each tip's own joints, beside those of all "
+        "joints",
+        low=0,
+    )
+    lambda_refine: float = setting(
+        0.0, "weight of the refinement term: the error of one-step estimates to refined ones", low=0
+    )
+    refine_tips: bool = setting(
+        False,
+        "one refinement term per tip, of the joints that move it, instead of one of all joints",
+    )
+    refine_power: float = setting(
+        0.5,
+        "p of the refinement term, as adaptive_power: 0: squares, 0.5: distances, 1: far estimates "
+        "hardly pull",
+        low=0,
+        high=1,
+    )
+    refine_epsilon: float = setting(
+        1e-5, "epsilon of refine_power: errors far below it count as squares", low=0, low_open=True
+    )
+    refine_steps: int = setting(
+        1, "damped least-squares steps from a one-step estimate to its refined one", low=1, high=20
+    )
+    velocity_end: float = setting(
+        1.0,
+        "share of the run after which the terms on velocities are left out, where those on "
+        "estimates act",
+        low=0,
+        high=1,
+    )
 
-    log_every: int = _number(100, "steps between logged losses", 1)
-    save_every: int = _number(1000, "steps between saved states and exported checkpoints", 1)
-    validate_every: int = _number(2000, "steps between validations", 1)
-    validation_poses: int = _number(300, "poses of a validation", 1)
-    validation_samples: int = _number(50, "samples per pose of a validation", 2)
+    precision: str = setting(
+        "float32",
+        "arithmetic of the network; weights stay float32",
+        choices=("float32", "bfloat16"),
+    )
+    compile: bool = setting(False, "fuse the network with torch.compile (needs a C++ compiler)")
+    seed: int = setting(0, "seed of weights, data and validation poses", low=0, high=2**31)
+
+    log_every: int = setting(100, "steps between logged losses", low=1)
+    save_every: int = setting(1000, "steps between saved states and exported checkpoints", low=1)
+    validate_every: int = setting(2000, "steps between validations", low=1)
+    validation_poses: int = setting(300, "poses of a validation", low=1)
+    validation_samples: int = setting(50, "samples per pose of a validation", low=2)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+            if isinstance(field.default, float):
+                object.__setattr__(self, field.name, _as_float(getattr(self, field.name)))
+        check_settings(self)
         drops = self.drop_tip + self.drop_orientation + self.drop_position
         if self.network == "mlp" and drops > 0:
             raise ConfigError(
@@ -190,10 +261,7 @@ def train_config_from_mapping(settings: Mapping[str, Any], source: str = "") -> 
         ConfigError: unknown key, or a value of the wrong type or out of its range.
     """
     names = [field.name for field in dataclasses.fields(TrainConfig)]
-    unknown = [str(key) for key in settings if key not in names]
-    if unknown:
-        where = f" in {source}" if source else ""
-        raise ConfigError(f"unknown setting {', '.join(unknown)}{where}; settings are {names}")
+    check_names(settings, names, "setting", source)
     return TrainConfig(**settings)
 
 
@@ -230,24 +298,12 @@ def _read_mapping(path: Path, depth: int = 0) -> dict[str, Any]:
     return {**_read_mapping(path.parent / base, depth + 1), **settings}
 
 
-def _checked(field: dataclasses.Field, value: Any) -> Any:
-    kind = type(field.default)
-    # YAML 1.1 reads 1e-4, without a dot, as text
-    if kind is float and isinstance(value, str):
+def _as_float(value: Any) -> Any:
+    """The value of a setting that is a float, where it came as an integer or as text.
+
+    YAML 1.1 reads 1e-4, without a dot, as text.
+    """
+    if isinstance(value, str):
         with contextlib.suppress(ValueError):
-            value = float(value)
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise ConfigError(f"{field.name} is {value!r}; it must be of type {kind.__name__}")
-    choices = field.metadata.get("choices")
-    if choices and value not in choices:
-        raise ConfigError(f"{field.name} is {value!r}; it must be one of {', '.join(choices)}")
-    if "low" in field.metadata:
-        low, high = field.metadata["low"], field.metadata["high"]
-        low_open = field.metadata["low_open"]
-        if not (low <= value <= high) or value == math.inf or (low_open and value == low):
-            above = "above" if low_open else "at least"
-            upto = f" and at most {high}" if high < math.inf else ""
-            raise ConfigError(f"{field.name} is {value!r}; it must be {above} {low}{upto}")
-    return value
+            return float(value)
+    return float(value) if type(value) is int else value

@@ -83,6 +83,12 @@ def test_another_type_is_refused(value):
         NodeParameters().changed({"timeout": value})
 
 
+@pytest.mark.parametrize("value", [5, "posture", True, [1, 2], [["posture"]]])
+def test_what_is_no_list_of_texts_is_refused_as_one(value):
+    with pytest.raises(mik.ConfigError, match=r"objectives is .*, expected a list of texts"):
+        NodeParameters().changed({"objectives": value})
+
+
 def test_unknown_names_are_refused_with_the_nearest_or_all():
     check_names([*FIELDS, "use_sim_time", "qos_overrides./x.publisher.depth"])
     with pytest.raises(mik.ConfigError, match=r"nm_samples; did you mean num_samples\?"):
