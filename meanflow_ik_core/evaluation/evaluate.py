@@ -14,7 +14,6 @@ from ..errors import OptionError, RobotError
 from ..robot.robot import Robot, load_robot
 from ..samplers import Sampler, build_sampler
 from ..solving.solver import IKSolver
-from ..training.validation import measure_samples
 from .closed_form import ClosedForm
 from .exactness import (
     MATCH_ROWS,
@@ -25,6 +24,7 @@ from .exactness import (
     success_after_steps,
 )
 from .posterior import trace_solutions
+from .samples import measure_samples
 from .timed_samples import draw_refined, draw_solved, draw_timed, raw_errors
 
 _DEGREES = 180 / np.pi

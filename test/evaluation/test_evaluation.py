@@ -9,11 +9,12 @@ from oracles import Judge
 import meanflow_ik_core as mik
 from meanflow_ik_core.evaluation.closed_form import ClosedForm
 from meanflow_ik_core.evaluation.evaluate import evaluate
+from meanflow_ik_core.evaluation.samples import measure_samples
 from meanflow_ik_core.network.checkpoint import save_checkpoint
 from meanflow_ik_core.network.kinds import NETWORKS
 from meanflow_ik_core.network.model import MeanFlowNetwork
 from meanflow_ik_core.samplers import Sampler
-from meanflow_ik_core.training.validation import measure_samples, validate
+from meanflow_ik_core.training.validation import validate
 
 
 class KnownSampler(Sampler):
