@@ -9,6 +9,7 @@ import typer
 from .options import BaseOption, DeviceOption, JsonOption, OutputOption, RobotOption, TipOption
 from .output_files import check_file, check_folder, write_json
 from .printing import print_json, print_table
+from .progress import progress_bar
 
 
 def study(
@@ -37,6 +38,7 @@ def study(
     """Train by several recipes and judge the networks side by side."""
     from ..errors import OptionError
     from ..robot.robot import load_robot
+    from ..training.report import no_progress_bar
     from ..training.study import COLUMNS, markdown, read_records, table
     from ..training.study import study as run_study
 
@@ -48,7 +50,8 @@ def study(
     check_folder("--out", out)
     check_file("--output", output)
     loaded = load_robot(robot, base, tip)
-    records = run_study(loaded, folder, out, poses, detail_poses, progress, device)
+    bar = progress_bar if progress else no_progress_bar
+    records = run_study(loaded, folder, out, poses, detail_poses, bar, device)
     if output is not None:
         write_json(output, records)
     if as_json:

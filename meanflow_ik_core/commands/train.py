@@ -9,6 +9,7 @@ import typer
 from .options import BaseOption, DeviceOption, JsonOption, RobotOption, TipOption, read_settings
 from .output_files import check_folder
 from .printing import print_json, print_pairs, print_settings
+from .progress import progress_bar
 
 
 def train(
@@ -48,6 +49,7 @@ def train(
         print_settings(TrainConfig)
         return
     from ..robot.robot import load_robot
+    from ..training.report import no_progress_bar
     from ..training.trainer import train as run_training
 
     overrides = read_settings(setting or [])
@@ -58,9 +60,8 @@ def train(
     loaded = load_robot(robot, base, tip)
     folder = out or Path("runs") / loaded.name
     check_folder("--out", folder)
-    result = run_training(
-        loaded, settings, folder, resume=not restart, progress=progress, device=device
-    )
+    bar = progress_bar if progress else no_progress_bar
+    result = run_training(loaded, settings, folder, not restart, bar, device)
     summary = {
         "finished": result.finished,
         "steps": result.step,

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training run shows: progress bar, TensorBoard scalars, the name of the machine."""
+"""What a training run tells of itself: progress, TensorBoard scalars, the name of the machine."""
 
 import contextlib
 import logging
-import math
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 logger = logging.getLogger(__name__)
+
+# Opened for one run; then called with the share of the run that is done, the loss, and samples per
+# second.
+ProgressBar = Callable[[], AbstractContextManager[Callable[[float, float, float], object]]]
 
 
 def machine_name(device: torch.device) -> str:
@@ -39,27 +43,5 @@ def write_scalars(writer: Any, group: str, scalars: dict[str, float], step: int)
             writer.add_scalar(f"{group}/{name}", value, step)
 
 
-@contextlib.contextmanager
-def progress_bar(show: bool) -> Iterator[Any]:
-    """A function of (share done, loss, samples per second)."""
-    if not show:
-        yield lambda share, loss, rate: None
-        return
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
-        TextColumn("{task.fields[rate]:.0f} samples/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as bar:
-        task = bar.add_task("train", total=1.0, loss=math.nan, rate=0.0)
-        yield lambda share, loss, rate: bar.update(task, completed=share, loss=loss, rate=rate)
+def no_progress_bar() -> AbstractContextManager[Callable[[float, float, float], object]]:
+    return contextlib.nullcontext(lambda share, loss, rate: None)

@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from ..evaluation.evaluate import evaluate
 from ..robot.robot import Robot
 from .config import load_train_config
+from .report import ProgressBar, no_progress_bar
 from .trainer import train
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def study(
     out_dir: str | Path,
     poses: int = 300,
     detail_poses: int = 100,
-    progress: bool = True,
+    progress: ProgressBar = no_progress_bar,
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
     """Train with every .yaml file of a folder, and judge what came out on the same fresh poses.
@@ -43,7 +44,7 @@ def study(
         out_dir: gets a folder per recipe, with its run and its judgement.
         poses: of the raw errors.
         detail_poses: of the refined samples and, for a robot with a closed form, of MMD^2.
-        progress: show progress bars.
+        progress: what shows how far a training is.
         device: of the training.
 
     Returns:

@@ -26,7 +26,7 @@ from ..robot.robot import Robot
 from .config import TrainConfig
 from .objective import Objective, draw_batch, draw_estimates
 from .processes import agree, average_gradients, processes, stop_signals
-from .report import event_writer, machine_name, progress_bar, write_scalars
+from .report import ProgressBar, event_writer, machine_name, no_progress_bar, write_scalars
 from .validation import validate
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def train(
     config: TrainConfig,
     out_dir: str | Path,
     resume: bool = True,
-    progress: bool = True,
+    progress: ProgressBar = no_progress_bar,
     device: torch.device | str = "cpu",
 ) -> TrainResult:
     """Train a network for a robot, or go on with the run that ``out_dir`` holds.
@@ -63,7 +63,7 @@ def train(
         config: settings; a resumed run may change all but the sizes of the network.
         out_dir: gets state.pt, <robot>.safetensors (averaged weights) and TensorBoard events.
         resume: go on from state.pt if there is one; False starts anew and overwrites it.
-        progress: show a progress bar.
+        progress: what shows how far the first process is.
         device: of the network and the data.
 
     Raises:
@@ -81,7 +81,7 @@ def train(
         run = Run(robot, config, Path(out_dir), rank, world, torch.device(device))
         if resume and run.state_path.exists():
             run.load()
-        return run.go(stop, progress and rank == 0)
+        return run.go(stop, progress if rank == 0 else no_progress_bar)
 
 
 class Run:
@@ -112,12 +112,12 @@ class Run:
         self.seconds = 0.0
         self.metrics: dict[str, float] = {}
 
-    def go(self, stop: threading.Event, show_progress: bool) -> TrainResult:
+    def go(self, stop: threading.Event, progress_bar: ProgressBar) -> TrainResult:
         """Steps until the iterations or the time are used up, or a signal comes."""
         config = self.config
         started = time.perf_counter() - self.seconds
         writer = event_writer(self.out_dir) if self.rank == 0 else None
-        with progress_bar(show_progress) as bar:
+        with progress_bar() as show:
             while True:
                 self.seconds = time.perf_counter() - started
                 progress, stopped = agree(self._progress(), stop.is_set(), self.world)
@@ -127,7 +127,7 @@ class Run:
                 if self.step % config.log_every == 0:
                     scalars = {name: value.item() for name, value in terms.items()}
                     rate = self.samples / max(time.perf_counter() - started, 1e-9)
-                    bar(progress, scalars["loss"], rate)
+                    show(progress, scalars["loss"], rate)
                     write_scalars(writer, "train", scalars, self.step)
                 if self.step % config.validate_every == 0:
                     self._validate(writer)

@@ -387,9 +387,9 @@ def test_batches_hold_conditions_with_parts_left_out(two_arms):
 def test_training_with_dropping_ends_alike_whether_interrupted_or_not(two_arms, tmp_path):
     half = replace(SMALL, iterations=2, decay_start=1.0)
     whole = replace(SMALL, decay_start=1.0)
-    train(two_arms, half, tmp_path / "cut", progress=False)
-    resumed = train(two_arms, whole, tmp_path / "cut", progress=False)
-    straight = train(two_arms, whole, tmp_path / "straight", progress=False)
+    train(two_arms, half, tmp_path / "cut")
+    resumed = train(two_arms, whole, tmp_path / "cut")
+    straight = train(two_arms, whole, tmp_path / "straight")
     assert resumed.step == straight.step == 4
     assert resumed.metrics == straight.metrics
     first, second = (
@@ -403,10 +403,10 @@ def test_training_with_dropping_ends_alike_whether_interrupted_or_not(two_arms, 
 
 
 def test_a_run_of_another_kind_of_network_is_refused(two_arms, tmp_path):
-    train(two_arms, SMALL, tmp_path, progress=False)
+    train(two_arms, SMALL, tmp_path)
     plain = replace(SMALL, network="mlp", drop_tip=0.0, drop_orientation=0.0, drop_position=0.0)
     with pytest.raises(ConfigError, match="another folder"):
-        train(two_arms, plain, tmp_path, progress=False)
+        train(two_arms, plain, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["drop_tip", "drop_orientation", "drop_position"])

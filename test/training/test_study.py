@@ -41,7 +41,7 @@ def recipes(tmp_path):
 
 def test_every_recipe_is_trained_and_judged_as_evaluate_does(robot, recipes, tmp_path):
     out = tmp_path / "out"
-    records = study(robot, recipes, out, poses=5, detail_poses=2, progress=False)
+    records = study(robot, recipes, out, poses=5, detail_poses=2)
     assert [(r["recipe"], r["steps"]) for r in records] == [("a_long", 5), ("b_short", 3)]
     checkpoint = out / "a_long" / "panda.safetensors"
     assert load_checkpoint(checkpoint, robot)[1]["training"]["steps"] == 5
@@ -59,15 +59,15 @@ def test_a_study_goes_on_where_it_stopped(robot, recipes, tmp_path, monkeypatch)
     out = tmp_path / "out"
     monkeypatch.setattr("meanflow_ik_core.training.study.evaluate", None)  # nothing can be judged
     with pytest.raises(TypeError):
-        study(robot, recipes, out, poses=3, detail_poses=0, progress=False)
+        study(robot, recipes, out, poses=3, detail_poses=0)
     monkeypatch.setattr("meanflow_ik_core.training.study.evaluate", evaluate)
-    first = study(robot, recipes, out, poses=3, detail_poses=0, progress=False)
+    first = study(robot, recipes, out, poses=3, detail_poses=0)
     assert [r["recipe"] for r in first] == ["a_long", "b_short"]
     assert first[0]["draws"] == {}
     assert dict(zip(COLUMNS, table(first)[0], strict=True))["MMD^2 raw"] == "-"
 
     monkeypatch.setattr("meanflow_ik_core.training.study.evaluate", None)  # nothing is judged again
-    assert study(robot, recipes, out, poses=3, detail_poses=0, progress=False) == first
+    assert study(robot, recipes, out, poses=3, detail_poses=0) == first
     stored = json.loads((out / "a_long" / "judged.json").read_text())
     assert stored == first[0]
 
@@ -77,7 +77,7 @@ def test_a_folder_without_recipes_and_a_wrong_one_are_refused(robot, recipes, tm
         study(robot, tmp_path, tmp_path / "out")
     (recipes / "c.yaml").write_text("depht: 3")
     with pytest.raises(ConfigError, match="depht"):
-        study(robot, recipes, tmp_path / "out", progress=False)
+        study(robot, recipes, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -97,13 +97,13 @@ def test_an_interrupted_and_resumed_run_ends_bitwise_like_an_uninterrupted_one(
     robot, tmp_path, signal_at_validation
 ):
     before = signal.getsignal(signal.SIGINT)
-    cut = train(robot, SMALL, tmp_path / "cut", progress=False)
+    cut = train(robot, SMALL, tmp_path / "cut")
     assert not cut.finished
     assert cut.step == 8
     assert signal.getsignal(signal.SIGINT) is before
     signal_at_validation()
-    resumed = train(robot, SMALL, tmp_path / "cut", progress=False)
-    whole = train(robot, SMALL, tmp_path / "whole", progress=False)
+    resumed = train(robot, SMALL, tmp_path / "cut")
+    whole = train(robot, SMALL, tmp_path / "whole")
     assert resumed.finished and whole.finished
     assert resumed.step == whole.step == 20
     assert resumed.samples == whole.samples == SAMPLES
@@ -157,7 +157,7 @@ def test_muon_has_the_matrices_of_the_blocks_and_adamw_all_else(robot, tmp_path)
 def test_muon_without_a_torch_that_has_it_is_refused(robot, tmp_path, monkeypatch):
     monkeypatch.delattr(torch.optim, "Muon")
     with pytest.raises(ConfigError, match=r"muon.*2\.9"):
-        train(robot, SMALL, tmp_path, progress=False)
+        train(robot, SMALL, tmp_path)
 
 
 def test_the_seed_configuration_computes_the_literal_objective(robot):
@@ -256,7 +256,7 @@ def test_training_lowers_the_flow_error(robot, tmp_path, mode):
         lambda_refine=0.0, lambda_energy=0.0, lambda_kernel=0.0, one_step_share=0.0,
         validate_every=1000, save_every=1000,
     )  # fmt: skip
-    train(robot, config, tmp_path, progress=False)
+    train(robot, config, tmp_path)
     # not the total: its target is the network's own derivative, and moves
     losses = [event.value for event in scalars(tmp_path, "train/flow")]
     assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
@@ -269,7 +269,7 @@ def scalars(folder, tag):
 
 
 def test_scalars_of_losses_and_validations_are_written(robot, tmp_path):
-    result = train(robot, SMALL, tmp_path, progress=True)
+    result = train(robot, SMALL, tmp_path)
     assert [event.step for event in scalars(tmp_path, "train/loss")] == list(range(1, 21))
     assert [event.step for event in scalars(tmp_path, "train/refine")] == list(range(9, 21))
     assert [event.step for event in scalars(tmp_path, "train/energy")] == list(range(9, 21))
@@ -280,8 +280,25 @@ def test_scalars_of_losses_and_validations_are_written(robot, tmp_path):
         assert events[-1].value == pytest.approx(value, rel=1e-6)
 
 
+def test_progress_is_shown_from_the_first_step_to_the_last(robot, tmp_path):
+    shown = []
+
+    @contextlib.contextmanager
+    def progress_bar():
+        yield lambda *numbers: shown.append(numbers)
+        shown.append("closed")
+
+    train(robot, SMALL, tmp_path, progress=progress_bar)
+    assert shown.pop() == "closed"
+    shares, losses, rates = zip(*shown, strict=True)
+    assert shares == pytest.approx([step / 20 for step in range(20)])
+    written = [event.value for event in scalars(tmp_path, "train/loss")]
+    assert losses == pytest.approx(written, rel=1e-6)
+    assert min(rates) > 0
+
+
 def test_the_exported_checkpoint_holds_the_averaged_weights_and_the_record(robot, tmp_path):
-    result = train(robot, SMALL, tmp_path, progress=False)
+    result = train(robot, SMALL, tmp_path)
     network, record = load_checkpoint(result.checkpoint, robot)
     state = read_state(tmp_path)
     for name, tensor in network.state_dict().items():
@@ -301,7 +318,7 @@ def test_the_average_follows_the_weights_with_a_decay_that_rises(robot, tmp_path
     weights, averages = [], []
     for step in (1, 2, 3, 4):
         config = replace(SMALL, ema_decay=decay, iterations=step, decay_start=1.0)
-        train(robot, config, tmp_path, progress=False)
+        train(robot, config, tmp_path)
         state = read_state(tmp_path)
         weights.append(state["network"]["time_in.bias"])
         averages.append(state["average"]["module.time_in.bias"])
@@ -316,12 +333,12 @@ def test_the_average_follows_the_weights_with_a_decay_that_rises(robot, tmp_path
 def test_a_time_budget_ends_a_run_and_its_schedule(robot, tmp_path):
     config = replace(SMALL, iterations=10**9, max_seconds=1.5, validate_every=10**9)
     began = time.perf_counter()
-    result = train(robot, config, tmp_path, progress=False)
+    result = train(robot, config, tmp_path)
     assert time.perf_counter() - began < 60
     assert result.finished
     assert 1.5 <= result.seconds < 30
     assert scalars(tmp_path, "train/learning_rate")[-1].value < 0.3 * config.lr
-    again = train(robot, config, tmp_path, progress=False)
+    again = train(robot, config, tmp_path)
     assert again.step == result.step
 
 
@@ -336,15 +353,15 @@ def test_the_learning_rate_rises_stays_and_falls_to_zero():
 
 
 def test_a_run_starts_anew_when_it_is_not_resumed(robot, tmp_path):
-    first = train(robot, SMALL, tmp_path, progress=False)
-    again = train(robot, SMALL, tmp_path, resume=False, progress=False)
+    first = train(robot, SMALL, tmp_path)
+    again = train(robot, SMALL, tmp_path, resume=False)
     assert again.step == first.step
     assert again.seconds < first.seconds + 60
     assert read_state(tmp_path)["samples"] == SAMPLES
 
 
 def test_a_resumed_run_keeps_its_last_validation_until_the_next(robot, tmp_path):
-    train(robot, SMALL, tmp_path, progress=False)
+    train(robot, SMALL, tmp_path)
     before = read_state(tmp_path)["metrics"]
     assert "position_error_mean" in before
     run = Run(robot, SMALL, tmp_path, 0, 1, torch.device("cpu"))
@@ -353,8 +370,8 @@ def test_a_resumed_run_keeps_its_last_validation_until_the_next(robot, tmp_path)
 
 
 def test_a_longer_run_goes_on_from_the_end_of_a_shorter_one(robot, tmp_path):
-    train(robot, SMALL, tmp_path, progress=False)
-    longer = train(robot, replace(SMALL, iterations=40), tmp_path, progress=False)
+    train(robot, SMALL, tmp_path)
+    longer = train(robot, replace(SMALL, iterations=40), tmp_path)
     assert longer.step == 40
     # step 20 of 40 is at half of the run: velocities to step 28, estimates from there on
     assert longer.samples == SAMPLES + 8 * 32 + 20 * 8 * 4
@@ -362,7 +379,7 @@ def test_a_longer_run_goes_on_from_the_end_of_a_shorter_one(robot, tmp_path):
 
 @pytest.mark.parametrize("change", ["truncated", "foreign", "pickle"])
 def test_a_damaged_state_is_refused(robot, tmp_path, change):
-    train(robot, SMALL, tmp_path, progress=False)
+    train(robot, SMALL, tmp_path)
     path = tmp_path / "state.pt"
     if change == "truncated":
         path.write_bytes(path.read_bytes()[:1000])
@@ -371,15 +388,15 @@ def test_a_damaged_state_is_refused(robot, tmp_path, change):
     else:
         torch.save({"robot": Path("x")}, path)
     with pytest.raises(CheckpointError, match=r"state\.pt"):
-        train(robot, SMALL, tmp_path, progress=False)
+        train(robot, SMALL, tmp_path)
 
 
 def test_the_state_of_another_robot_or_network_is_refused(robot, tmp_path):
-    train(robot, SMALL, tmp_path, progress=False)
+    train(robot, SMALL, tmp_path)
     with pytest.raises(ConfigError, match="another robot"):
-        train(load_robot("panda", tips=["panda_hand"]), SMALL, tmp_path, progress=False)
+        train(load_robot("panda", tips=["panda_hand"]), SMALL, tmp_path)
     with pytest.raises(ConfigError, match="'hidden_dim': 24"):
-        train(robot, replace(SMALL, hidden_dim=24), tmp_path, progress=False)
+        train(robot, replace(SMALL, hidden_dim=24), tmp_path)
 
 
 class Shifted(torch.nn.Module):
@@ -418,13 +435,11 @@ GRADIENT_SCRIPT = """
 import torch
 from torch import distributed as dist
 from meanflow_ik_core import load_robot
-from meanflow_ik_core.model import MeanFlowNetwork, condition_from_poses
-from meanflow_ik_core.networks import network_for
-from meanflow_ik_core.train_config import TrainConfig
-from meanflow_ik_core.train_objective import (
-    Batch, Estimates, Objective, draw_batch, draw_estimates,
-)
-from meanflow_ik_core.train_processes import average_gradients, processes
+from meanflow_ik_core.network.kinds import network_for
+from meanflow_ik_core.training.batches import Batch, Estimates, draw_batch, draw_estimates
+from meanflow_ik_core.training.config import TrainConfig
+from meanflow_ik_core.training.processes import average_gradients, processes
+from meanflow_ik_core.training.training_loss import TrainingLoss
 
 robot = load_robot("panda")
 config = TrainConfig(
@@ -479,14 +494,14 @@ def test_two_processes_have_the_gradient_of_one_with_the_whole_batch(tmp_path):
 TRAIN_SCRIPT = """
 import sys
 from meanflow_ik_core import load_robot
-from meanflow_ik_core.train_config import TrainConfig
-from meanflow_ik_core.training import train
+from meanflow_ik_core.training.config import TrainConfig
+from meanflow_ik_core.training.trainer import train
 
 config = TrainConfig(
     hidden_dim=16, depth=2, context_dim=8, batch_size=32, iterations=int(sys.argv[2]),
     validation_poses=3, validation_samples=4, log_every=1,
 )
-train(load_robot("panda"), config, sys.argv[1], progress=False)
+train(load_robot("panda"), config, sys.argv[1])
 """
 
 
@@ -509,14 +524,14 @@ def test_two_processes_train_resume_and_write_one_run(robot, tmp_path):
         "panda.safetensors",
     }
     # one process goes on where two stopped
-    result = train(robot, replace(SMALL, iterations=12), out, progress=False)
+    result = train(robot, replace(SMALL, iterations=12), out)
     assert result.step == 12
 
 
 def test_a_batch_that_does_not_split_over_the_processes_is_refused(tmp_path, robot, monkeypatch):
     monkeypatch.setattr(training, "processes", lambda: contextlib.nullcontext((0, 3)))
     with pytest.raises(ConfigError, match="multiple of the 3 processes"):
-        train(robot, SMALL, tmp_path, progress=False)
+        train(robot, SMALL, tmp_path)
 
 
 @pytest.mark.slow
@@ -540,12 +555,12 @@ def test_compilation_without_a_compiler_is_refused(robot, monkeypatch, tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ConfigError, match=r"compile.*g\+\+"):
-        train(robot, replace(SMALL, compile=True), tmp_path, progress=False)
+        train(robot, replace(SMALL, compile=True), tmp_path)
 
 
 def test_a_run_that_diverges_ends_with_an_error_and_keeps_the_last_good_state(robot, tmp_path):
-    train(robot, SMALL, tmp_path, progress=False)
+    train(robot, SMALL, tmp_path)
     good = (tmp_path / "state.pt").read_bytes()
     with pytest.raises(CheckpointError, match="not finite"):
-        train(robot, replace(SMALL, lr=1e30, iterations=40), tmp_path, progress=False)
+        train(robot, replace(SMALL, lr=1e30, iterations=40), tmp_path)
     assert (tmp_path / "state.pt").read_bytes() == good
