@@ -24,9 +24,9 @@ from ..network.kinds import network_for
 from ..network.model import VelocityNetwork
 from ..robot.robot import Robot
 from .config import TrainConfig
-from .objective import Objective, draw_batch, draw_estimates
 from .processes import agree, average_gradients, processes, stop_signals
 from .report import ProgressBar, event_writer, machine_name, no_progress_bar, write_scalars
+from .training_loss import Objective, draw_batch, draw_estimates
 from .validation import validate
 
 logger = logging.getLogger(__name__)

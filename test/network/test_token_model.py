@@ -29,8 +29,8 @@ from meanflow_ik_core.training.config import (
     train_config_from_mapping,
 )
 from meanflow_ik_core.training.losses import velocity_of
-from meanflow_ik_core.training.objective import draw_batch, draw_estimates, draw_given
 from meanflow_ik_core.training.trainer import train
+from meanflow_ik_core.training.training_loss import draw_batch, draw_estimates, draw_given
 from meanflow_ik_core.training.validation import validate
 
 ROOT = Path(__file__).parents[2]

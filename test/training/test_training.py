@@ -23,8 +23,8 @@ from meanflow_ik_core.network.kinds import network_for
 from meanflow_ik_core.network.model import MeanFlowNetwork, condition_from_poses
 from meanflow_ik_core.training import trainer as training
 from meanflow_ik_core.training.config import TrainConfig, load_train_config
-from meanflow_ik_core.training.objective import Objective, draw_batch, draw_estimates
 from meanflow_ik_core.training.trainer import Run, learning_rate_factor, train
+from meanflow_ik_core.training.training_loss import Objective, draw_batch, draw_estimates
 from meanflow_ik_core.training.validation import validate
 
 ROOT = Path(__file__).parents[2]
