@@ -239,11 +239,15 @@ class TrainConfig:
             if isinstance(field.default, float):
                 object.__setattr__(self, field.name, _as_float(getattr(self, field.name)))
         check_settings(self)
-        drops = self.drop_tip + self.drop_orientation + self.drop_position
-        if self.network == "mlp" and drops > 0:
+        if self.network == "mlp" and self.drops:
             raise ConfigError(
                 "network is 'mlp', which needs complete goals; only 'tokens' can drop parts"
             )
+
+    @property
+    def drops(self) -> bool:
+        """Whether some goals leave out parts of their poses."""
+        return self.drop_tip + self.drop_orientation + self.drop_position > 0
 
     @property
     def network_sizes(self) -> dict[str, int]:

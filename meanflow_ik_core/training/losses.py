@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objectives of the average-velocity network, as functions of tensors.
+"""Terms of the loss of the average-velocity network, as functions of tensors.
 
 Symbols: x0 data, x1 noise, z_t = (1 - t) x0 + t x1, v = x1 - x0, r <= t, u the average velocity.
 "MeanFlow": Geng et al. 2025, "Mean Flows for One-step Generative Modeling", equation numbers of
@@ -48,11 +48,16 @@ def sample_times(
     device = None if generator is None else generator.device
     pair = torch.rand(count, 2, generator=generator, device=device)
     r, t = pair.amin(-1), pair.amax(-1)
-    gap_rows = count - round(flow_share * count)
     # a uniform t, not the larger of two, for the rows that are plain flow matching
-    t[gap_rows:] = pair[gap_rows:, 0]
-    r[gap_rows:] = t[gap_rows:]
+    rows = slice(gap_rows(count, flow_share), None)
+    t[rows] = pair[rows, 0]
+    r[rows] = t[rows]
     return r, t
+
+
+def gap_rows(count: int, flow_share: float) -> int:
+    """How many rows of `sample_times` have r < t; they come first."""
+    return count - round(flow_share * count)
 
 
 def average_velocity_target(

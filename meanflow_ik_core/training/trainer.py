@@ -23,10 +23,11 @@ from ..network.checkpoint import save_checkpoint
 from ..network.kinds import network_for
 from ..network.model import VelocityNetwork
 from ..robot.robot import Robot
+from .batches import draw_batch, draw_estimates
 from .config import TrainConfig
 from .processes import agree, average_gradients, processes, stop_signals
 from .report import ProgressBar, event_writer, machine_name, no_progress_bar, write_scalars
-from .training_loss import Objective, draw_batch, draw_estimates
+from .training_loss import TrainingLoss
 from .validation import validate
 
 logger = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Run:
         self.average = AveragedModel(self.network, multi_avg_fn=_averaging(config.ema_decay))
         self.optimizers = _optimizers(self.network, config)
         self.generator = torch.Generator(device).manual_seed(_stream_seed(config.seed, rank, 0))
-        self.objective = Objective(self.network, robot, config)
+        self.loss = TrainingLoss(self.network, robot, config)
         self.step = self.samples = 0
         self.seconds = 0.0
         self.metrics: dict[str, float] = {}
@@ -154,15 +155,15 @@ class Run:
         """One update on fresh data; the loss, its terms and what else is logged."""
         config = self.config
         batch = estimates = None
-        if self.objective.uses_velocities(progress):
+        if self.loss.uses_velocities(progress):
             count = config.batch_size // self.world
             batch = draw_batch(self.robot, config, count, progress, self.generator)
             self.samples += config.batch_size
-        if self.objective.uses_estimates(progress):
+        if self.loss.uses_estimates(progress):
             count = config.estimate_poses // self.world
             estimates = draw_estimates(self.robot, config, count, progress, self.generator)
             self.samples += config.estimate_poses * config.estimate_samples
-        loss, terms = self.objective(batch, estimates)
+        loss, terms = self.loss(batch, estimates)
         self.network.zero_grad()
         loss.backward()
         parameters = list(self.network.parameters())

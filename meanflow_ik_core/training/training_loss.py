@@ -1,29 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One training step's data and loss, as the configuration asks for."""
+"""The loss of a training step: the terms that the settings ask for, weighted and added."""
 
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..network.kinds import NETWORKS
-from ..network.model import VelocityNetwork, normalise_joints
+from ..network.model import VelocityNetwork
 from ..robot.robot import Robot
+from .batches import Batch, Estimates
 from .config import TrainConfig
-from .configurations import draw_configurations
 from .losses import (
     average_velocity_target,
     dispersive_loss,
     energy_score,
+    gap_rows,
     interpolate,
     joints_of_tips,
     kernel_score,
     refinement_loss,
-    sample_times,
     velocity_of,
     weighted_squared_error,
 )
@@ -31,93 +29,8 @@ from .losses import (
 _COMPILERS = ("g++", "c++", "clang++")
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Fresh samples for the terms on velocities."""
-
-    x0: Tensor  # (B, J) normalised joints
-    condition: Tensor  # (B, C) of their poses
-    x1: Tensor  # (B, J) noise
-    r: Tensor  # (B,)
-    t: Tensor  # (B,)
-
-
-@dataclass(frozen=True)
-class Estimates:
-    """Fresh poses and noise for the terms on one-step estimates."""
-
-    x0: Tensor  # (P, J) normalised joints
-    targets: Tensor  # (P, T, 4, 4) their poses
-    condition: Tensor  # (P, C)
-    given: Tensor  # (P, T, 2) bool, positions and orientations that the condition tells
-    x1: Tensor  # (P, N, J) noise
-
-
-def draw_batch(
-    robot: Robot, config: TrainConfig, count: int, progress: float, generator: torch.Generator
-) -> Batch:
-    """Joints of `draw_configurations`, their poses, noise and times."""
-    x0, _, condition, _ = _draw_poses(robot, config, count, progress, generator)
-    if config.mode == "baseline" or config.reference_time == "zero":
-        t = torch.rand(count, generator=generator, device=generator.device)
-        r = torch.zeros_like(t)
-    else:
-        r, t = sample_times(count, config.flow_share, generator)
-        if progress < config.gap_start:
-            r = t.clone()
-        elif progress >= config.one_step_start:
-            rows = round(config.one_step_share * _gap_rows(config, count))
-            r[:rows], t[:rows] = 0.0, 1.0
-    x1 = torch.randn(x0.shape, generator=generator, device=generator.device)
-    return Batch(x0, condition, x1, r, t)
-
-
-def draw_estimates(
-    robot: Robot, config: TrainConfig, count: int, progress: float, generator: torch.Generator
-) -> Estimates:
-    """Joints of `draw_configurations`, their poses, and several noises for each."""
-    x0, targets, condition, given = _draw_poses(robot, config, count, progress, generator)
-    shape = (count, config.estimate_samples, x0.shape[-1])
-    x1 = torch.randn(shape, generator=generator, device=generator.device)
-    return Estimates(x0, targets, condition, given, x1)
-
-
-def draw_given(
-    robot: Robot, config: TrainConfig, count: int, generator: torch.Generator
-) -> Tensor | None:
-    """(B, T, 2) which positions and orientations a pose keeps, of every tip at least one of two
-    or neither, and of every pose at least one tip; None: nothing is ever dropped."""
-    if config.drop_tip + config.drop_orientation + config.drop_position == 0:
-        return None
-    tips, device = robot.num_tips, generator.device
-    chance = torch.rand(count, tips + 1, 3, generator=generator, device=device)
-    # as likely to go as to stay, except one
-    stays = chance[:, :-1, 0] < 0.5
-    stays.scatter_(1, (chance[:, -1:, 1] * tips).long(), True)
-    stays |= chance[:, -1:, 0] >= config.drop_tip
-    orientation = chance[:, :-1, 1] >= config.drop_orientation
-    position = ~orientation | (chance[:, :-1, 2] >= config.drop_position)
-    return torch.stack((stays & position, stays & orientation), -1)
-
-
-def _draw_poses(
-    robot: Robot, config: TrainConfig, count: int, progress: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Normalised joints (B, J), their poses (B, T, 4, 4), conditions (B, C) and what those tell
-    (B, T, 2)."""
-    lower, upper = robot.limits(torch.float32, generator.device)
-    collision_free = config.collision_free and progress >= config.collision_free_start
-    q = draw_configurations(robot, count, generator, collision_free, exact=False)
-    targets = robot.forward(q)
-    given = draw_given(robot, config, count, generator)
-    condition = NETWORKS[config.network].condition(targets, robot.workspace_scale, given)
-    if given is None:
-        given = targets.new_ones(count, robot.num_tips, 2, dtype=torch.bool)
-    return normalise_joints(q, lower, upper), targets, condition, given
-
-
-class Objective:
-    """Loss of a network on a batch; holds the network's compiled forms.
+class TrainingLoss:
+    """Loss of a network on the data of a step; holds the network's compiled forms.
 
     Args:
         network: to be trained.
@@ -131,7 +44,6 @@ class Objective:
     def __init__(self, network: VelocityNetwork, robot: Robot, config: TrainConfig):
         self._network, self._robot, self._config = network, robot, config
         self._joints = joints_of_tips(robot)
-        self._drops = config.drop_tip + config.drop_orientation + config.drop_position > 0
         self._forward, self._target = network, self._target_of
         self._one_step = network.one_step
         if config.compile:
@@ -229,7 +141,7 @@ class Objective:
                 config.refine_steps,
                 config.refine_power,
                 config.refine_epsilon,
-                given if self._drops else None,
+                given if config.drops else None,
                 self._joints if config.refine_tips else None,
             )
         return terms
@@ -250,7 +162,7 @@ class Objective:
             return 0
         if self._config.reference_time == "zero":
             return count
-        return _gap_rows(self._config, count)
+        return gap_rows(count, self._config.flow_share)
 
     def _velocity_errors(self, u: Tensor, v: Tensor, target: Tensor) -> dict[str, Tensor]:
         config = self._config
@@ -273,7 +185,3 @@ class Objective:
         return average_velocity_target(
             velocity, z, r, t, v, config.jvp_tangent, config.tangent_velocity
         )
-
-
-def _gap_rows(config: TrainConfig, count: int) -> int:
-    return count - round(config.flow_share * count)

@@ -23,6 +23,7 @@ from meanflow_ik_core.network.token_model import (
     token_condition_from_poses,
 )
 from meanflow_ik_core.samplers.meanflow import MeanFlowSampler
+from meanflow_ik_core.training.batches import draw_batch, draw_estimates, draw_given
 from meanflow_ik_core.training.config import (
     TrainConfig,
     load_train_config,
@@ -30,7 +31,6 @@ from meanflow_ik_core.training.config import (
 )
 from meanflow_ik_core.training.losses import velocity_of
 from meanflow_ik_core.training.trainer import train
-from meanflow_ik_core.training.training_loss import draw_batch, draw_estimates, draw_given
 from meanflow_ik_core.training.validation import validate
 
 ROOT = Path(__file__).parents[2]

@@ -22,9 +22,10 @@ from meanflow_ik_core.network.checkpoint import load_checkpoint
 from meanflow_ik_core.network.kinds import network_for
 from meanflow_ik_core.network.model import MeanFlowNetwork, condition_from_poses
 from meanflow_ik_core.training import trainer as training
+from meanflow_ik_core.training.batches import draw_batch, draw_estimates
 from meanflow_ik_core.training.config import TrainConfig, load_train_config
 from meanflow_ik_core.training.trainer import Run, learning_rate_factor, train
-from meanflow_ik_core.training.training_loss import Objective, draw_batch, draw_estimates
+from meanflow_ik_core.training.training_loss import TrainingLoss
 from meanflow_ik_core.training.validation import validate
 
 ROOT = Path(__file__).parents[2]
@@ -190,7 +191,7 @@ def test_the_seed_configuration_computes_the_literal_objective(robot):
     kernel = torch.exp(-(torch.cdist(features, features) ** 2) / 0.5) * (1 - torch.eye(16))
     dispersive = torch.log((kernel.sum(1) / 15).mean() + 1e-8)
 
-    loss, terms = Objective(network, robot, config)(batch)
+    loss, terms = TrainingLoss(network, robot, config)(batch)
     torch.testing.assert_close(terms["flow"], flow)
     torch.testing.assert_close(terms["meanflow"], consistency)
     torch.testing.assert_close(terms["dispersive"], dispersive, rtol=0, atol=1e-3)
@@ -202,7 +203,7 @@ def test_the_baseline_is_flow_matching_alone(robot):
     config = replace(config, lambda_disp=0.0)
     network = network_for(robot, hidden_dim=16, depth=2, context_dim=8)
     batch = draw_batch(robot, config, 64, 0.5, torch.Generator().manual_seed(0))
-    loss, terms = Objective(network, robot, config)(batch)
+    loss, terms = TrainingLoss(network, robot, config)(batch)
     # a fresh network predicts zero
     torch.testing.assert_close(loss, (batch.x1 - batch.x0).square().mean())
     assert terms["meanflow"] == 0
@@ -220,7 +221,7 @@ def test_each_extra_term_changes_the_gradient(robot, term):
         generator = torch.Generator().manual_seed(0)
         batch = draw_batch(robot, config, 64, 0.9, generator)
         estimates = draw_estimates(robot, config, 16, 0.0, generator)
-        loss, _ = Objective(network, robot, config)(batch, estimates)
+        loss, _ = TrainingLoss(network, robot, config)(batch, estimates)
         loss.backward()
         gradients.append(network.blocks[0].first.weight.grad)
     assert (gradients[1] - gradients[0]).norm() > 1e-3 * gradients[0].norm()
@@ -239,8 +240,8 @@ def test_each_kind_of_term_acts_in_its_part_of_the_run(robot):
     network = network_for(robot, hidden_dim=16, depth=2, context_dim=8)
 
     def kinds(progress, **changes):
-        objective = Objective(network, robot, replace(SMALL, **changes))
-        return objective.uses_velocities(progress), objective.uses_estimates(progress)
+        loss = TrainingLoss(network, robot, replace(SMALL, **changes))
+        return loss.uses_velocities(progress), loss.uses_estimates(progress)
 
     assert [kinds(p) for p in (0.0, 0.39)] == [(True, False)] * 2
     assert [kinds(p) for p in (0.4, 0.69)] == [(True, True)] * 2
@@ -450,7 +451,7 @@ def gradient(batch):
     torch.manual_seed(0)
     network = network_for(robot, hidden_dim=16, depth=2, context_dim=8)
     torch.nn.init.normal_(network.out.weight, std=0.1)
-    loss, _ = Objective(network, robot, config)(*batch)
+    loss, _ = TrainingLoss(network, robot, config)(*batch)
     loss.backward()
     return list(network.parameters())
 
@@ -545,7 +546,7 @@ def test_the_compiled_objective_agrees_with_the_plain_one(robot):
         torch.nn.init.normal_(network.out.weight, std=0.1)
         batch = draw_batch(robot, config, 32, 0.0, torch.Generator().manual_seed(0))
         estimates = draw_estimates(robot, config, 8, 0.0, torch.Generator().manual_seed(1))
-        loss, _ = Objective(network, robot, config)(batch, estimates)
+        loss, _ = TrainingLoss(network, robot, config)(batch, estimates)
         loss.backward()
         results.append((loss.detach(), network.z_in.weight.grad))
     torch.testing.assert_close(results[1], results[0], rtol=1e-3, atol=1e-5)
