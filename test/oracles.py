@@ -5,6 +5,7 @@ import numpy as np
 import pinocchio as pin
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.evaluation.closed_form import ClosedForm
 
 _TORSO_MIMICS = {"left_twist": ("left_elbow", -0.5, 0.25)}
 
@@ -90,3 +91,13 @@ def pinocchio_kinematics(robot: mik.Robot, q: np.ndarray) -> tuple[np.ndarray, n
         poses.append(bMt.homogeneous)
         jacobians.append(jacobian)
     return np.stack(poses), np.stack(jacobians)
+
+
+def solutions_within_limits(
+    closed_form: ClosedForm, T_base_tip: np.ndarray, q_last: np.ndarray | int
+) -> np.ndarray:
+    """Solutions (S, 7) of a pose (4, 4) for values of the last joint, or so many even ones."""
+    if isinstance(q_last, int):
+        q_last = closed_form.last_joint_sweep(q_last)
+    q = closed_form.solve(T_base_tip, q_last)[1]
+    return q[closed_form.robot.within_limits(q)]

@@ -94,7 +94,7 @@ def _largest_margin_at(
     closed_form: ClosedForm, T_base_tip: np.ndarray, q_last: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Over the solutions at each q_last (N,): largest margin (N,) and how many there are (N,)."""
-    rows, q = closed_form.solve_without_limits(T_base_tip, q_last)
+    rows, q = closed_form.solve(T_base_tip, q_last)
     margin = np.full(len(q_last), -np.inf)
     np.maximum.at(margin, rows, limit_margin(closed_form.robot, q))
     return margin, np.bincount(rows, minlength=len(q_last))

@@ -49,23 +49,16 @@ class ClosedForm:
             )
 
     def solve(self, T_base_tip: np.ndarray, q_last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """All solutions within the limits, for given values of the last joint.
+        """All solutions for given values of the last joint, within the limits and beyond.
 
         Args:
             T_base_tip: (N, 4, 4), or (4, 4) for all.
             q_last: (N,) rad.
 
         Returns:
-            rows (S,), ascending, which of the N a solution belongs to, and q (S, 7) rad.
+            rows (S,), ascending, which of the N a solution belongs to, and q (S, 7) rad, the first
+            six joints within half a turn of the middle of their limits.
         """
-        rows, q = self.solve_without_limits(T_base_tip, q_last)
-        inside = self.robot.within_limits(q)
-        return rows[inside], q[inside]
-
-    def solve_without_limits(
-        self, T_base_tip: np.ndarray, q_last: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """As `solve`, with every angle within half a turn of the middle of its limits."""
         robot = self.robot
         q_last = np.asarray(q_last, dtype=np.float64)
         targets = np.broadcast_to(np.asarray(T_base_tip, dtype=np.float64), (len(q_last), 4, 4))
@@ -91,16 +84,6 @@ class ClosedForm:
     def last_joint_sweep(self, count: int) -> np.ndarray:
         """(count,) values of the last joint, evenly spaced from limit to limit."""
         return np.linspace(self.robot.lower[6], self.robot.upper[6], count)
-
-    def solution_curve(self, T_base_tip: np.ndarray, count: int) -> np.ndarray:
-        """All solutions (S, 7) of one pose (4, 4) within the limits, for ``count`` values of the
-        last joint."""
-        return self.solve(T_base_tip, self.last_joint_sweep(count))[1]
-
-
-def solution_curve(robot: Robot, T_base_tip: np.ndarray, num_q7: int) -> np.ndarray:
-    """See `ClosedForm.solution_curve`."""
-    return ClosedForm(robot).solution_curve(T_base_tip, num_q7)
 
 
 def _check_arm(robot: Robot) -> None:

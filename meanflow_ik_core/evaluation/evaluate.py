@@ -25,7 +25,7 @@ from .exactness import (
 )
 from .posterior import trace_solutions
 from .samples import measure_samples
-from .timed_samples import draw_refined, draw_solved, draw_timed, raw_errors
+from .timed_samples import draw_samples, draw_solutions, refine_samples, sample_errors
 
 _DEGREES = 180 / np.pi
 # What a table shows of the metrics: metric, label, unit, factor from metres, radians and shares.
@@ -198,7 +198,7 @@ def evaluate(
     # The poses do not depend on the device.
     q_true = arm.random_configurations(poses, torch.Generator().manual_seed(seed)).numpy()
     T_base_tip = arm.forward(q_true)
-    q, sample_time = draw_timed(judged, T_base_tip, samples, generator)
+    q, sample_time = draw_samples(judged, T_base_tip, samples, generator)
     tolerances = position_tolerance, orientation_tolerance
     metrics = measure_samples(arm, q, q_true, T_base_tip, *tolerances)
     first = T_base_tip[: min(detail_poses, poses)]
@@ -208,8 +208,10 @@ def evaluate(
     if len(first):
         solver = IKSolver(arm, judged, name, torch.device(device))
         solver.warm_up()
-        draws["refined"] = draw_refined(arm, judged, q[: len(first)], first, tolerances, generator)
-        solved, stages = draw_solved(solver, first, samples, seed, tolerances)
+        draws["refined"] = refine_samples(
+            arm, judged, q[: len(first)], first, tolerances, generator
+        )
+        solved, stages = draw_solutions(solver, first, samples, seed, tolerances)
         draws |= solved
     curves, reference = [], []
     if closed_form is not None:
@@ -235,8 +237,8 @@ def evaluate(
         )
     for number in _CALLS if sampler == "meanflow" and len(first) else ():
         several = _sampler_from_name(name, arm, checkpoint, number, device)
-        drawn, spent = draw_timed(several, first, samples, generator)
-        errors = raw_errors(arm, drawn, first)
+        drawn, spent = draw_samples(several, first, samples, generator)
+        errors = sample_errors(arm, drawn, first)
         calls[number] = {
             "position_error": float(errors[0].mean()),
             "orientation_error": float(errors[1].mean()),
@@ -245,7 +247,7 @@ def evaluate(
         if curves:
             calls[number]["mmd_squared"] = match(curves, reference, list(drawn))["mmd_squared"]
     series = Series(
-        *raw_errors(arm, q, T_base_tip), {kind: drawn[0] for kind, drawn in draws.items()}
+        *sample_errors(arm, q, T_base_tip), {kind: drawn[0] for kind, drawn in draws.items()}
     )
     used = arm.name if checkpoint is None and name == "meanflow" else checkpoint
     return Evaluation(

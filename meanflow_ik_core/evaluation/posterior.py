@@ -130,7 +130,7 @@ def _sweep(
     rows, q = np.empty(0, dtype=np.int64), np.empty((0, 7))
     more = np.union1d(closed_form.last_joint_sweep(_SWEEP), known)
     for _ in range(_REFINEMENTS + 1):
-        more_rows, more_q = closed_form.solve_without_limits(T_base_tip, more)
+        more_rows, more_q = closed_form.solve(T_base_tip, more)
         rows = np.concatenate((rows, len(x) + more_rows))
         q = np.concatenate((q, more_q))
         x = np.concatenate((x, more))

@@ -249,7 +249,7 @@ def test_poses_beyond_the_reach_are_farther_than_any_configuration(panda):
 def test_impossible_orientations_have_no_solution_on_a_dense_sweep(panda):
     closed_form = ClosedForm(panda)
     for pose in unreachable.impossible_orientations(panda, 5, seed=1):
-        assert len(closed_form.solution_curve(pose, 3000)) == 0
+        assert len(independent.solutions_within_limits(closed_form, pose, 3000)) == 0
 
 
 def test_tracik_counts_only_different_solutions(panda):

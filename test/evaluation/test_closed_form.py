@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from example_robots import TORSO, TORSO_TIPS
-from oracles import Judge
+from oracles import Judge, solutions_within_limits
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.bench.near_limits import (
@@ -16,7 +16,7 @@ from meanflow_ik_core.bench.near_limits import (
     limit_margin,
     near_limit_poses,
 )
-from meanflow_ik_core.evaluation.closed_form import ClosedForm, solution_curve
+from meanflow_ik_core.evaluation.closed_form import ClosedForm
 from meanflow_ik_core.solving.refine import refine_lm
 
 
@@ -56,7 +56,7 @@ def test_every_solution_reaches_the_pose_within_the_limits_by_pinocchio(panda, c
     judge = Judge(panda)
     for q in draw(panda, 20, 1):
         pose = judge.poses(q)
-        solutions = closed_form.solution_curve(pose[0], 50)
+        solutions = solutions_within_limits(closed_form, pose[0], 50)
         assert len(solutions) > 0
         assert all(judge.accepts(solution, pose, 1e-9) for solution in solutions)
 
@@ -74,10 +74,10 @@ def test_what_the_iterative_solver_finds_is_on_the_curve(panda, closed_form):
         assert (nearest[clear] < 1e-3).mean() > 0.99
 
 
-def test_a_pose_beyond_the_reach_has_no_solution(panda):
+def test_a_pose_beyond_the_reach_has_no_solution(closed_form):
     pose = np.eye(4)
     pose[:3, 3] = 0.8, 0.8, 0.8
-    assert solution_curve(panda, pose, 200).shape == (0, 7)
+    assert solutions_within_limits(closed_form, pose, 200).shape == (0, 7)
 
 
 def test_no_values_of_the_last_joint_give_no_solutions(panda, closed_form):
@@ -110,7 +110,7 @@ def test_no_solution_of_a_near_limit_pose_is_clear_of_the_limits(panda, closed_f
         found = iterative_solutions(panda, pose, 2000)
         assert len(found) > 10
         assert limit_margin(panda, found).max() <= MARGIN + 1e-4
-        dense = closed_form.solution_curve(pose, 5000)
+        dense = solutions_within_limits(closed_form, pose, 5000)
         assert limit_margin(panda, dense).max(initial=0) <= MARGIN
 
 
@@ -122,7 +122,7 @@ def test_near_limit_poses_depend_on_the_seed_only(panda, near_limits):
 def test_a_margin_that_a_dense_sweep_finds_is_found(panda, closed_form):
     for q in draw(panda, 10, 6):
         pose = panda.forward(q)[0]
-        dense = limit_margin(panda, closed_form.solution_curve(pose, 5000)).max()
+        dense = limit_margin(panda, solutions_within_limits(closed_form, pose, 5000)).max()
         enough = dense - 1e-3
         assert largest_margin(closed_form, pose, q[6], enough) > enough
         assert largest_margin(closed_form, pose, q[6], dense) < dense + 1e-2

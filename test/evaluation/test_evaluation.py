@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 import torch
-from oracles import Judge
+from oracles import Judge, solutions_within_limits
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.evaluation.closed_form import ClosedForm
@@ -46,7 +46,8 @@ def exact(panda) -> KnownSampler:
     def on_the_curve(poses, count, generator):
         rows = []
         for pose in poses:
-            curve = closed_form.solve(pose, closed_form.last_joint_sweep(400)[1:-1])[1]
+            inner = closed_form.last_joint_sweep(400)[1:-1]
+            curve = solutions_within_limits(closed_form, pose, inner)
             rows.append(curve[torch.randint(len(curve), (count,), generator=generator).numpy()])
         return np.stack(rows)
 

@@ -83,9 +83,7 @@ def test_density_per_length_is_that_of_the_first_six_joints_per_last_joint(panda
     q, step = draw(panda, 200, 3), 1e-5
     ends = []
     for sign in (-1, 1):
-        rows, found = closed_form.solve_without_limits(
-            panda.forward(q)[:, 0], q[:, 6] + sign * step
-        )
+        rows, found = closed_form.solve(panda.forward(q)[:, 0], q[:, 6] + sign * step)
         distance = np.abs(found - q[rows]).max(-1)
         end = np.full_like(q, np.nan)
         for row in np.unique(rows):
