@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measurements of the product, one suite per module; `BENCHES` runs them by name.
+"""Measurements of the product; `BENCHES` runs them by name.
 
     result = BENCHES["solve"](poses=200, sampler="uniform")
 
-Suites are imported when they are run, so that listing them costs nothing. Installed packages add
-suites of their own through entry points of the group "meanflow_ik_core.bench": name = module:run.
+A module of this folder that has a function ``run`` is a suite of its name, and the first line of
+its docstring says what it measures. Its arguments, all with defaults, are the options of the
+suite; it returns a `BenchResult`. Suites are imported when they are run, so that listing them
+costs nothing. Installed packages add suites of their own through entry points of the group
+"meanflow_ik_core.bench": name = module:run.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
@@ -66,23 +70,19 @@ class Bench:
         return importlib.import_module(f".{self.name}", __name__).run
 
 
-BENCHES: dict[str, Bench] = {
-    bench.name: bench
-    for bench in (
-        Bench("kinematics", "forward kinematics and Jacobian against Pinocchio"),
-        Bench("solve", "solve on random reachable poses, judged by Pinocchio"),
-        Bench("limits", "solve on poses whose every solution is near a joint limit"),
-        Bench("unreachable", "false claims and time on poses that have no solution"),
-        Bench("kernel", "one step of the SIMD kernel against the same step in eager torch"),
-        Bench("tracik", "many different solutions of one pose against TRAC-IK restarts"),
-        Bench("raw", "raw samples of one pose in one network call"),
-        Bench("path", "joint paths through the poses of random motions, judged by Pinocchio"),
-        Bench("clearance", "distances on spheres against Coal's exact check"),
-        Bench("objectives", "each objective's value with and without, at equal accuracy"),
-        Bench("robots", "every robot: learned samples beside uniform starts, judged with Coal"),
-        Bench("training", "training steps against their plain form: float32, not compiled"),
-    )
-}
+def _own_suites() -> Iterator[Bench]:
+    """The modules of this folder with a function ``run``, found in their text.
+
+    Importing them all would take seconds, for the sake of a list of names.
+    """
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if "\ndef run(" in text:
+            _, docstring, _ = text.split('"""', 2)
+            yield Bench(path.stem, docstring.splitlines()[0].rstrip("."))
+
+
+BENCHES: dict[str, Bench] = {suite.name: suite for suite in _own_suites()}
 BENCHES |= {
     point.name: Bench(point.name, f"from {point.value.partition(':')[0]}", point.load)
     for point in entry_points(group="meanflow_ik_core.bench")

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a measurement returns: numbers, their bars, and where they were made."""
+"""What a measurement returns: numbers, their bars, and where they were made.
+
+Records are read without torch, which is imported where a measurement is made.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -13,8 +17,6 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from ..errors import OptionError
 
@@ -81,6 +83,22 @@ class BenchResult:
             for measure in self.measures
         ]
 
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> BenchResult:
+        """What `as_dict` made; a number that JSON cannot hold comes back as NaN.
+
+        Raises:
+            KeyError, TypeError, AttributeError: the content is something else.
+        """
+        measures = tuple(
+            Measure(
+                found["what"], math.nan if found["value"] is None else float(found["value"]),
+                found["unit"], found["at_least"], found["at_most"],
+            )
+            for found in content["measures"]
+        )  # fmt: skip
+        return cls(content["bench"], measures, dict(content["options"]), content["environment"])
+
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
         measures = [{**asdict(measure), "reached": measure.reached} for measure in self.measures]
@@ -94,6 +112,8 @@ class BenchResult:
 
 def environment() -> dict[str, Any]:
     """Versions, hardware, commit, load and time of this process."""
+    import torch
+
     return {
         "commit": _commit(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -111,6 +131,8 @@ def environment() -> dict[str, Any]:
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
     """Let torch use that many threads inside the block."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

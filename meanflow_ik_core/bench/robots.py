@@ -20,13 +20,11 @@ from ..solving.recombination import independent_parts
 from ..solving.solver import IKSolver, load_solver
 from .judge import Judge
 from .result import BenchResult, Measure, at_least_one, environment
+from .robots_tables import STEPS, time_limit
 from .targets import reachable_targets
 from .tracik import MIN_SEPARATION, count_different
 
 TOLERANCE = 1e-4  # m and rad
-STEPS = 5
-# Poses of a robot with more than two tips may take longer.
-_TIME_LIMIT, _TIME_LIMIT_MANY_TIPS = 0.02, 0.05  # s
 _LONGEST = 1.0  # s, for all the solutions asked for
 
 _Valid = Callable[[np.ndarray, np.ndarray], np.ndarray]  # q (N, J), target -> (N,) bool
@@ -170,7 +168,7 @@ def _measure(robot: Robot, plan: _Plan) -> list[Measure]:
         return good
 
     tallies = {name: _Tally() for name in sides}
-    limit = _TIME_LIMIT if robot.num_tips <= 2 else _TIME_LIMIT_MANY_TIPS
+    limit = time_limit(robot.num_tips)
     many = max(plan.poses, plan.success_poses)
     targets = reachable_targets(robot, plan.tuning_poses + many, plan.seed, check)
     _choose_starts(sides, tallies, targets[many:], plan, limit)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..errors import OptionError, RobotError
-from ..geometry import quat_xyzw_from_matrix
+from ..geometry import pose_errors, quat_xyzw_from_matrix
 from ..robot.robot import Robot
 from ..solving.solver import IKSolver, load_solver
 from .judge import Judge
@@ -162,9 +162,7 @@ class TracIK:
     def _is_valid(self, q: np.ndarray, T_base_tip: np.ndarray) -> bool:
         if not self._robot.within_limits(q, _LIMIT_ROUNDING):
             return False
-        reached = self._robot.forward(q)[0]
-        angle = np.linalg.norm(reached[:3, :3] - T_base_tip[:3, :3]) / math.sqrt(2)
-        distance = np.linalg.norm(reached[:3, 3] - T_base_tip[:3, 3])
+        distance, angle = pose_errors(self._robot.forward(q)[0], T_base_tip)
         return bool(distance <= TOLERANCE and angle <= TOLERANCE)
 
 

@@ -5,6 +5,8 @@ import dataclasses
 import json
 import math
 import os
+import subprocess
+import sys
 
 import numpy as np
 import oracles as independent
@@ -18,6 +20,7 @@ from meanflow_ik_core.bench.judge import Judge
 from meanflow_ik_core.bench.result import BenchResult, Measure, environment
 from meanflow_ik_core.bench.solve import measure_solver
 from meanflow_ik_core.bench.tracik import TracIK, count_different
+from meanflow_ik_core.commands.printing import plain
 from meanflow_ik_core.cuda.torch_step import lm_step
 from meanflow_ik_core.evaluation.closed_form import ClosedForm
 
@@ -85,6 +88,18 @@ class Tampered:
     def solve(self, targets, **options):
         result = self._solver.solve(targets, **options)
         return dataclasses.replace(result, **self._change(result))
+
+
+def test_suites_are_listed_without_importing_them():
+    code = (
+        "import sys; from meanflow_ik_core.bench import BENCHES; "
+        "assert all(suite.measures for suite in BENCHES.values()); "
+        "print('torch' in sys.modules, *BENCHES)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    torch_imported, *names = done.stdout.split()
+    assert torch_imported == "False"
+    assert set(names) >= set(SMALL)  # and what is shared by suites is none: see `results`
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -288,6 +303,15 @@ def test_a_bar_is_reached_or_not():
     result = BenchResult("x", (Measure("a", 1.0), Measure("b", 2.0, at_most=1)), {}, {})
     assert not result.reached
     assert [row[-1] for row in result.rows()] == ["", "NO"]
+
+
+def test_a_record_is_read_as_it_was_written():
+    measures = (Measure("a", 1.0, "ms", at_most=2.0), Measure("b", 0.5, at_least=0.99))
+    result = BenchResult("x", measures, {"seed": 1}, {"cpu": "y"})
+    assert BenchResult.from_dict(json.loads(json.dumps(result.as_dict()))) == result
+    lost = BenchResult("x", (Measure("a", math.nan, at_most=1.0),), {}, {})
+    written = json.dumps(plain(lost.as_dict()), allow_nan=False)
+    assert BenchResult.from_dict(json.loads(written)).measures[0].reached is False
 
 
 def test_the_environment_names_the_machine():
