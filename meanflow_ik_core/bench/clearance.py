@@ -32,7 +32,7 @@ def run(
         robot = load_robot(name.strip())
         check = SelfCollision(robot)
         model = SphereModel(robot, check)
-        # not those that the corrections were found from
+        # Other configurations than those that the corrections of the spheres were found from.
         generator = target_generator(seed)
         q = robot.random_configurations(configurations, generator, torch.float32)
         exact_input = q.double().numpy()

@@ -9,10 +9,10 @@ from ..evaluation.closed_form import ClosedForm
 from ..robot.robot import Robot
 
 MARGIN = 0.01  # rad
-_FIRST_SWEEP = 8  # values of the last joint that sort most candidates out
+_FIRST_SWEEP = 8  # values of the last joint; these few refute most candidates
 _SWEEP = 256
 _HALVINGS = 7
-_STEEPEST = 10.0  # of the margin against the last joint, away from turning points
+_STEEPEST = 10.0  # change of the margin per change of the last joint, away from turning points
 _CANDIDATES = 256  # at a time
 _MOST_AT_LIMIT = 3  # joints that are put near a limit
 

@@ -16,7 +16,7 @@ from .result import BenchResult, Measure, at_least_one, environment
 from .solve import TOLERANCE
 from .unreachable import reach
 
-# Times of a path: that of its known motion at this share of the joints' speed limits.
+# A path has the times of its known motion at this share of the joints' speed limits.
 _SHARE_OF_SPEED = 0.25
 _SHORTEST_S = 1e-3
 _MS_PER_WAYPOINT = 1.0

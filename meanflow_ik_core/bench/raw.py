@@ -62,7 +62,7 @@ def run(
             solve(T_base_tip[0], seed)
         for row, target in enumerate(T_base_tip):
             started = time.perf_counter()
-            # an array comes back, so a GPU has finished
+            # A GPU has finished once an array comes back.
             solver.sample(target, samples, seed=seed + row)
             seconds[row] = time.perf_counter() - started
         for row, target in enumerate(T_base_tip):

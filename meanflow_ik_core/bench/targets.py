@@ -13,9 +13,10 @@ _STREAM = 0x7A49  # any number: with it, a seed of targets is no seed of starts
 
 
 def target_generator(seed: int) -> torch.Generator:
-    """Of targets where ``seed`` and those after it are those of the starts.
+    """Generator of targets that shares no numbers with starts of the seeds ``seed``, seed + 1, ...
 
-    torch takes the lower 32 bits of a seed, so that a large offset may be none.
+    The seed is mixed, not shifted: torch takes the lower 32 bits of a seed, for which a large
+    offset may be none.
     """
     mixed = np.random.SeedSequence((seed, _STREAM)).generate_state(1)
     return torch.Generator().manual_seed(int(mixed[0]))
@@ -24,8 +25,8 @@ def target_generator(seed: int) -> torch.Generator:
 def reachable_targets(
     robot: Robot, count: int, seed: int, check: SelfCollision | None = None
 ) -> np.ndarray:
-    """(count, T, 4, 4) poses of random configurations, with a check of those that are free of
-    self-collision."""
+    """(count, T, 4, 4) poses of random configurations; where there is a check, of those alone that
+    are free of self-collision."""
     generator = target_generator(seed)
     free = np.zeros((0, robot.num_joints))
     while len(free) < count:

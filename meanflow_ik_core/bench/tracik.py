@@ -26,11 +26,11 @@ from .solve import TOLERANCE
 MIN_SEPARATION = 0.01  # rad, of the largest joint difference
 # TRAC-IK bounds each of the three components, we bound their norm.
 _EPSILON = TOLERANCE / math.sqrt(3)
-# It keeps limits in float32.
+# TRAC-IK keeps limits in float32.
 _LIMIT_ROUNDING = 1e-6
 _MOST_CALLS_PER_SOLUTION = 20
-# TRAC-IK needs some 150 calls in its turn, ours one; so ours gets several too. The first of them
-# finds the caches full of TRAC-IK's data, and is reported on its own.
+# In its turn TRAC-IK needs some 150 calls, our solver a single one; so ours gets several too. The
+# first of them finds the caches full of TRAC-IK's data, and is reported on its own.
 _CALLS_PER_TURN = 20
 
 

@@ -14,21 +14,20 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.maximum(squared, 0)
 
 
-def mmd_squared(x: np.ndarray, y: np.ndarray, bandwidths: tuple[float, ...] = BANDWIDTHS) -> float:
+def mmd_squared(x: np.ndarray, y: np.ndarray) -> float:
     """Unbiased estimate of the squared maximum mean discrepancy; 0 on average for equal laws.
 
-    The kernel is the mean of the Gaussians exp(-d^2 / (2 s^2)) over the bandwidths s; Gretton et
+    The kernel is the mean of the Gaussians exp(-d^2 / (2 s^2)) over the `BANDWIDTHS` s; Gretton et
     al. 2012, "A kernel two-sample test", lemma 6.
 
     Args:
-        x: (A, J) samples, A > 1.
-        y: (B, J) samples, B > 1.
-        bandwidths: s, in the unit of the samples.
+        x: (A, J) samples in rad, A > 1.
+        y: (B, J) samples in rad, B > 1.
     """
 
     def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         squared = squared_distances(a, b)
-        return np.mean([np.exp(squared / (-2 * s * s)) for s in bandwidths], axis=0)
+        return np.mean([np.exp(squared / (-2 * s * s)) for s in BANDWIDTHS], axis=0)
 
     def among(a: np.ndarray) -> float:
         k = kernel(a, a)

@@ -170,8 +170,8 @@ def evaluate(
         device: "cpu" or "cuda", for a sampler given by name.
         position_tolerance: m, of a valid solution after refinement.
         orientation_tolerance: rad, of a valid solution after refinement.
-        detail_poses: of the first poses, so many take part in what costs more: several network
-            calls, the solver, and the exact answer. 0: none of it.
+        detail_poses: how many of the poses, from the first on, take part in what costs more:
+            several network calls, the solver, and the exact answer. 0: none of it.
         exact: compare with the exact answer (see `ClosedForm`); None: where there is one.
 
     Returns:
@@ -219,7 +219,7 @@ def evaluate(
             trace_solutions(closed_form, pose[0], known[6])
             for pose, known in zip(first, q_true, strict=False)
         ]
-        # One sample is too few for MMD^2, but no reason to have as few exact ones.
+        # MMD^2 needs two exact samples, even where one is asked of the sampler.
         count = max(samples, 2)
         reference = [curve.sample(count, random)[0] for curve in curves]
         draws = {"exact": [curve.sample(count, random)[0] for curve in curves], **draws}
@@ -228,7 +228,7 @@ def evaluate(
             len(first),
             {kind: match(curves, reference, drawn) for kind, drawn in draws.items()},
             {
-                # A part of the diverse ones is not as diverse as so few could be.
+                # A part of the diverse ones is less diverse than a choice of as many would be.
                 kind: coverage_by_samples(curves, drawn, counts, random)
                 for kind, drawn in draws.items()
                 if kind != "diverse"

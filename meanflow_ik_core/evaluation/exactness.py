@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well draws of a sampler match the exact answer, and what the solver makes of them."""
+"""How well samples match the exact answer, and how many are valid after each step."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ MATCH_ROWS = (
 
 @dataclass(frozen=True)
 class Exactness:
-    """Draws of each kind against the exact answer; means over poses."""
+    """Samples of each kind, its draws, against the exact answer; means over poses."""
 
     poses: int
-    # exact (another draw from the posterior: what is reachable), raw, refined, best, diverse
+    # kinds: exact (other samples of the posterior: the best that is possible), raw, refined, best,
+    # diverse
     draws: dict[str, dict[str, float]]
     coverage_by_samples: dict[str, dict[int, float]]
     curve: SolutionCurve = field(repr=False, compare=False)  # of the first pose
@@ -85,7 +86,7 @@ def coverage_by_samples(
     counts: Sequence[int],
     random: np.random.Generator,
 ) -> dict[int, float]:
-    """Mean share of the curves that so many of the draws, by lot, cover."""
+    """Mean share of the curves that random choices of so many draws cover, by their number."""
     shuffled = [random.permutation(q) for q in draws]
     return {
         count: float(

@@ -14,13 +14,13 @@ from .closed_form import ClosedForm
 from .distribution import squared_distances
 
 _SWEEP = 256  # values of the last joint to begin with
-_REFINEMENTS = 8  # of the steps, by four each
+_REFINEMENTS = 8  # each divides steps of the sweep by four
 _LONGEST_LINK = 0.05  # rad; neighbours farther apart are not known to be on one curve
 _LONGEST_JOIN = 0.5  # rad, over a turning point or a value of q7 that the closed form missed
 _TURNING_POINT = 0.01  # rad; closer ends belong together, whatever rounding says of directions
 _NEAR_LIMITS = 0.2  # rad; solutions farther outside do not matter
 _SAME = 1e-6  # rad
-_SHORTEST_BRANCH = 0.01  # rad; shorter ones are numerical crumbs
+_SHORTEST_BRANCH = 0.01  # rad; shorter ones come from rounding
 _PROJECTION_STEPS = 20
 _EXACT = 1e-9  # m and rad
 
@@ -98,7 +98,7 @@ def trace_solutions(
         q_last: rad, of a known solution, whose branch may be too short for the sweep.
 
     Raises:
-        TargetError: the pose has no solution within the limits.
+        TargetError: the pose has no solution within the limits, so that nothing has a probability.
     """
     robot = closed_form.robot
     q, links = _sweep(closed_form, T_base_tip, () if q_last is None else (q_last,))
@@ -184,7 +184,7 @@ def _distances(q: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _loose_ends(q: np.ndarray, links: np.ndarray, goes_on: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs of ends of the links, of those where the curve goes on, that go on in one another."""
+    """Pairs of points with one link that continue one another, of those where the curve goes on."""
     degree = np.bincount(links.ravel(), minlength=len(q))
     inward = np.zeros_like(q)
     for one, other in (links.T, links.T[::-1]):

@@ -111,7 +111,7 @@ def load_checkpoint(
     _refuse_non_finite(weights, f"{path} is damaged")
     kind = NETWORKS[record["kind"]]
     try:
-        # built without memory first: sizes in a stranger's file must not be able to fill it
+        # Without memory first, which the sizes in a stranger's file must not be able to fill.
         with torch.device("meta"):
             expected = kind(**record["network"]).state_dict()
     except (OptionError, TypeError) as error:
@@ -167,7 +167,7 @@ def _read_record(path: Path, text: str | None) -> dict[str, Any]:
         )
     if not isinstance(record["network"], dict):
         raise CheckpointError(f"{path} is damaged: its network sizes are {record['network']!r}")
-    # the first checkpoints have no kind
+    # The first checkpoints were written before there were kinds.
     record.setdefault("kind", MeanFlowNetwork.kind)
     if record["kind"] not in list(NETWORKS):
         raise CheckpointError(

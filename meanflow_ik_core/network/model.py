@@ -105,8 +105,8 @@ class VelocityNetwork(nn.Module):
         raise NotImplementedError
 
     def _add_times(self, context_dim: int) -> None:
-        # slow waves only: with 8 periods in [0, 1] the derivative in t, which the target of the
-        # MeanFlow loss holds, grows without bound after some 8 M samples
+        # Slow waves only: the target of the MeanFlow loss holds the derivative in t, which with 8
+        # periods in [0, 1] grows without bound after some 8 M samples.
         frequencies = math.pi * torch.logspace(-2, 1, _TIME_FREQUENCIES, base=2.0)
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.time_mlp = nn.Sequential(
@@ -126,7 +126,7 @@ class VelocityNetwork(nn.Module):
         self.context_in = nn.Linear(context_dim, hidden_dim, bias=False)
         self.blocks = nn.ModuleList(_Block(hidden_dim, context_dim) for _ in range(depth))
         self.out = nn.Linear(hidden_dim, num_joints)
-        # u = 0 at the start: the loss begins at E|v|^2 whatever the width and depth
+        # With u = 0 the loss begins at E|v|^2, whatever the width and depth.
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -206,7 +206,7 @@ class MeanFlowNetwork(VelocityNetwork):
 
     def _pose_features(self, condition: Tensor) -> Tensor:
         pose = condition.unflatten(-1, (self.num_tips, QUATERNION_CONDITION))
-        # the matrix is the same for q and -q, so is the answer
+        # A quaternion and its negative have the same matrix, and so the same answer.
         rotation = matrix_from_quat_xyzw(pose[..., 3:]).flatten(-2)
         return self.pose_in(torch.cat((pose[..., :3], rotation), -1).flatten(-2))
 

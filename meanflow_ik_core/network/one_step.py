@@ -13,7 +13,7 @@ from .model import MeanFlowNetwork, VelocityNetwork
 from .token_model import TokenNetwork
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-# Samples whose activations stay in the caches; more at once take twice as long per sample.
+# The activations of so many samples stay in the caches; more at once take twice as long each.
 _ROWS_PER_PASS = 2048
 _PACKED_OPS = ("_linear_pointwise", "_reorder_linear_weight")
 
@@ -72,7 +72,8 @@ class OneStep:
             (_copied(block.first), _copied(block.second)) for block in context_blocks
         ]
         blocks: list[Any] = [*network.blocks]
-        # the input's share of the context, then (1 + scale, shift) of every block
+        # One product of the context makes its share of the input layer, then 1 + scale and shift
+        # of every block.
         modulations = [block.modulation for block in blocks]
         weights = [network.context_in.weight, *(layer.weight for layer in modulations)]
         one = torch.ones_like(network.z_in.bias)
@@ -117,7 +118,7 @@ class OneStep:
             normed = F.layer_norm(context, context.shape[-1:])
             context = context + F.linear(F.silu(F.linear(normed, *first)), *second)
         modulation = F.linear(context, *self._modulation).unflatten(-1, (-1, len(self._z_weight)))
-        if len(noise) == 1:  # vectors for all rows, which can be bias and weights of other layers
+        if len(noise) == 1:  # then scale and shift are the same for all rows, as weights are
             start, *pairs = modulation[0].unbind()
             hidden = F.linear(noise[0], self._z_weight, start)
         else:

@@ -100,7 +100,8 @@ class TokenNetwork(VelocityNetwork):
         self.num_joints, self.num_tips = num_joints, num_tips
         self._add_times(context_dim)
         self.pose_weight = nn.Parameter(torch.empty(num_tips, POSE_FEATURES, token_dim))
-        # position left out, orientation left out, and who the tip is
+        # Added to a token: what stands for a position or an orientation that is left out, and
+        # which tip the token is of.
         self.absent = nn.Parameter(torch.empty(num_tips, 2, token_dim))
         self.identity = nn.Parameter(torch.empty(num_tips, token_dim))
         for parameter in (self.pose_weight, self.absent, self.identity):
@@ -121,7 +122,7 @@ class TokenNetwork(VelocityNetwork):
         token = condition.unflatten(-1, (self.num_tips, TOKEN_CONDITION))
         rotation = matrix_from_quat_xyzw(token[..., 3:QUATERNION_CONDITION]).flatten(-2)
         given = token[..., QUATERNION_CONDITION:] > 0.5
-        # chosen, not multiplied: what is not given may be NaN
+        # Not a product: what is not given may be NaN, and NaN times 0 is NaN.
         pose = torch.cat(
             (
                 torch.where(given[..., :1], token[..., :3], 0.0),

@@ -41,8 +41,8 @@ class Sampler(ABC):
             T_base_tip: (B, T, 4, 4) float64 on the generator's device.
             count: N, how many per target.
             generator: the only source of randomness.
-            given: (T, 2) bool, whether the position and the orientation of a tip are asked for;
-                poses of tips that are not are ignored. None: everything.
+            given: (T, 2) bool, whether the position and the orientation of a tip are asked for; the
+                sampler ignores what is not. None: everything is asked for.
 
         Returns:
             (B, N, J) rad or m.

@@ -28,9 +28,9 @@ class MeanFlowSampler(Sampler):
         device: where samples are drawn.
         num_calls: n > 1 walks the interval [0, 1] in n equal steps.
         latent_scale: standard deviation of the noise x1.
-        precision: of one call on the CPU, "float32", "bfloat16", or "auto", the latter where the
-            CPU has it; all else is float32.
-        checkpoint: what `load_checkpoint` says of the network; None: nothing is known of it.
+        precision: of one call on the CPU: "float32", "bfloat16", or "auto", which is bfloat16 where
+            the CPU has it. Several calls, and calls on a GPU, are float32.
+        checkpoint: the record of the network that `load_checkpoint` returns; None: there is none.
 
     Raises:
         OptionError: a value does not exist or is out of its range, precision is "bfloat16" where
@@ -107,7 +107,7 @@ class MeanFlowSampler(Sampler):
         def joints(z: Tensor) -> Tensor:
             scaled = self._latent_scale * z
             if not (z.requires_grad and torch.is_grad_enabled()):
-                # a copy, for a tensor of the inference mode could not take part in gradients
+                # A copy: a tensor that inference mode has made takes part in no gradient.
                 return denormalise_joints(
                     self._from_noise(scaled, T_base_tip, mask), lower, upper
                 ).clone()

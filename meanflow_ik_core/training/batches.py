@@ -32,7 +32,7 @@ class Estimates:
     x0: Tensor  # (P, J) normalised joints
     targets: Tensor  # (P, T, 4, 4) their poses
     condition: Tensor  # (P, C)
-    given: Tensor  # (P, T, 2) bool, positions and orientations that the condition tells
+    given: Tensor  # (P, T, 2) bool, positions and orientations that the condition contains
     x1: Tensor  # (P, N, J) noise
 
 
@@ -68,13 +68,16 @@ def draw_estimates(
 def draw_given(
     robot: Robot, config: TrainConfig, count: int, generator: torch.Generator
 ) -> Tensor | None:
-    """(B, T, 2) which positions and orientations a pose keeps, of every tip at least one of two
-    or neither, and of every pose at least one tip; None: nothing is ever dropped."""
+    """Which positions and orientations a goal keeps, at least those of one tip, or one of the two.
+
+    Returns:
+        bool (B, T, 2), columns position and orientation; None: goals are always complete.
+    """
     if not config.drops:
         return None
     tips, device = robot.num_tips, generator.device
     chance = torch.rand(count, tips + 1, 3, generator=generator, device=device)
-    # as likely to go as to stay, except one
+    # A tip is as likely to go as to stay, except the one of this pose that always stays.
     stays = chance[:, :-1, 0] < 0.5
     stays.scatter_(1, (chance[:, -1:, 1] * tips).long(), True)
     stays |= chance[:, -1:, 0] >= config.drop_tip
@@ -86,8 +89,8 @@ def draw_given(
 def _draw_poses(
     robot: Robot, config: TrainConfig, count: int, progress: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Normalised joints (B, J), their poses (B, T, 4, 4), conditions (B, C) and what those tell
-    (B, T, 2)."""
+    """Normalised joints (B, J), their poses (B, T, 4, 4), conditions (B, C), and what those contain
+    of positions and orientations (B, T, 2)."""
     lower, upper = robot.limits(torch.float32, generator.device)
     collision_free = config.collision_free and progress >= config.collision_free_start
     q = draw_configurations(robot, count, generator, collision_free, exact=False)

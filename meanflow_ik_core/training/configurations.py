@@ -28,8 +28,13 @@ def draw_configurations(
 ) -> Tensor:
     """(count, J) float32, uniform within the limits, or among those that do not touch themselves.
 
-    Without ``exact`` they are told apart on spheres alone, which is right for some 96 of 100 (see
-    `SphereModel`) in a third of the time: enough to learn from, not to judge by.
+    Args:
+        robot: whose joints are drawn.
+        count: how many configurations.
+        generator: the only source of randomness.
+        collision_free: draw those alone that do not touch themselves.
+        exact: check them exactly. False: on spheres alone, which is right for some 96 of 100 (see
+            `SphereModel`) and takes a third of the time: enough to learn from, not to judge by.
 
     Raises:
         RobotError: nearly every configuration of the robot touches itself.
@@ -42,7 +47,8 @@ def draw_configurations(
     free: list[Tensor] = []
     missing = count
     while missing > 0:
-        # enough nearly always; sizes depend on nothing but the stream, so that runs repeat
+        # So many are enough nearly always; the number depends on nothing but the stream, so that
+        # runs repeat.
         drawn = math.ceil(1.1 * missing / check.share) + 8
         q = robot.random_configurations(drawn, generator, torch.float32)
         q = check.free(q, exact)[:missing]
@@ -52,7 +58,7 @@ def draw_configurations(
 
 
 class _FreeShare:
-    """Tells which configurations touch themselves, and how many of uniform ones do not."""
+    """Which configurations do not touch themselves, and their share of uniform ones."""
 
     def __init__(self, robot: Robot):
         self._exact = SelfCollision(robot)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.func import functional_call, jvp
 
 from ..errors import OptionError
+from ..evaluation.distribution import BANDWIDTHS
 from ..network.model import VelocityNetwork, denormalise_joints, normalise_joints
 from ..robot.robot import Robot
 
@@ -48,7 +49,7 @@ def sample_times(
     device = None if generator is None else generator.device
     pair = torch.rand(count, 2, generator=generator, device=device)
     r, t = pair.amin(-1), pair.amax(-1)
-    # a uniform t, not the larger of two, for the rows that are plain flow matching
+    # Rows that are plain flow matching have a uniform t, not the larger of two.
     rows = slice(gap_rows(count, flow_share), None)
     t[rows] = pair[rows, 0]
     r[rows] = t[rows]
@@ -157,7 +158,10 @@ def damped_step(
     dq = J^T (J J^T + damping (|e|^2 + 1e-3) I)^-1 e, shortened to at most max_step per joint.
 
     Args:
-        q: (B, J), targets: (B, T, 4, 4), damping: m^2 and rad^2 weigh the same,
+        robot: whose kinematics and limits.
+        q: (B, J) rad or m.
+        targets: (B, T, 4, 4).
+        damping: factor of the squared error, in which m^2 and rad^2 weigh the same.
         max_step: rad or m.
         given: bool (B, T, 2), positions and orientations that count; None: all.
 
@@ -267,17 +271,15 @@ def energy_score(x0_hat: Tensor, x0: Tensor, power: float = 1.0) -> Tensor:
     return _score(x0_hat, x0, lambda square: (square + 1e-6) ** (0.5 * power))
 
 
-def kernel_score(
-    x0_hat: Tensor, x0: Tensor, widths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
-) -> Tensor:
-    """Mean over poses of E k(X, X') / 2 - E k(X, x0), k a mean of Gaussians of these widths.
+def kernel_score(x0_hat: Tensor, x0: Tensor) -> Tensor:
+    """Mean over poses of E k(X, X') / 2 - E k(X, x0), k the kernel of `mmd_squared`.
 
     The same rule with distances that saturate; its minimum is that of the squared maximum mean
-    discrepancy with this kernel. Arguments as of `energy_score`, widths in the units of x0.
+    discrepancy. Arguments as of `energy_score`, in rad.
     """
 
     def dissimilarity(square: Tensor) -> Tensor:
-        return -torch.stack([(square / (-2 * width**2)).exp() for width in widths]).mean(0)
+        return -torch.stack([(square / (-2 * width**2)).exp() for width in BANDWIDTHS]).mean(0)
 
     return _score(x0_hat, x0, dissimilarity)
 

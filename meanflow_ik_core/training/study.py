@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training recipes side by side: train and judge every settings file of a folder."""
+"""Training recipes side by side: train with every settings file of a folder, and judge them."""
 
 from __future__ import annotations
 

@@ -206,7 +206,8 @@ class Run:
             streams = gathered
         if self.rank != 0:
             return
-        # first, because it refuses weights that are not finite: the last good state stays
+        # The checkpoint comes first: it refuses weights that are not finite, and the last good
+        # state stays.
         save_checkpoint(self.checkpoint_path, self.average.module, self.robot, self.record())  # type: ignore[arg-type]
         partial = self.state_path.with_name(f".state.pt.{os.getpid()}")
         torch.save(
@@ -277,7 +278,7 @@ class Run:
                 optimizer.load_state_dict(saved)
         self.step, self.samples = state["step"], state["samples"]
         self.seconds = state["seconds"]
-        # the first states have none
+        # The first states were saved without metrics.
         self.metrics = state.get("metrics", {})
         if len(state["streams"]) == self.world:
             self.generator.set_state(state["streams"][self.rank])
@@ -335,7 +336,7 @@ def _optimizers(network: VelocityNetwork, config: TrainConfig) -> list[torch.opt
                 lr=config.lr,
                 weight_decay=config.weight_decay,
                 ns_steps=config.muon_iterations,
-                # an update as large as AdamW's, so that one learning rate serves both
+                # Updates become as large as AdamW's, so that one learning rate serves both.
                 adjust_lr_fn="match_rms_adamw",
             )
         )

@@ -51,7 +51,7 @@ class TrainingLoss:
                 raise ConfigError(
                     f"compile is True, and there is no C++ compiler: none of {_COMPILERS} is found"
                 )
-            # forward-mode derivatives cannot be traced with symbolic sizes
+            # Forward-mode derivatives cannot be traced with symbolic sizes.
             self._forward = torch.compile(network, dynamic=False)
             self._target = torch.compile(self._target_of, dynamic=False)
             self._one_step = torch.compile(network.one_step, dynamic=False)
