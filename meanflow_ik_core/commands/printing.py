@@ -37,7 +37,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for row in rows:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else 200
-    Console(width=width).print(table)
+    # Without markup, for "[m]" is a unit.
+    Console(width=width, markup=False).print(table)
 
 
 def print_pairs(title: str, content: dict[str, Any]) -> None:

@@ -127,7 +127,7 @@ def test_solve_for_a_link_of_one_of_several_tips(run):
     np.testing.assert_allclose(pose[:3, 3], (0.4, -0.1, 0.5), atol=1e-5)
     np.testing.assert_allclose(pose[:3, 2], (0, -np.sin(3), np.cos(3)), atol=1e-5)
     table = run(*DUAL, *LEFT, "--frame", "left_panda_hand_tcp").stdout
-    assert "rank" in table and "right_panda_joint7" in table
+    assert "rank" in table and "right_panda_joint7" in table and "error [rad]" in table
 
 
 @pytest.mark.parametrize(
