@@ -63,9 +63,7 @@ def first_joint_to_half(q: torch.Tensor, robot: Robot) -> torch.Tensor:
 
 
 def _specifications(robot: Robot) -> Sequence[Mapping[str, Any]]:
-    chain = [int(robot.tip_node[0])]
-    while robot.parent[chain[-1]] >= 0:
-        chain.append(int(robot.parent[chain[-1]]))
+    chain = np.flatnonzero(robot.ancestors[0])[::-1]  # from the tip to the base
     middle = chain[len(chain) // 2]
     link = next(name for name, (node, _) in robot.frames.items() if node == middle)
     side = np.array((0.0, 0.5, 0.5)) * robot.workspace_scale

@@ -118,14 +118,7 @@ def run(
 
 def is_coupled(robot: Robot) -> bool:
     """Whether a joint moves more than one tip."""
-    moved = np.zeros(robot.num_joints, dtype=int)
-    for node in robot.tip_node:
-        chain = set()
-        while node >= 0:
-            chain.add(int(robot.joint[node]))
-            node = robot.parent[node]
-        moved[list(chain)] += 1
-    return bool((moved > 1).any())
+    return bool((robot.moves.sum(0) > 1).any())
 
 
 def _numbers(starts: str) -> tuple[int, ...]:

@@ -4,6 +4,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,22 @@ class Robot:
     @property
     def num_tips(self) -> int:
         return len(self.tips)
+
+    @cached_property
+    def ancestors(self) -> np.ndarray:
+        """(T, K) bool: the node stands between the base and the tip, or carries the tip."""
+        between = np.zeros((self.num_tips, len(self.parent)), bool)
+        for tip, node in enumerate(self.tip_node):
+            while node >= 0:
+                between[tip, node] = True
+                node = self.parent[node]
+        return between
+
+    @cached_property
+    def moves(self) -> np.ndarray:
+        """(T, J) bool: the joint moves the tip."""
+        own = self.joint[:, None] == np.arange(self.num_joints)  # (K, J)
+        return self.ancestors @ own
 
     def forward(self, q: Any) -> Any:
         """Forward kinematics.
@@ -177,11 +194,6 @@ class Robot:
                 return torch.as_tensor(array, dtype=dtype, device=device)
 
             count = len(self.parent)
-            ancestors = np.zeros((self.num_tips, count))
-            for tip, node in enumerate(self.tip_node):
-                while node >= 0:
-                    ancestors[tip, node] = 1
-                    node = self.parent[node]
             selection = np.zeros((count, self.num_joints))
             selection[np.arange(count), self.joint] = self.multiplier
             self._on_device[key] = {
@@ -194,7 +206,7 @@ class Robot:
                 "translation": list(tensor(self.placement[:, :3, 3])),
                 "tip_rotation": list(tensor(self.tip_placement[:, :3, :3])),
                 "tip_translation": list(tensor(self.tip_placement[:, :3, 3])),
-                "ancestors": tensor(ancestors),
+                "ancestors": tensor(self.ancestors),
                 "selection": tensor(selection),
                 "prismatic": torch.as_tensor(self.prismatic, device=device),
             }

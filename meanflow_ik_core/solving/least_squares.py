@@ -260,18 +260,12 @@ def _view_of_robot(robot: Robot, axis_weights: np.ndarray | None) -> _View:
     given = np.flatnonzero((weights != 0).any(1))
     weights = weights[given]
     count = len(robot.parent)
-    columns = np.zeros((len(given), count), np.int64)
-    for t, node in enumerate(robot.tip_node[given]):
-        while node >= 0:
-            columns[t, node] = 1
-            node = robot.parent[node]
-        for k in np.flatnonzero(columns[t]):
-            if (columns[t, :k] * (robot.joint[:k] == robot.joint[k])).any():
-                columns[t, k] = 2
-    tips, blocks = _error_rows(robot.tip_node[given] + 1, weights)
-    moves = np.zeros((len(given), robot.num_joints), bool)
+    columns = robot.ancestors[given].astype(np.int64)
     for t, k in np.argwhere(columns):
-        moves[t, robot.joint[k]] = True
+        if (columns[t, :k] * (robot.joint[:k] == robot.joint[k])).any():
+            columns[t, k] = 2
+    tips, blocks = _error_rows(robot.tip_node[given] + 1, weights)
+    moves = robot.moves[given]
     moved = np.zeros((robot.num_joints, 1 + len(blocks)), np.int64)
     for j, by_tip in enumerate(moves.T):
         which = np.flatnonzero(by_tip[blocks])

@@ -32,11 +32,7 @@ def independent_parts(robot: Robot, axis_weights: np.ndarray | None = None) -> l
 
 
 def _parts_of(robot: Robot, given: Sequence[int]) -> list[Part]:
-    moves = np.zeros((robot.num_tips, robot.num_joints), bool)
-    for tip, node in enumerate(robot.tip_node):
-        while node >= 0:
-            moves[tip, robot.joint[node]] = True
-            node = robot.parent[node]
+    moves = robot.moves
     parts: list[tuple[list[int], np.ndarray]] = []
     for tip in given:
         coupled = [part for part in parts if (part[1] & moves[tip]).any()]

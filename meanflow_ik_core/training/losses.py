@@ -241,18 +241,6 @@ def refinement_loss(
     return torch.stack(terms).sum()
 
 
-def joints_of_tips(robot: Robot) -> list[Tensor]:
-    """Indices of the joints that move each tip, ascending."""
-    joints = []
-    for node in robot.tip_node.tolist():
-        moved_by: set[int] = set()
-        while node >= 0:
-            moved_by.add(int(robot.joint[node]))
-            node = int(robot.parent[node])
-        joints.append(torch.tensor(sorted(moved_by)))
-    return joints
-
-
 def energy_score(x0_hat: Tensor, x0: Tensor, power: float = 1.0) -> Tensor:
     """Mean over poses of E|X - x0|^p - E|X - X'|^p / 2, without bias from N samples each.
 

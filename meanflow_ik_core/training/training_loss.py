@@ -19,7 +19,6 @@ from .losses import (
     energy_score,
     gap_rows,
     interpolate,
-    joints_of_tips,
     kernel_score,
     refinement_loss,
     velocity_of,
@@ -43,7 +42,7 @@ class TrainingLoss:
 
     def __init__(self, network: VelocityNetwork, robot: Robot, config: TrainConfig):
         self._network, self._robot, self._config = network, robot, config
-        self._joints = joints_of_tips(robot)
+        self._joints = [row.nonzero().squeeze(-1) for row in torch.from_numpy(robot.moves)]
         self._forward, self._target = network, self._target_of
         self._one_step = network.one_step
         if config.compile:

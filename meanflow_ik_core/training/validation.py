@@ -10,7 +10,6 @@ from ..geometry import pose_errors
 from ..network.model import VelocityNetwork, denormalise_joints
 from ..robot.robot import Robot
 from .configurations import draw_configurations
-from .losses import joints_of_tips
 
 POSITION_TOLERANCE = 1e-3  # m
 ORIENTATION_TOLERANCE = 1e-2  # rad
@@ -76,12 +75,12 @@ def _measure_partial(
 ) -> dict[str, float]:
     """Accuracy and spread of samples (B, N, J) for goals of which the tips (B, T) are given."""
     position, angle = pose_errors(robot.forward(partial), T_base_tip[:, None])
-    joints = [set(group.tolist()) for group in joints_of_tips(robot)]
+    moved_by = robot.moves.sum(0)  # (J,) tips
     spreads = []
     for tip in range(robot.num_tips):
-        alone = sorted(joints[tip].difference(*joints[:tip], *joints[tip + 1 :]))
+        alone = np.flatnonzero(robot.moves[tip] & (moved_by == 1))
         rows = ~given[:, tip]
-        if alone and rows.any():
+        if len(alone) and rows.any():
             spreads.append([x[rows][..., alone].std(1).mean() for x in (partial, q)])
     spread_partial, spread_whole = np.mean(spreads, 0) if spreads else (0.0, 0.0)
     return {

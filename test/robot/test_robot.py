@@ -40,6 +40,13 @@ def test_forward_and_jacobian_agree_with_pinocchio(robot):
         np.testing.assert_allclose(J[row], expected_J, rtol=0, atol=1e-12)
 
 
+def test_a_joint_moves_a_tip_where_its_column_of_the_jacobian_is_not_zero(robot):
+    q = robot.random_configurations(5, torch.Generator().manual_seed(7)).numpy()
+    columns = np.stack([pinocchio_kinematics(robot, row)[1] for row in q])  # (5, T, 6, J)
+    np.testing.assert_array_equal(robot.moves, (np.abs(columns) > 1e-9).any((0, 2)))
+    np.testing.assert_array_equal(robot.ancestors.any(0), True)
+
+
 def test_panda_is_the_published_denavit_hartenberg_table():
     robot = mik.load_robot("panda")
     q = robot.random_configurations(100, torch.Generator().manual_seed(1)).numpy()
