@@ -228,11 +228,8 @@ def _stepped(robot: Robot, q: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Samples (1, N, J) after `STEPS` damped least-squares steps in float64, (N, J)."""
     q = np.clip(np.array(q, dtype=np.float64), robot.lower, robot.upper)
     todo = np.arange(q.shape[1])
-    enough = np.iinfo(np.int64).max
-    iterate(
-        robot, q, target[None], todo, np.zeros(1, np.int64), enough, STEPS, 1e-3 * TOLERANCE,
-        1e-3 * TOLERANCE, StepSettings(),
-    )  # fmt: skip
+    finer = 1e-3 * TOLERANCE
+    iterate(robot, q, target[None], todo, STEPS, finer, finer, StepSettings())
     return q[0]
 
 

@@ -60,12 +60,6 @@ def lm_step(
     blocked = ((q >= upper) & (pull > 0)) | ((q <= lower) & (pull < 0))
     free = ~blocked | continuous
     jacobian = jacobian * free[:, None, :]
-    pulled = 0.0
-    wanted = error
-    if settings.posture is not None:
-        away = torch.as_tensor(settings.posture, dtype=q.dtype, device=q.device) - q
-        pulled = away * _per_tip(settings.posture_weight, q) * free
-        wanted = error - (jacobian @ pulled[..., None]).squeeze(-1)
 
     # Below the rounding of J J^T damping would not keep the matrix positive definite.
     rounding = 8 * torch.finfo(q.dtype).eps * (weights**2).amax().clamp(min=1.0)
@@ -73,8 +67,8 @@ def lm_step(
     damping = settings.damping_factor * (error**2).sum(-1) + floor
     matrix = jacobian @ jacobian.mT
     matrix.diagonal(dim1=-2, dim2=-1).add_(damping[:, None])
-    solution, _ = torch.linalg.solve_ex(matrix, wanted[..., None])
-    step = pulled + (jacobian.mT @ solution).squeeze(-1)
+    solution, _ = torch.linalg.solve_ex(matrix, error[..., None])
+    step = (jacobian.mT @ solution).squeeze(-1)
     longest = step.abs().amax(-1, keepdim=True).clamp(min=settings.max_step)
     stepped = q + step * (settings.max_step / longest)
     stepped = torch.where(continuous, stepped, stepped.clamp(lower, upper))

@@ -127,9 +127,8 @@ def success_after_steps(
         if count > taken:
             # A step depends on nothing but q, so that k steps are the sum of their parts.
             iterate(
-                robot, q, T_base_tip, todo, np.zeros(len(q), np.int64), np.iinfo(np.int64).max,
-                count - taken, 1e-3 * position_tolerance, 1e-3 * orientation_tolerance,
-                StepSettings(),
+                robot, q, T_base_tip, todo, count - taken, 1e-3 * position_tolerance,
+                1e-3 * orientation_tolerance, StepSettings(),
             )  # fmt: skip
             taken = count
         position, angle = pose_errors(robot, q, T_base_tip)

@@ -227,9 +227,8 @@ def _project(robot: Robot, T_base_tip: np.ndarray, q: np.ndarray) -> tuple[np.nd
     """Solutions (N, 7) near q (N, 7), and which of them (N,) are exact; within the limits."""
     q, pose = q.copy(), T_base_tip[None, None]
     iterate(
-        robot, q[None], pose, np.arange(len(q)), np.zeros(1, np.int64), np.iinfo(np.int64).max,
-        _PROJECTION_STEPS, _EXACT, _EXACT, StepSettings(),
-    )  # fmt: skip
+        robot, q[None], pose, np.arange(len(q)), _PROJECTION_STEPS, _EXACT, _EXACT, StepSettings()
+    )
     position, angle = (error[0, :, 0] for error in pose_errors(robot, q[None], pose))
     return q, (position <= _EXACT) & (angle <= _EXACT)
 

@@ -24,7 +24,7 @@ FRAME = 12
 # its weight; as the angle between two axes, one being free to turn about; or as the part of the
 # turn about one axis, the other two being free.
 PLAIN, WEIGHTED, SWING, TWIST = 0, 1, 2, 3
-# What became of a sample; an open one was not tried, or stopped when its problem had enough.
+# What became of a sample; an open one was not tried.
 OPEN, FAILED, CONVERGED = 0, 1, 2
 
 
@@ -532,7 +532,7 @@ def _column_product(work, moved, j, column, vector):
 
 
 @_inline_jit
-def _hold_blocked(work, moved, bounds, rows, q_row, e_row, jacobian_row, pull_row, pulled):
+def _hold_blocked(work, moved, bounds, rows, q_row, e_row, jacobian_row):
     """Zero the columns of joints at a limit that the error pulls outward."""
     for j in range(bounds.shape[0]):
         if moved[j, 0] == 0:
@@ -545,54 +545,23 @@ def _hold_blocked(work, moved, bounds, rows, q_row, e_row, jacobian_row, pull_ro
             blocked = (at_upper & (pull > 0.0)) | (at_lower & (pull < 0.0))
             for i in range(column, column + rows):
                 store(work, i, select(blocked, 0.0, load(work, i)))
-            if pulled:
-                store(work, pull_row + j, select(blocked, 0.0, load(work, pull_row + j)))
-
-
-@_jit
-def _pull_to_posture(work, bounds, q_row, pull_row, weight_row):
-    """Steps that would bring each joint its share of the way to the posture."""
-    num_joints = bounds.shape[0]
-    for j in range(num_joints):
-        away = load(work, pull_row + num_joints + j) - load(work, q_row + j)
-        store(work, pull_row + j, away * load(work, weight_row + j))
-
-
-@_jit
-def _leave_to_posture(work, moved, num_joints, rows, e_row, jacobian_row, pull_row):
-    """e -= J z: what the pull z does to the tips is made up for by the step."""
-    for j in range(num_joints):
-        z = load(work, pull_row + j)
-        column = jacobian_row + j * rows
-        for i in range(1, 1 + moved[j, 0]):
-            for row in range(moved[j, i], moved[j, i] + 3):
-                store(work, e_row + row, load(work, e_row + row) - load(work, column + row) * z)
 
 
 @_inline_jit
 def _step(
-    work, moved, blocks, pairs, bounds, rows, q_row, e_row, y_row, pull_row, jacobian_row,
-    matrix_row, pulled, damping_factor, damping_floor, max_step,
+    work, moved, blocks, pairs, bounds, rows, q_row, e_row, y_row, jacobian_row, matrix_row,
+    damping_factor, damping_floor, max_step,
 ):  # fmt: skip
-    """q += z + J^T (J J^T + damping)^-1 (e - J z) over the joints that are free, cut to the limits.
-
-    z pulls to the posture, or is zero: the step is then that of damped least squares alone.
-    """
+    """q += J^T (J J^T + damping)^-1 e over the joints that are free, cut to the limits."""
     num_joints = bounds.shape[0]
     energy = _product(work, e_row, e_row, rows)
     damping = energy * damping_factor + damping_floor
-    if pulled:
-        _pull_to_posture(work, bounds, q_row, pull_row, pull_row + 2 * num_joints)
-    _hold_blocked(work, moved, bounds, rows, q_row, e_row, jacobian_row, pull_row, pulled)
-    if pulled:
-        _leave_to_posture(work, moved, num_joints, rows, e_row, jacobian_row, pull_row)
+    _hold_blocked(work, moved, bounds, rows, q_row, e_row, jacobian_row)
     _normal_matrix(work, rows, blocks, pairs, jacobian_row, matrix_row, damping)
     _solve(work, rows, blocks, pairs, matrix_row, e_row, y_row, damping)
     longest = energy * 0.0 + max_step
     for j in range(num_joints):
         d = _column_product(work, moved, j, jacobian_row + j * rows, y_row)
-        if pulled:
-            d += load(work, pull_row + j)
         store(work, matrix_row + j, d)
         d = select(d > 0.0, d, 0.0 - d)
         longest = select(d > longest, d, longest)
@@ -607,8 +576,8 @@ def _step(
 def work_rows(num_nodes, num_joints, num_tips, blocks):
     """First rows of the quantities of a tile, and the number of all rows.
 
-    They are q, targets, tip positions, e, y, ratio, maps, pull (with posture and weights), J and
-    matrix, for ``blocks`` 3-vectors of errors.
+    They are q, targets, tip positions, e, y, ratio, maps (with a rotation), J and matrix, for
+    ``blocks`` 3-vectors of errors.
     """
     q = (num_nodes + 1) * FRAME
     target = q + num_joints
@@ -617,34 +586,27 @@ def work_rows(num_nodes, num_joints, num_tips, blocks):
     y = e + 3 * blocks
     ratio = y + 3 * blocks
     maps = ratio + 1
-    pull = maps + 18 * num_tips + 9
-    jacobian = pull + 3 * num_joints
+    jacobian = maps + 18 * num_tips + 9
     matrix = jacobian + 3 * blocks * num_joints
     end = matrix + _block(blocks, 0) + num_joints
-    return q, target, tip, e, y, ratio, maps, pull, jacobian, matrix, end
+    return q, target, tip, e, y, ratio, maps, jacobian, matrix, end
 
 
 @_entry_jit
 def refine(
-    q, targets, todo, outcome, found, wanted, work, nodes, columns, tips, moved, blocks, pairs,
-    node_numbers, tip_numbers, bounds, posture, posture_weight, damping_factor, damping_floor,
-    max_step, max_iterations,
+    q, targets, todo, outcome, work, nodes, columns, tips, moved, blocks, pairs, node_numbers,
+    tip_numbers, bounds, damping_factor, damping_floor, max_step, max_iterations,
 ):  # fmt: skip
     """Step the samples `todo` of q until they converge; a lane that is done takes the next one."""
     num_joints, num_tips, width = bounds.shape[0], tips.shape[0], work.shape[1]
     per_problem = q.shape[1]
     rows = 3 * blocks.size
-    pulled = posture.shape[0] > 0
     (
-        q_row, target_row, tip_row, e_row, y_row, ratio_row, map_row, pull_row, jacobian_row,
-        matrix_row, _,
+        q_row, target_row, tip_row, e_row, y_row, ratio_row, map_row, jacobian_row, matrix_row, _,
     ) = work_rows(nodes.shape[0], num_joints, num_tips, blocks.size)  # fmt: skip
     work[:] = 0
     for i in range(0, 9, 4):
         store(work, i, 1.0)
-    if pulled:
-        for j in range(num_joints):
-            store(work, pull_row + 2 * num_joints + j, posture_weight[j])
     lane_problem = np.full(width, -1, np.int64)  # -1: idle
     lane_row = np.zeros(width, np.int64)
     lane_age = np.zeros(width, np.int64)
@@ -652,15 +614,11 @@ def refine(
     active = 0
     while True:
         for lane in range(width):
-            while lane_problem[lane] < 0 and cursor < todo.size:
+            if lane_problem[lane] < 0 and cursor < todo.size:
                 problem, row = todo[cursor] // per_problem, todo[cursor] % per_problem
                 cursor += 1
-                if found[problem] >= wanted:
-                    continue
                 for j in range(num_joints):
                     work[q_row + j, lane] = min(max(q[problem, row, j], bounds[j, 0]), bounds[j, 1])
-                    if pulled:
-                        work[pull_row + num_joints + j, lane] = posture[problem, j]
                 for i in range(num_tips * FRAME):
                     work[target_row + i, lane] = targets[problem, i]
                 lane_problem[lane] = problem
@@ -676,14 +634,10 @@ def refine(
             if problem < 0:
                 continue
             done = work[ratio_row, lane] <= 1
-            if done or lane_age[lane] >= max_iterations or found[problem] >= wanted:
+            if done or lane_age[lane] >= max_iterations:
                 for j in range(num_joints):
                     q[problem, row, j] = work[q_row + j, lane]
-                if done:
-                    outcome[problem, row] = CONVERGED
-                    found[problem] += 1
-                elif lane_age[lane] >= max_iterations:
-                    outcome[problem, row] = FAILED
+                outcome[problem, row] = CONVERGED if done else FAILED
                 lane_problem[lane] = -1
                 active -= 1
             lane_age[lane] += 1
@@ -692,8 +646,8 @@ def refine(
             jacobian_row,
         )  # fmt: skip
         _step(
-            work, moved, blocks, pairs, bounds, rows, q_row, e_row, y_row, pull_row, jacobian_row,
-            matrix_row, pulled, damping_factor, damping_floor, max_step,
+            work, moved, blocks, pairs, bounds, rows, q_row, e_row, y_row, jacobian_row,
+            matrix_row, damping_factor, damping_floor, max_step,
         )  # fmt: skip
 
 

@@ -4,7 +4,7 @@
 The step is that of Levenberg and Marquardt with damping proportional to the squared error
 (Sugihara 2011), over the joints that are free: those at a limit that the error pulls outward are
 held. Steps are cut to a largest joint step and to the limits. Errors of some axes of a target may
-be free, and the null space may be drawn to a posture.
+be free.
 """
 
 import time
@@ -45,11 +45,6 @@ class StepSettings:
     # Of x, y, z and turns about x, y, z of each target's frame: (T, 6) factors to the weights
     # above. Where one is 0 the tip is free: its error is no error. None: 1 everywhere.
     axis_weights: np.ndarray | None = None
-    # (J,) or (B, J) rad or m that the null space is drawn to. None: nowhere, at no cost.
-    posture: np.ndarray | None = None
-    # The share of the way to the posture that a joint is drawn per step, 0 to 1; scalar or (J,).
-    # A sample stops when its tips are within tolerance, wherever the posture then is.
-    posture_weight: float | np.ndarray = 0.3
 
 
 def iterate(
@@ -57,8 +52,6 @@ def iterate(
     q: np.ndarray,
     targets: np.ndarray,
     todo: np.ndarray,
-    found: np.ndarray,
-    wanted: int,
     max_iterations: int,
     position_tolerance: float | np.ndarray,
     orientation_tolerance: float | np.ndarray,
@@ -68,8 +61,8 @@ def iterate(
     """Step samples in place until they are within tolerance or out of iterations.
 
     Orientation errors count as 2 sin(angle / 2), and the errors of all tips in units of their
-    tolerances are squared and added up; 1 is within tolerance. Without `wanted`, what becomes of
-    a sample does not depend on the others.
+    tolerances are squared and added up; 1 is within tolerance. What becomes of a sample does not
+    depend on the others.
 
     Args:
         robot: whose kinematics and limits.
@@ -77,8 +70,6 @@ def iterate(
             clipped to them; continuous joints are not wrapped.
         targets: (B, T, 4, 4) T_base_tip.
         todo: (n,) int64, samples b * N + n to work on, in this order.
-        found: (B,) int64, converged samples of a problem so far; counted up in place.
-        wanted: the other samples of a problem that has found so many are left where they are.
         max_iterations: steps of a sample at most.
         position_tolerance: m, scalar or (T,).
         orientation_tolerance: rad, scalar or (T,).
@@ -86,7 +77,8 @@ def iterate(
         dtype: type of the arithmetic, numpy.float32 or numpy.float64.
 
     Returns:
-        (B, N) int8 of `tiles`: CONVERGED by the arithmetic of ``dtype``, FAILED, or OPEN.
+        (B, N) int8 of `tiles`: CONVERGED by the arithmetic of ``dtype``, FAILED, or OPEN if not
+        in ``todo``.
     """
     view = _view(robot, settings.axis_weights)
     outcome = np.full(q.shape[:2], OPEN, np.int8)
@@ -96,13 +88,12 @@ def iterate(
     numbers, heaviest = _tip_numbers(view, settings, position_tolerance, orientation_tolerance)
     # Below the rounding of J J^T damping would not keep the matrix positive definite.
     floor = max(settings.damping_floor, 8 * _ROUNDING[dtype] * max(1.0, heaviest**2))
-    posture, posture_weight = _posture_rows(robot, q, settings, dtype)
     node_numbers, bounds = view.in_type(dtype)
     refine(
-        q, _target_rows(view.of_given(targets, 1)), todo, outcome, found, wanted,
-        view.work_buffer(dtype), view.nodes, view.columns, view.tips, view.moved, view.blocks,
-        view.pairs, node_numbers, numbers.astype(dtype), bounds, posture, posture_weight,
-        dtype(settings.damping_factor), dtype(floor), dtype(settings.max_step), max_iterations,
+        q, _target_rows(view.of_given(targets, 1)), todo, outcome, view.work_buffer(dtype),
+        view.nodes, view.columns, view.tips, view.moved, view.blocks, view.pairs, node_numbers,
+        numbers.astype(dtype), bounds, dtype(settings.damping_factor), dtype(floor),
+        dtype(settings.max_step), max_iterations,
     )  # fmt: skip
     return outcome
 
@@ -160,17 +151,6 @@ def _tip_numbers(
     return numbers, float(weights.max())
 
 
-def _posture_rows(
-    robot: Robot, q: np.ndarray, settings: StepSettings, dtype: type
-) -> tuple[np.ndarray, np.ndarray]:
-    """(B, J) postures and weights (J,), both empty for no posture."""
-    if settings.posture is None:
-        return np.empty((0, 0)), np.empty(0, dtype)
-    weight = np.broadcast_to(settings.posture_weight, robot.num_joints)
-    posture = np.broadcast_to(settings.posture, (len(q), robot.num_joints))
-    return np.ascontiguousarray(posture, np.float64), np.ascontiguousarray(weight, dtype)
-
-
 def compile_kernels() -> float:
     """Compile the kernels, or load them from numba's cache; returns the seconds that took.
 
@@ -183,9 +163,8 @@ def compile_kernels() -> float:
         matrix = real[:, ::1]
         refine.compile(
             (
-                samples, rows, int64[::1], int8[:, ::1], int64[::1], int64, matrix,
-                indices, indices, indices, indices, int64[::1], indices, matrix, matrix, matrix,
-                rows, real[::1], real, real, real, int64,
+                samples, rows, int64[::1], int8[:, ::1], matrix, indices, indices, indices,
+                indices, int64[::1], indices, matrix, matrix, matrix, real, real, real, int64,
             )
         )  # fmt: skip
     evaluate.compile((samples, rows, float64[:, :, :, ::1], rows, indices, indices, rows, rows))

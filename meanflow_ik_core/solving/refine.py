@@ -47,7 +47,6 @@ def refine_lm(
     orientation_tolerance: float | np.ndarray = 1e-5,
     max_iterations: int = 15,
     *,
-    wanted: int | None = None,
     time_limit: float | None = None,
     position_weight: float | np.ndarray = 1.0,
     orientation_weight: float | np.ndarray = 1.0,
@@ -68,7 +67,6 @@ def refine_lm(
         position_tolerance: m, scalar or (T,).
         orientation_tolerance: rad, scalar or (T,).
         max_iterations: float32 steps of a sample at most.
-        wanted: leave a problem's remaining starts as they are once so many have converged.
         time_limit: seconds after which the remaining starts are left as they are; looked at
             about once per millisecond.
         position_weight: what 1 m counts in the step, scalar or (T,).
@@ -94,8 +92,6 @@ def refine_lm(
         axis_weights=axis_weights,
     )
     coarse, fine = _stage_tolerances(position_tolerance, orientation_tolerance)
-    found = np.zeros(len(q), np.int64)
-    enough = np.iinfo(np.int64).max if wanted is None else wanted
     todo = np.flatnonzero(finite)
     several = recombining and robot.num_tips > 1
     parts = independent_parts(robot, axis_weights) if several else []
@@ -107,20 +103,13 @@ def refine_lm(
             break
         batch = todo[first : first + size]
         start, stop = batch[0] // q.shape[1], batch[-1] // q.shape[1] + 1
-        part, so_far = (q[start:stop], targets[start:stop]), found[start:stop]
+        part = q[start:stop], targets[start:stop]
         batch = batch - start * q.shape[1]
-        while len(batch):
-            outcome = iterate(
-                robot, *part, batch, so_far.copy(), enough, max_iterations, *coarse, settings,
-                np.float32,
-            ).ravel()  # fmt: skip
-            if len(parts) > 1:
-                _recombine(robot, *part, batch, outcome, parts, axis_weights, *coarse)
-            close = batch[outcome[batch] == CONVERGED]
-            iterate(robot, *part, close, so_far, enough, _FINE_ITERATIONS, *fine, settings)
-            # Not all that came close converge, so some problems may need more of their starts.
-            still = (outcome[batch] == OPEN) & (so_far[batch // q.shape[1]] < enough)
-            batch = batch[still]
+        outcome = iterate(robot, *part, batch, max_iterations, *coarse, settings, np.float32)
+        if len(parts) > 1:
+            _recombine(robot, *part, outcome, parts, axis_weights, *coarse)
+        close = np.flatnonzero(outcome == CONVERGED)
+        iterate(robot, *part, close, _FINE_ITERATIONS, *fine, settings)
     q = _into_limits(robot, q)
     if not whole:
         q = np.where(finite[..., None], q, q0)
@@ -269,7 +258,6 @@ def _recombine(
     robot: Robot,
     q: np.ndarray,
     targets: np.ndarray,
-    batch: np.ndarray,
     outcome: np.ndarray,
     parts: Sequence[Part],
     axis_weights: np.ndarray | None,
@@ -277,17 +265,15 @@ def _recombine(
     orientation_tolerance: float | np.ndarray,
 ) -> None:
     """Complete samples that failed in some of their parts only; see `recombine`."""
-    tried = np.zeros(q.shape[:2], bool)
-    tried.ravel()[batch] = outcome[batch] != OPEN
-    failed = tried & (outcome.reshape(tried.shape) == FAILED)
+    failed = outcome == FAILED
     if not failed.any():
         return
     position, orientation = pose_errors(robot, q, targets, axis_weights)
     close = (position <= position_tolerance) & (orientation <= orientation_tolerance)
-    close &= tried[..., None]
+    close &= (outcome != OPEN)[..., None]
     for problem in np.flatnonzero(failed.any(1)):
         done = recombine(q[problem], close[problem], failed[problem], parts)
-        outcome.reshape(tried.shape)[problem, done] = CONVERGED
+        outcome[problem, done] = CONVERGED
 
 
 def _part_by_part(

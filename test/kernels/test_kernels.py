@@ -23,7 +23,6 @@ from meanflow_ik_core.solving.least_squares import (
     pose_errors,
 )
 
-ENDLESS = np.iinfo(np.int64).max
 NEVER = 1e-15  # a tolerance that no sample meets
 SETTINGS = StepSettings(position_weight=3.0, orientation_weight=0.5)
 DTYPES = (np.float32, np.float64)
@@ -60,14 +59,10 @@ def draw(robot, problems: int, samples: int, seed: int) -> tuple[np.ndarray, np.
 def run(robot, q, targets, iterations, tolerance=NEVER, dtype=np.float64, settings=SETTINGS):
     """q after so many steps, and which samples converged."""
     q = q.copy()
-    found = np.zeros(len(q), np.int64)
     todo = np.arange(q.shape[0] * q.shape[1])
-    outcome = iterate(
-        robot, q, targets, todo, found, ENDLESS, iterations, tolerance, tolerance, settings, dtype
-    )
+    outcome = iterate(robot, q, targets, todo, iterations, tolerance, tolerance, settings, dtype)
     done = outcome == tiles.CONVERGED
     assert (outcome[~done] == tiles.FAILED).all()
-    assert (found == done.sum(1)).all()
     return q, done
 
 
@@ -197,19 +192,15 @@ def test_a_sample_does_not_depend_on_the_others(robot, dtype):
         assert alone_done[0, 0] == done[b, n]
 
 
-def test_only_the_samples_to_do_are_moved_and_a_finished_problem_is_left():
+def test_only_the_samples_to_do_are_moved():
     robot = ROBOTS["panda"]()
     q, targets = draw(robot, 4, 200, 7)
-    moved, found = q.copy(), np.array([0, 0, 50, 0])
-    todo = np.arange(0, 800, 2)
-    outcome = iterate(robot, moved, targets, todo, found, 10, 15, 1e-3, 1e-3, SETTINGS, np.float32)
-    done = outcome == tiles.CONVERGED
+    moved, todo = q.copy(), np.arange(0, 800, 2)
+    outcome = iterate(robot, moved, targets, todo, 15, 1e-3, 1e-3, SETTINGS, np.float32)
     assert (outcome[:, 1::2] == tiles.OPEN).all()
+    assert (outcome[:, ::2] != tiles.OPEN).all()
+    assert (outcome == tiles.CONVERGED).sum(1).min() >= 10
     np.testing.assert_array_equal(moved[:, 1::2], q[:, 1::2])
-    np.testing.assert_array_equal(moved[2], q[2])
-    assert (done.sum(1)[[0, 1, 3]] >= 10).all()
-    assert (done.sum(1)[[0, 1, 3]] < 10 + 16).all()
-    assert done[2].sum() == 0
 
 
 def test_a_start_that_is_not_a_number_spoils_no_other():
