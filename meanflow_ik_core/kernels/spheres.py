@@ -8,17 +8,14 @@ i * S + j, or -1. Whole numbers up to 2^24 are exact in float32.
 """
 
 import numpy as np
-from numba import njit
 
+from .jit import cached_jit, jit
 from .simd import LANES, any_lane, load, select, square_root, store
 
 _FRAME = 12  # rows of a frame: x axis, y axis, z axis, origin
 
-_jit = njit(nogil=True, error_model="numpy")
-_entry_jit = njit(cache=True, nogil=True, error_model="numpy")
 
-
-@_jit
+@jit
 def _bound(work, radius, pair, shift):
     """Less than the distance of any two spheres of a pair of links."""
     all_spheres = len(radius)
@@ -29,7 +26,7 @@ def _bound(work, radius, pair, shift):
     return square_root(dx * dx + dy * dy + dz * dz) - (radius[i] + radius[j] - shift)
 
 
-@_jit
+@jit
 def _search_pair(work, radius, first, a, b, shift, state):
     """Whether two spheres of links a and b are closer than those of rows ``state``."""
     all_spheres, num_spheres = len(radius), first[-1]
@@ -54,7 +51,7 @@ def _search_pair(work, radius, first, a, b, shift, state):
     store(work, state + 1, whose)
 
 
-@_jit
+@jit
 def _search(work, radius, first, pairs, correction, cap):
     """Find the closest spheres of all pairs of links that are nearer than the cap."""
     num_spheres, bounds = first[-1], 3 * len(radius)
@@ -87,7 +84,7 @@ def _search(work, radius, first, pairs, correction, cap):
             _search_pair(work, radius, first, a, b, correction[pair], state)
 
 
-@_entry_jit
+@cached_jit
 def closest_spheres(centres, radius, first, pairs, correction, cap, whole):
     """Which spheres i, j links are closest at, as i * S + j.
 
@@ -122,7 +119,7 @@ def closest_spheres(centres, radius, first, pairs, correction, cap, whole):
     return code
 
 
-@_jit
+@jit
 def _place_nodes(frames, motion, tile, parent, prismatic, m):
     """Frames of all nodes; frame k + 1 is node k, frame 0 the base."""
     count = len(parent)
@@ -150,7 +147,7 @@ def _place_nodes(frames, motion, tile, parent, prismatic, m):
                 store(frames, own + r + 9, p)
 
 
-@_jit
+@jit
 def _coordinate(frames, lane, node, centre, i, r):
     """Coordinate r of the centre of sphere i in the base."""
     row = (node[i] + 1) * _FRAME + r
@@ -162,7 +159,7 @@ def _coordinate(frames, lane, node, centre, i, r):
     )
 
 
-@_entry_jit
+@cached_jit
 def least_distances(
     motion, parent, prismatic, placement, node, centre, link, shift, radius, first, pairs,
     correction, cap,

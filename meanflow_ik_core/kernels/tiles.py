@@ -4,19 +4,12 @@
 A tile is the samples that fill the lanes of one vector. All that is known about it lies in one
 work buffer, a row per quantity and a column per sample (`simd.load` and `simd.store` move rows).
 The robot comes in arrays, so the kernels are compiled once for all robots.
-
-All compiled functions stand in this file: numba's cache is renewed when the file of the entry
-point changes, and knows nothing of the files of the functions that it calls.
 """
 
 import numpy as np
-from numba import njit
 
+from .jit import cached_jit, inline_jit, jit
 from .simd import any_lane, floor, load, select, square_root, store
-
-_jit = njit(nogil=True, error_model="numpy")
-_inline_jit = njit(nogil=True, error_model="numpy", forceinline=True)
-_entry_jit = njit(cache=True, nogil=True, error_model="numpy")
 
 # Rows of a frame: x axis, y axis, z axis, origin.
 FRAME = 12
@@ -28,19 +21,19 @@ PLAIN, WEIGHTED, SWING, TWIST = 0, 1, 2, 3
 OPEN, FAILED, CONVERGED = 0, 1, 2
 
 
-@_jit
+@jit
 def _load3(work, row):
     return load(work, row), load(work, row + 1), load(work, row + 2)
 
 
-@_jit
+@jit
 def _store3(work, row, a, b, c):
     store(work, row, a)
     store(work, row + 1, b)
     store(work, row + 2, c)
 
 
-@_jit
+@jit
 def _sine_cosine(angle):
     """Polynomials of fdlibm on [-pi/4, pi/4] after Cody-Waite reduction by pi/2."""
     quarters = floor(angle * 0.6366197723675814 + 0.5)
@@ -68,7 +61,7 @@ def _sine_cosine(angle):
     return sign * select(exchanged, c, s), sign * select(exchanged, 0.0 - s, c)
 
 
-@_jit
+@jit
 def _placed(work, frame, numbers, k, r):
     """Coordinate r of the axes and origin of frame @ placement (numbers[k, :12])."""
     x, y, z = load(work, frame + r), load(work, frame + r + 3), load(work, frame + r + 6)
@@ -80,7 +73,7 @@ def _placed(work, frame, numbers, k, r):
     )
 
 
-@_jit
+@jit
 def _placed_about_x(work, frame, numbers, k, r):
     """As `_placed` for a placement that turns about x only, as most do."""
     x, y, z = load(work, frame + r), load(work, frame + r + 3), load(work, frame + r + 6)
@@ -92,7 +85,7 @@ def _placed_about_x(work, frame, numbers, k, r):
     )
 
 
-@_jit
+@jit
 def _forward(work, nodes, node_numbers, q_row):
     """Frames of all nodes; frame k + 1 is node k, frame 0 the base."""
     for k in range(nodes.shape[0]):
@@ -120,7 +113,7 @@ def _forward(work, nodes, node_numbers, q_row):
                 store(work, own + r + 9, p)
 
 
-@_jit
+@jit
 def _difference(work, frame, tip_numbers, t, target):
     """Position of tip t, vector to the target, 2 sin(angle) axis, and trace of the rotation."""
     x0, y0, z0, p0 = _placed(work, frame, tip_numbers, t, 0)
@@ -140,17 +133,17 @@ def _difference(work, frame, tip_numbers, t, target):
     return (p0, p1, p2), (g0 - p0, g1 - p1, g2 - p2), turn, trace
 
 
-@_jit
+@jit
 def _target_axis(work, target, axis):
     return _load3(work, target + 3 * axis)
 
 
-@_jit
+@jit
 def _clear3(work, row):
     _store3(work, row, 0.0, 0.0, 0.0)
 
 
-@_jit
+@jit
 def _along_target(work, target, tip_numbers, t, first, v0, v1, v2, map_row, e_row):
     """Error vector in the target's axes, each weighted; the map to it; square of what counts."""
     square = v0 * 0.0
@@ -164,7 +157,7 @@ def _along_target(work, target, tip_numbers, t, first, v0, v1, v2, map_row, e_ro
     return square
 
 
-@_jit
+@jit
 def _turned(work, frame, tip_numbers, t, target, out_row):
     """Rotation of the tip in the target's axes, (3, 3) by rows."""
     x0, y0, z0, _ = _placed(work, frame, tip_numbers, t, 0)
@@ -178,7 +171,7 @@ def _turned(work, frame, tip_numbers, t, target, out_row):
         )  # fmt: skip
 
 
-@_jit
+@jit
 def _quaternion(work, turn_row):
     """w, x, y, z of a rotation, up to a common sign, without loss at any angle (Shepperd 1978)."""
     d00, d01, d02 = _load3(work, turn_row)
@@ -202,7 +195,7 @@ def _quaternion(work, turn_row):
     return a * scale, b * scale, c * scale, d * scale
 
 
-@_jit
+@jit
 def _swing(work, target, tip_numbers, t, axis, turn_row, map_row, e_row):
     """Error and map where the tip may turn about one axis of the target; its unweighted square."""
     i, k = (axis + 1) % 3, (axis + 2) % 3
@@ -221,7 +214,7 @@ def _swing(work, target, tip_numbers, t, axis, turn_row, map_row, e_row):
     return select(half > 1e-3, toward * toward + away * away, 2.0 - 2.0 * cosine)
 
 
-@_jit
+@jit
 def _twist(work, target, tip_numbers, t, axis, turn_row, map_row, e_row):
     """Error and map where only the turn about one axis of the target counts; its square."""
     i, k = (axis + 1) % 3, (axis + 2) % 3
@@ -247,7 +240,7 @@ def _twist(work, target, tip_numbers, t, axis, turn_row, map_row, e_row):
     return error * error
 
 
-@_inline_jit
+@inline_jit
 def _residual(work, tips, tip_numbers, target_row, tip_row, e_row, ratio_row, map_row):
     """Tip positions, weighted errors, and the errors that count squared in tolerances.
 
@@ -296,7 +289,7 @@ def _residual(work, tips, tip_numbers, target_row, tip_row, e_row, ratio_row, ma
         store(work, ratio_row, ratio)
 
 
-@_jit
+@jit
 def _mapped(work, m, v0, v1, v2):
     a0, a1, a2 = _load3(work, m)
     b0, b1, b2 = _load3(work, m + 3)
@@ -306,7 +299,7 @@ def _mapped(work, m, v0, v1, v2):
     )  # fmt: skip
 
 
-@_jit
+@jit
 def _add3(work, row, further, v0, v1, v2):
     if further:
         a0, a1, a2 = _load3(work, row)
@@ -314,7 +307,7 @@ def _add3(work, row, further, v0, v1, v2):
     _store3(work, row, v0, v1, v2)
 
 
-@_inline_jit
+@inline_jit
 def _jacobian(
     work, nodes, columns, tips, node_numbers, tip_numbers, rows, tip_row, map_row, jacobian_row
 ):
@@ -357,12 +350,12 @@ def _jacobian(
                 _add3(work, column + angular_row, further, r0, r1, r2)
 
 
-@_jit
+@jit
 def _block(a, b):
     return (a * (a + 1) // 2 + b) * 9
 
 
-@_inline_jit
+@inline_jit
 def _normal_matrix(work, rows, blocks, pairs, jacobian_row, matrix_row, damping):
     """Lower 3 x 3 blocks of J J^T + damping; over the joints that both tips of a block share."""
     num_tips = blocks[-1] + 1
@@ -421,7 +414,7 @@ def _normal_matrix(work, rows, blocks, pairs, jacobian_row, matrix_row, damping)
             _store3(work, m + 6, m20, m21, m22)
 
 
-@_jit
+@jit
 def _eliminate(work, m, y, damping):
     """Factorise a diagonal block in place, and solve with it.
 
@@ -448,7 +441,7 @@ def _eliminate(work, m, y, damping):
     _store3(work, y, s0 * i0, s1 * i1, s2 * i2)
 
 
-@_inline_jit
+@inline_jit
 def _solve(work, rows, blocks, pairs, matrix_row, e_row, y_row, damping):
     """y of (J J^T + damping) y = e by L D L^T in 3 x 3 blocks; overwrites the matrix.
 
@@ -508,7 +501,7 @@ def _solve(work, rows, blocks, pairs, matrix_row, e_row, y_row, damping):
         _store3(work, y_row + 3 * b, s0, s1, s2)
 
 
-@_jit
+@jit
 def _product(work, a, b, count):
     total = load(work, a) * load(work, b)
     for i in range(1, count):
@@ -516,7 +509,7 @@ def _product(work, a, b, count):
     return total
 
 
-@_inline_jit
+@inline_jit
 def _column_product(work, moved, j, column, vector):
     """Column j of the Jacobian times a vector over the rows; only rows that the joint moves."""
     row = moved[j, 1]
@@ -531,7 +524,7 @@ def _column_product(work, moved, j, column, vector):
     return total
 
 
-@_inline_jit
+@inline_jit
 def _hold_blocked(work, moved, bounds, rows, q_row, e_row, jacobian_row):
     """Zero the columns of joints at a limit that the error pulls outward."""
     for j in range(bounds.shape[0]):
@@ -547,7 +540,7 @@ def _hold_blocked(work, moved, bounds, rows, q_row, e_row, jacobian_row):
                 store(work, i, select(blocked, 0.0, load(work, i)))
 
 
-@_inline_jit
+@inline_jit
 def _step(
     work, moved, blocks, pairs, bounds, rows, q_row, e_row, y_row, jacobian_row, matrix_row,
     damping_factor, damping_floor, max_step,
@@ -572,7 +565,7 @@ def _step(
         store(work, q_row + j, select(q < bounds[j, 0], bounds[j, 0], q))
 
 
-@_jit
+@jit
 def work_rows(num_nodes, num_joints, num_tips, blocks):
     """First rows of the quantities of a tile, and the number of all rows.
 
@@ -592,7 +585,7 @@ def work_rows(num_nodes, num_joints, num_tips, blocks):
     return q, target, tip, e, y, ratio, maps, jacobian, matrix, end
 
 
-@_entry_jit
+@cached_jit
 def refine(
     q, targets, todo, outcome, work, nodes, columns, tips, moved, blocks, pairs, node_numbers,
     tip_numbers, bounds, damping_factor, damping_floor, max_step, max_iterations,
@@ -651,7 +644,7 @@ def refine(
         )  # fmt: skip
 
 
-@_jit
+@jit
 def _turn_error(work, frame, tip_numbers, t, target, mode, axis, turn_row):
     """Sine and cosine of the smallest turn of the tip to where its rotation is as asked for."""
     _turned(work, frame, tip_numbers, t, target, turn_row)
@@ -666,7 +659,7 @@ def _turn_error(work, frame, tip_numbers, t, target, mode, axis, turn_row):
     return square_root(a * a * rest) * 2.0, rest - a * a
 
 
-@_entry_jit
+@cached_jit
 def evaluate(q, targets, errors, work, nodes, tips, node_numbers, tip_numbers):
     """Distance and angle to the targets, (B, N, T, 2), of what counts."""
     num_joints, num_tips, width = q.shape[2], tips.shape[0], work.shape[1]
