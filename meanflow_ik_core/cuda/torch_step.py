@@ -84,7 +84,7 @@ def iterate_torch(
     orientation_tolerance: Any,
     settings: StepSettings,
 ) -> tuple[Tensor, Tensor]:
-    """Step samples until they are within tolerance, as `kernels.iterate`.
+    """Step samples until they are within tolerance, as `least_squares.iterate`.
 
     Args:
         robot: whose kinematics and limits.
@@ -137,7 +137,7 @@ def _in_target_axes(
     axes: Tensor,
     orientation_square: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Errors (M, T, 3) and Jacobian (M, T, 6, J) in the targets' axes, as `tiles` measures them.
+    """Errors (M, T, 3) and Jacobian (M, T, 6, J) in the targets' axes, measured as in `kernels`.
 
     Writes the squares of the rotation errors that count to ``orientation_square`` (M, T).
     """

@@ -15,6 +15,8 @@ from numba.core import cgutils, types
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from .jit import jit
+
 # Samples per vector: one AVX-512 register in float32, two in float64, twice that with AVX2.
 LANES = 16
 
@@ -197,3 +199,15 @@ def any_lane(typing, condition):
         return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
 
     return types.boolean(condition), lower
+
+
+@jit
+def load3(work, row):
+    return load(work, row), load(work, row + 1), load(work, row + 2)
+
+
+@jit
+def store3(work, row, a, b, c):
+    store(work, row, a)
+    store(work, row + 1, b)
+    store(work, row + 2, c)

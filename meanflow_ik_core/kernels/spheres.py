@@ -10,9 +10,8 @@ i * S + j, or -1. Whole numbers up to 2^24 are exact in float32.
 import numpy as np
 
 from .jit import cached_jit, jit
+from .layout import FRAME
 from .simd import LANES, any_lane, load, select, square_root, store
-
-_FRAME = 12  # rows of a frame: x axis, y axis, z axis, origin
 
 
 @jit
@@ -125,7 +124,7 @@ def _place_nodes(frames, motion, tile, parent, prismatic, m):
     count = len(parent)
     tiles = len(motion) // (3 * count * LANES)
     for k in range(count):
-        above, own = (parent[k] + 1) * _FRAME, (k + 1) * _FRAME
+        above, own = (parent[k] + 1) * FRAME, (k + 1) * FRAME
         shift = load(motion, k * tiles + tile)
         cosine = load(motion, (count + k) * tiles + tile)
         sine = load(motion, (2 * count + k) * tiles + tile)
@@ -150,7 +149,7 @@ def _place_nodes(frames, motion, tile, parent, prismatic, m):
 @jit
 def _coordinate(frames, lane, node, centre, i, r):
     """Coordinate r of the centre of sphere i in the base."""
-    row = (node[i] + 1) * _FRAME + r
+    row = (node[i] + 1) * FRAME + r
     return (
         frames[row * LANES + lane] * centre[i, 0]
         + frames[(row + 3) * LANES + lane] * centre[i, 1]
@@ -185,7 +184,7 @@ def least_distances(
     num_spheres, all_spheres = first[-1], len(radius)
     state = 3 * all_spheres + len(pairs)
     found = np.empty(len(motion) // (3 * len(parent)))
-    frames = np.zeros((len(parent) + 1) * _FRAME * LANES)
+    frames = np.zeros((len(parent) + 1) * FRAME * LANES)
     for row in range(0, 9, 4):
         store(frames, row, 1.0)
     coarse = np.empty(len(frames), np.float32)
@@ -195,7 +194,7 @@ def least_distances(
         for i in range(len(frames)):
             coarse[i] = frames[i]
         for i in range(all_spheres):
-            row = (node[i] + 1) * _FRAME
+            row = (node[i] + 1) * FRAME
             x, y, z = np.float32(centre[i, 0]), np.float32(centre[i, 1]), np.float32(centre[i, 2])
             for r in range(3):
                 a, b = load(coarse, row + r) * x, load(coarse, row + r + 3) * y

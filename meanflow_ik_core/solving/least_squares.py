@@ -14,18 +14,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numba import float32, float64, int8, int64
 
+from ..kernels.entry import CONVERGED, OPEN, evaluate, refine
+from ..kernels.layout import PLAIN, SWING, TWIST, WEIGHTED, work_rows
 from ..kernels.simd import LANES
-from ..kernels.tiles import (
-    CONVERGED,
-    OPEN,
-    PLAIN,
-    SWING,
-    TWIST,
-    WEIGHTED,
-    evaluate,
-    refine,
-    work_rows,
-)
 from ..robot.robot import Robot
 
 _UNBOUNDED = 1e9  # of a continuous joint, rad
@@ -77,8 +68,7 @@ def iterate(
         dtype: type of the arithmetic, numpy.float32 or numpy.float64.
 
     Returns:
-        (B, N) int8 of `tiles`: CONVERGED by the arithmetic of ``dtype``, FAILED, or OPEN if not
-        in ``todo``.
+        (B, N) int8: CONVERGED by the arithmetic of ``dtype``, FAILED, or OPEN if not in ``todo``.
     """
     view = _view(robot, settings.axis_weights)
     outcome = np.full(q.shape[:2], OPEN, np.int8)

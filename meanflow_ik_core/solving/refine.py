@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import geometry
 from ..cuda.torch_step import axis_weights_torch, iterate_torch
 from ..errors import OptionError
-from ..kernels.tiles import CONVERGED, FAILED, OPEN
+from ..kernels.entry import CONVERGED, FAILED, OPEN
 from ..robot.robot import Robot
 from .least_squares import StepSettings, iterate, pose_errors
 from .recombination import Part, independent_parts, recombine

@@ -15,7 +15,8 @@ from numba import njit
 from oracles import pinocchio_kinematics
 
 from meanflow_ik_core.cuda.torch_step import lm_step
-from meanflow_ik_core.kernels import simd, tiles
+from meanflow_ik_core.kernels import entry, simd
+from meanflow_ik_core.kernels.forward import sine_cosine
 from meanflow_ik_core.solving.least_squares import (
     StepSettings,
     compile_kernels,
@@ -39,8 +40,8 @@ def robot(request):
 
 
 @njit(nogil=True)
-def sine_cosine(work):
-    s, c = tiles._sine_cosine(simd.load(work, 0))
+def sines(work):
+    s, c = sine_cosine(simd.load(work, 0))
     simd.store(work, 1, s)
     simd.store(work, 2, c)
 
@@ -61,8 +62,8 @@ def run(robot, q, targets, iterations, tolerance=NEVER, dtype=np.float64, settin
     q = q.copy()
     todo = np.arange(q.shape[0] * q.shape[1])
     outcome = iterate(robot, q, targets, todo, iterations, tolerance, tolerance, settings, dtype)
-    done = outcome == tiles.CONVERGED
-    assert (outcome[~done] == tiles.FAILED).all()
+    done = outcome == entry.CONVERGED
+    assert (outcome[~done] == entry.FAILED).all()
     return q, done
 
 
@@ -154,7 +155,7 @@ def test_sine_and_cosine_are_exact_to_rounding(dtype):
     work = np.empty((3, simd.LANES), dtype)
     for row in angles:
         work[0] = row
-        sine_cosine(work)
+        sines(work)
         exact = row.astype(np.longdouble)
         for measured, function in zip(work[1:], (np.sin, np.cos), strict=True):
             assert np.abs(measured - function(exact)).max() < 1.1 * np.finfo(dtype).eps
@@ -162,8 +163,8 @@ def test_sine_and_cosine_are_exact_to_rounding(dtype):
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads x86 assembly")
 def test_the_kernels_are_simd_code():
-    sine_cosine.compile("void(float32[:, ::1])")
-    code = "".join(sine_cosine.inspect_asm().values())
+    sines.compile("void(float32[:, ::1])")
+    code = "".join(sines.inspect_asm().values())
     packed = len(re.findall(r"\bv?(?:mul|add|sub|fn?m[a-z]+\d+)p[sd]\b", code))
     scalar = len(re.findall(r"\bv?(?:mul|add|sub|fn?m[a-z]+\d+)s[sd]\b", code))
     assert packed > 20
@@ -197,9 +198,9 @@ def test_only_the_samples_to_do_are_moved():
     q, targets = draw(robot, 4, 200, 7)
     moved, todo = q.copy(), np.arange(0, 800, 2)
     outcome = iterate(robot, moved, targets, todo, 15, 1e-3, 1e-3, SETTINGS, np.float32)
-    assert (outcome[:, 1::2] == tiles.OPEN).all()
-    assert (outcome[:, ::2] != tiles.OPEN).all()
-    assert (outcome == tiles.CONVERGED).sum(1).min() >= 10
+    assert (outcome[:, 1::2] == entry.OPEN).all()
+    assert (outcome[:, ::2] != entry.OPEN).all()
+    assert (outcome == entry.CONVERGED).sum(1).min() >= 10
     np.testing.assert_array_equal(moved[:, 1::2], q[:, 1::2])
 
 
@@ -216,14 +217,14 @@ def test_a_start_that_is_not_a_number_spoils_no_other():
 
 
 def test_all_robots_use_the_kernels_compiled_at_load():
-    before = [tiles.refine.signatures, tiles.evaluate.signatures]
+    before = [entry.refine.signatures, entry.evaluate.signatures]
     for make in ROBOTS.values():
         robot = make()
         q, targets = draw(robot, 2, 3, 9)
         for dtype in DTYPES:
             run(robot, q, targets, 2, 1e-3, dtype)
         pose_errors(robot, q, targets)
-    assert [tiles.refine.signatures, tiles.evaluate.signatures] == before
+    assert [entry.refine.signatures, entry.evaluate.signatures] == before
 
 
 def test_other_threads_run_while_a_kernel_does():
