@@ -5,15 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from ..kernels.chains import BEYOND, ROUNDING, dearest_steps, shortest_chain
 from ..robot.robot import Robot
 
-# A step beyond a limit costs this much per multiple of the limit: more than any step within.
-BEYOND = 1e6
 _ANY = 1e300  # more than any step costs
-_ROUNDING = 1 + 1e-9
 _SMALLEST_LIMIT = 1e-12  # rad or m
 
 
@@ -45,7 +42,7 @@ class StepLimits:
     def costs(self, steps: np.ndarray) -> np.ndarray:
         """(..., P - 1)."""
         share = self.shares(steps).max(-1)
-        return np.where(share > _ROUNDING, BEYOND * share, np.abs(steps).max(-1))
+        return np.where(share > ROUNDING, BEYOND * share, np.abs(steps).max(-1))
 
     def unwrapped(self, q: np.ndarray, start: np.ndarray | None) -> np.ndarray:
         """The path q (P, J) with continuous joints that go on beyond a turn, from ``start`` (J,)
@@ -67,17 +64,17 @@ class StepLimits:
             (W, C); inf where that is more than for the best of the C columns by itself.
         """
         alone = self.costs(self.along(q.swapaxes(0, 1))).max(-1, initial=0.0)
-        known = np.where(valid.all(0), alone, np.inf).min(initial=np.inf) * _ROUNDING
+        known = np.where(valid.all(0), alone, np.inf).min(initial=np.inf) * ROUNDING
         q = np.ascontiguousarray(q)
-        dearest = _dearest(q, valid, self.continuous, self.allowed, known)
-        return _shortest(q, dearest, self.continuous, self.allowed, dearest[-1].min()), dearest
+        dearest = dearest_steps(q, valid, self.continuous, self.allowed, known)
+        return shortest_chain(q, dearest, self.continuous, self.allowed, dearest[-1].min()), dearest
 
     def shortest_chain(self, q: np.ndarray, valid: np.ndarray) -> np.ndarray:
         """One candidate per waypoint (W,), so that the path is as short as possible, whatever its
         dearest step costs. Arguments as in `chain`."""
         usable = np.where(valid, 0.0, np.inf)
         q = np.ascontiguousarray(q)
-        return _shortest(q, usable, self.continuous, self.allowed, _ANY)
+        return shortest_chain(q, usable, self.continuous, self.allowed, _ANY)
 
 
 def step_limits(
@@ -90,66 +87,3 @@ def step_limits(
     if times is not None:
         allowed = np.minimum(allowed, robot.velocity_limit * np.diff(times)[:, None])
     return StepLimits(robot.continuous, np.maximum(allowed, _SMALLEST_LIMIT))
-
-
-@numba.njit(cache=True, nogil=True)
-def _cost(a, b, continuous, allowed, enough):
-    """Cost of a step and the square of its length; the search may stop above ``enough``."""
-    largest, share, squares = 0.0, 0.0, 0.0
-    for j in range(a.size):
-        delta = abs(b[j] - a[j])
-        if continuous[j]:
-            delta = delta % (2 * np.pi)
-            delta = min(delta, 2 * np.pi - delta)
-        largest = max(largest, delta)
-        if largest > enough:
-            return np.inf, np.inf
-        share = max(share, delta / allowed[j])
-        squares += delta * delta
-    return BEYOND * share if share > _ROUNDING else largest, squares
-
-
-@numba.njit(cache=True, nogil=True)
-def _dearest(q, valid, continuous, allowed, known):
-    """What the dearest step on the way to each candidate costs at least (W, C); inf above
-    ``known``."""
-    waypoints, count = valid.shape
-    dearest = np.full((waypoints, count), np.inf)
-    dearest[0][valid[0]] = 0.0
-    for w in range(1, waypoints):
-        for c in range(count):
-            low = np.inf
-            for k in range(count if valid[w, c] else 0):
-                p = (c + k) % count  # its own strand is the likeliest
-                if dearest[w - 1, p] < low:
-                    enough = min(low, known)
-                    cost, _ = _cost(q[w - 1, p], q[w, c], continuous, allowed[w - 1], enough)
-                    low = min(low, max(cost, dearest[w - 1, p]))
-            dearest[w, c] = low
-    return dearest
-
-
-@numba.njit(cache=True, nogil=True)
-def _shortest(q, dearest, continuous, allowed, most):
-    """The shortest chain (W,) of candidates that are not ``dearest`` (W, C) than ``most``, by
-    steps that do not cost more."""
-    waypoints, count = dearest.shape
-    length = np.where(dearest <= most, 0.0, np.inf)
-    before = np.zeros((waypoints, count), np.int64)
-    for w in range(1, waypoints):
-        for c in range(count):
-            low = np.inf
-            for k in range(count if dearest[w, c] <= most else 0):
-                p = (c + k) % count
-                if length[w - 1, p] < low:
-                    cost, squares = _cost(q[w - 1, p], q[w, c], continuous, allowed[w - 1], most)
-                    total = length[w - 1, p] + np.sqrt(squares)
-                    if cost <= most and total < low:
-                        low = total
-                        before[w, c] = p
-            length[w, c] = low
-    chosen = np.empty(waypoints, np.int64)
-    chosen[-1] = length[-1].argmin()
-    for w in range(waypoints - 1, 0, -1):
-        chosen[w - 1] = before[w, chosen[w]]
-    return chosen

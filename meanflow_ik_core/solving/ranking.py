@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which candidates are returned, and in which order."""
 
-import numba
 import numpy as np
 
+from ..kernels import selection
 from ..robot.robot import Robot
 
 SELECTIONS = ("best", "diverse")
@@ -63,7 +63,7 @@ def select_best(
     Returns:
         Indices into q, ascending.
     """
-    return _select_best(np.ascontiguousarray(q), continuous, valid, count, min_separation)
+    return selection.best(np.ascontiguousarray(q), continuous, valid, count, min_separation)
 
 
 def select_diverse(
@@ -71,70 +71,5 @@ def select_diverse(
 ) -> np.ndarray:
     """Farthest-point choice: the best candidate, then always the one farthest from all chosen
     (Gonzalez 1985). Arguments and result as in `select_best`."""
-    return np.sort(
-        _select_diverse(np.ascontiguousarray(q), continuous, valid, count, min_separation)
-    )
-
-
-@numba.njit(cache=True, nogil=True)
-def _difference(a: float, b: float, continuous: bool) -> float:
-    delta = abs(a - b)
-    if continuous:
-        delta = delta % (2 * np.pi)
-        delta = min(delta, 2 * np.pi - delta)
-    return delta
-
-
-@numba.njit(cache=True, nogil=True)
-def _select_best(q, continuous, valid, count, min_separation):
-    num_candidates, num_joints = q.shape
-    chosen = np.empty(min(count, num_candidates), dtype=np.int64)
-    found = 0
-    for i in range(num_candidates):
-        if found == count:
-            break
-        if not valid[i]:
-            continue
-        is_new = True
-        for k in range(found):
-            differs = False
-            for j in range(num_joints):
-                if _difference(q[i, j], q[chosen[k], j], continuous[j]) >= min_separation:
-                    differs = True
-                    break
-            if not differs:
-                is_new = False
-                break
-        if is_new:
-            chosen[found] = i
-            found += 1
-    return chosen[:found]
-
-
-@numba.njit(cache=True, nogil=True)
-def _select_diverse(q, continuous, valid, count, min_separation):
-    num_candidates, num_joints = q.shape
-    chosen = np.empty(min(count, num_candidates), dtype=np.int64)
-    nearest = np.full(num_candidates, np.inf)  # squared distance to the chosen set
-    separated = valid.copy()  # valid and not the same as a chosen one
-    found = 0
-    while found < chosen.size:
-        best, best_distance = -1, -1.0
-        for i in range(num_candidates):
-            if separated[i] and nearest[i] > best_distance:
-                best, best_distance = i, nearest[i]
-        if best < 0:
-            break
-        chosen[found] = best
-        found += 1
-        for i in range(num_candidates):
-            if separated[i]:
-                total, largest = 0.0, 0.0
-                for j in range(num_joints):
-                    delta = _difference(q[i, j], q[best, j], continuous[j])
-                    total += delta * delta
-                    largest = max(largest, delta)
-                nearest[i] = min(nearest[i], total)
-                if largest < min_separation:
-                    separated[i] = False
-    return chosen[:found]
+    chosen = selection.diverse(np.ascontiguousarray(q), continuous, valid, count, min_separation)
+    return np.sort(chosen)

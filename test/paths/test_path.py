@@ -10,9 +10,10 @@ from example_robots import TORSO, TORSO_TIPS
 from oracles import Judge
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.kernels.banded import solve_banded
 from meanflow_ik_core.paths.continuation import follow
 from meanflow_ik_core.paths.joint_steps import BEYOND, StepLimits, step_limits
-from meanflow_ik_core.paths.smoothing import _solve_banded, smooth
+from meanflow_ik_core.paths.smoothing import smooth
 
 READY = np.array([0.0, -0.4, 0.0, -2.0, 0.0, 1.6, 0.8])
 TOLERANCES = (1e-5, 1e-5)
@@ -250,7 +251,7 @@ def test_the_banded_system_is_solved(seed):
             before = slice((p - 1) * width, p * width)
             dense[own, before] = dense[before, own] = -np.diag(weight[p - 1])
     expected = np.linalg.solve(dense, right.ravel()).reshape(count, width)
-    np.testing.assert_allclose(_solve_banded(blocks, diagonal, weight, right), expected)
+    np.testing.assert_allclose(solve_banded(blocks, diagonal, weight, right), expected)
 
 
 # -- paths
