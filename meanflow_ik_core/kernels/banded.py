@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The solution of a symmetric banded system."""
+"""The solution of a symmetric system that couples neighbours alone."""
 
 import numpy as np
 
@@ -8,8 +8,17 @@ from .jit import cached_jit
 
 @cached_jit
 def solve_banded(blocks, diagonal, weight, right):
-    """x (P, J) of the symmetric system with ``blocks`` (P, J, J) and ``diagonal`` (P, J) on the
-    diagonal and -``weight`` (P - 1, J) beside it, by the Cholesky factor of a band."""
+    """Solve a positive definite block tridiagonal system by the Cholesky factor of its band.
+
+    Args:
+        blocks: (P, J, J) symmetric blocks on the diagonal.
+        diagonal: (P, J), added to the diagonal.
+        weight: (P - 1, J), whose negative is the diagonal of each block beside the diagonal.
+        right: (P, J) right-hand side.
+
+    Returns:
+        (P, J) solution.
+    """
     count, width = right.shape
     rows = count * width
     band = np.zeros((rows, width + 1))  # column width - k: the entry k before the diagonal

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chain through candidates of successive waypoints with the smallest steps."""
+"""Chains through the candidates of successive waypoints, by dynamic programming.
+
+There are W waypoints with C candidates each: q is (W, C, J) rad or m. A step to the next waypoint
+costs its largest joint difference, or, where a joint goes beyond its limit ``allowed`` (W - 1, J),
+`BEYOND` times the largest share of a limit that it needs.
+"""
 
 import numpy as np
 
 from .jit import cached_jit, jit
 from .selection import joint_difference
 
-# A step beyond a limit costs this much per multiple of the limit: more than any step within.
-BEYOND = 1e6
-ROUNDING = 1 + 1e-9  # of the comparison with a limit, or with another cost
+BEYOND = 1e6  # more than any step within the limits costs
+ROUNDING = 1 + 1e-9  # a limit times this is still the limit
 
 
 @jit
 def _cost(a, b, continuous, allowed, enough):
-    """Cost of a step and the square of its length; the search may stop above ``enough``."""
+    """Cost of a step and the square of its length; both inf if it costs more than ``enough``."""
     largest, share, squares = 0.0, 0.0, 0.0
     for j in range(a.size):
         delta = joint_difference(a[j], b[j], continuous[j])
@@ -26,36 +30,50 @@ def _cost(a, b, continuous, allowed, enough):
 
 
 @cached_jit
-def dearest_steps(q, valid, continuous, allowed, known):
-    """What the dearest step on the way to each candidate costs at least (W, C); inf above
-    ``known``."""
+def bottleneck_costs(q, valid, continuous, allowed, known):
+    """The least that the costliest step of a chain to each candidate can cost, (W, C).
+
+    It is inf for candidates that are not ``valid`` (W, C) bool, and above ``known``.
+    """
     waypoints, count = valid.shape
-    dearest = np.full((waypoints, count), np.inf)
-    dearest[0][valid[0]] = 0.0
+    bottleneck = np.full((waypoints, count), np.inf)
+    bottleneck[0][valid[0]] = 0.0
     for w in range(1, waypoints):
         for c in range(count):
             low = np.inf
             for k in range(count if valid[w, c] else 0):
-                p = (c + k) % count  # its own strand is the likeliest
-                if dearest[w - 1, p] < low:
+                p = (
+                    c + k
+                ) % count  # candidates are sorted so that the same column is the likeliest
+                if bottleneck[w - 1, p] < low:
                     enough = min(low, known)
                     cost, _ = _cost(q[w - 1, p], q[w, c], continuous, allowed[w - 1], enough)
-                    low = min(low, max(cost, dearest[w - 1, p]))
-            dearest[w, c] = low
-    return dearest
+                    low = min(low, max(cost, bottleneck[w - 1, p]))
+            bottleneck[w, c] = low
+    return bottleneck
 
 
 @cached_jit
-def shortest_chain(q, dearest, continuous, allowed, most):
-    """The shortest chain (W,) of candidates that are not ``dearest`` (W, C) than ``most``, by
-    steps that do not cost more."""
-    waypoints, count = dearest.shape
-    length = np.where(dearest <= most, 0.0, np.inf)
+def shortest_chain(q, bottleneck, continuous, allowed, most):
+    """Find the shortest chain whose candidates and steps cost no more than ``most``.
+
+    Args:
+        q: (W, C, J) candidates.
+        bottleneck: (W, C) costs of the candidates, see `bottleneck_costs`.
+        continuous: (J,) bool, joints without limits.
+        allowed: (W - 1, J) rad or m.
+        most: of the costs.
+
+    Returns:
+        (W,) int64, the candidate of each waypoint.
+    """
+    waypoints, count = bottleneck.shape
+    length = np.where(bottleneck <= most, 0.0, np.inf)
     before = np.zeros((waypoints, count), np.int64)
     for w in range(1, waypoints):
         for c in range(count):
             low = np.inf
-            for k in range(count if dearest[w, c] <= most else 0):
+            for k in range(count if bottleneck[w, c] <= most else 0):
                 p = (c + k) % count
                 if length[w - 1, p] < low:
                     cost, squares = _cost(q[w - 1, p], q[w, c], continuous, allowed[w - 1], most)

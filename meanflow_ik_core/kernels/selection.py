@@ -18,7 +18,18 @@ def joint_difference(a, b, continuous):
 
 @cached_jit
 def best(q, continuous, valid, count, min_separation):
-    """The first valid candidates that differ from all chosen before; arguments as in `ranking`."""
+    """Choose the first ``count`` valid candidates that differ from all chosen before.
+
+    Args:
+        q: (N, J) candidates, best first, rad or m.
+        continuous: (J,) bool, joints without limits.
+        valid: (N,) bool.
+        count: how many at most.
+        min_separation: rad or m; candidates whose largest joint difference is smaller are the same.
+
+    Returns:
+        Indices into ``q``, int64, in the order of the choice.
+    """
     num_candidates, num_joints = q.shape
     chosen = np.empty(min(count, num_candidates), dtype=np.int64)
     found = 0
@@ -45,26 +56,29 @@ def best(q, continuous, valid, count, min_separation):
 
 @cached_jit
 def diverse(q, continuous, valid, count, min_separation):
-    """The first valid candidate, then always the one farthest from all chosen, in this order."""
+    """Choose the first valid candidate, then always the one farthest from all chosen before.
+
+    Arguments and result are those of `best`.
+    """
     num_candidates, num_joints = q.shape
     chosen = np.empty(min(count, num_candidates), dtype=np.int64)
     nearest = np.full(num_candidates, np.inf)  # squared distance to the chosen set
     separated = valid.copy()  # valid and not the same as a chosen one
     found = 0
     while found < chosen.size:
-        best, best_distance = -1, -1.0
+        farthest, distance = -1, -1.0
         for i in range(num_candidates):
-            if separated[i] and nearest[i] > best_distance:
-                best, best_distance = i, nearest[i]
-        if best < 0:
+            if separated[i] and nearest[i] > distance:
+                farthest, distance = i, nearest[i]
+        if farthest < 0:
             break
-        chosen[found] = best
+        chosen[found] = farthest
         found += 1
         for i in range(num_candidates):
             if separated[i]:
                 total, largest = 0.0, 0.0
                 for j in range(num_joints):
-                    delta = joint_difference(q[i, j], q[best, j], continuous[j])
+                    delta = joint_difference(q[i, j], q[farthest, j], continuous[j])
                     total += delta * delta
                     largest = max(largest, delta)
                 nearest[i] = min(nearest[i], total)

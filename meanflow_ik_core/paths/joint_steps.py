@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.chains import BEYOND, ROUNDING, dearest_steps, shortest_chain
+from ..kernels.chains import BEYOND, ROUNDING, bottleneck_costs, shortest_chain
 from ..robot.robot import Robot
 
 _ANY = 1e300  # more than any step costs
@@ -66,7 +66,7 @@ class StepLimits:
         alone = self.costs(self.along(q.swapaxes(0, 1))).max(-1, initial=0.0)
         known = np.where(valid.all(0), alone, np.inf).min(initial=np.inf) * ROUNDING
         q = np.ascontiguousarray(q)
-        dearest = dearest_steps(q, valid, self.continuous, self.allowed, known)
+        dearest = bottleneck_costs(q, valid, self.continuous, self.allowed, known)
         return shortest_chain(q, dearest, self.continuous, self.allowed, dearest[-1].min()), dearest
 
     def shortest_chain(self, q: np.ndarray, valid: np.ndarray) -> np.ndarray:
