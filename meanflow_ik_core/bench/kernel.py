@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from ..cuda.torch_step import lm_step
+from ..kernels.entry import compile_all
+from ..kernels.step_settings import StepSettings
 from ..robot.robot import Robot, load_robot
-from ..solving.least_squares import StepSettings, compile_kernels, iterate
+from ..solving.least_squares import iterate
 from .result import BenchResult, Measure, at_least_one, environment, torch_threads
 
 _NEVER = 1e-15  # m and rad; a tolerance that no start is within
@@ -35,7 +37,7 @@ def run(
     q = arm.random_configurations(batch, generator)
     T_base_tip = arm.forward(arm.random_configurations(batch, generator))
     settings = StepSettings()
-    compile_kernels()
+    compile_all()
     kernel, more, eager = np.zeros((3, repetitions))
     by_kernel, by_torch = q.numpy(), q
     with torch_threads(1), torch.inference_mode():

@@ -12,10 +12,11 @@ import numpy as np
 
 from ..collision.self_collision import SelfCollision
 from ..errors import OptionError, RobotError
+from ..kernels.step_settings import StepSettings
 from ..network.checkpoint import CHECKPOINT_FOLDER, available_checkpoints
 from ..robot.robot import Robot, load_robot
 from ..robot.robot_file import available_robots
-from ..solving.least_squares import StepSettings, iterate
+from ..solving.least_squares import iterate
 from ..solving.recombination import independent_parts
 from ..solving.solver import IKSolver, load_solver
 from .judge import Judge

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ..geometry import quat_xyzw_from_matrix, turn_between
+from ..kernels.step_settings import StepSettings
 from ..robot.robot import Robot
-from ..solving.least_squares import StepSettings
 
 # Samples that have converged are sorted out so often; each time waits for the device.
 _STEPS_PER_PASS = 4

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..kernels.step_settings import StepSettings
 from ..robot.robot import Robot
-from ..solving.least_squares import StepSettings, iterate, pose_errors
+from ..solving.least_squares import iterate, pose_errors
 from .distribution import coverage, mmd_squared, total_variation
 from .posterior import SolutionCurve
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import TargetError
+from ..kernels.step_settings import StepSettings
 from ..robot.robot import Robot
-from ..solving.least_squares import StepSettings, iterate, pose_errors
+from ..solving.least_squares import iterate, pose_errors
 from .closed_form import ClosedForm
 from .distribution import squared_distances
 

@@ -2,7 +2,7 @@
 """Forward kinematics of a tile of samples."""
 
 from .jit import jit
-from .layout import FRAME
+from .layout import ABOUT_X, FRAME, JOINT, MULTIPLIER, OFFSET, PARENT, PRISMATIC
 from .simd import floor, load, select, store
 
 
@@ -59,13 +59,21 @@ def _placed_about_x(work, frame, numbers, k, r):
 
 
 @jit
+def place_base(work):
+    """Write the identity as frame 0, into a buffer of zeros."""
+    for row in range(0, 9, 4):
+        store(work, row, 1.0)
+
+
+@jit
 def forward(work, nodes, node_numbers, q_row):
-    """Frames of all nodes; frame k + 1 is node k, frame 0 the base."""
+    """Write the frames of all nodes: frame k + 1 is node k, frame 0 the base (`place_base`)."""
     for k in range(nodes.shape[0]):
-        parent = nodes[k, 0] * FRAME
+        parent = nodes[k, PARENT] * FRAME
         own = (k + 1) * FRAME
-        motion = load(work, q_row + nodes[k, 1]) * node_numbers[k, 12] + node_numbers[k, 13]
-        if nodes[k, 2] == 1:
+        motion = load(work, q_row + nodes[k, JOINT]) * node_numbers[k, MULTIPLIER]
+        motion = motion + node_numbers[k, OFFSET]
+        if nodes[k, PRISMATIC] == 1:
             for r in range(3):
                 x, y, z, p = placed(work, parent, node_numbers, k, r)
                 store(work, own + r, x)
@@ -74,7 +82,7 @@ def forward(work, nodes, node_numbers, q_row):
                 store(work, own + r + 9, z * motion + p)
         else:
             sine, cosine = sine_cosine(motion)
-            about_x = nodes[k, 3] == 1
+            about_x = nodes[k, ABOUT_X] == 1
             for r in range(3):
                 if about_x:
                     x, y, z, p = _placed_about_x(work, parent, node_numbers, k, r)

@@ -2,7 +2,23 @@
 """The weighted Jacobian of a tile of samples."""
 
 from .jit import inline_jit, jit
-from .layout import FRAME, PLAIN
+from .layout import (
+    FRAME,
+    FURTHER_NODE,
+    JOINT,
+    MAP,
+    MAPS,
+    MULTIPLIER,
+    ORIENTATION_MEASURE,
+    ORIENTATION_ROW,
+    ORIENTATION_WEIGHT,
+    PLAIN,
+    POSITION_MEASURE,
+    POSITION_ROW,
+    POSITION_WEIGHT,
+    PRISMATIC,
+    UNMOVED,
+)  # fmt: skip
 from .simd import load3, store3
 
 
@@ -28,22 +44,24 @@ def _add3(work, row, further, v0, v1, v2):
 def jacobian(
     work, nodes, columns, tips, node_numbers, tip_numbers, rows, tip_row, map_row, jacobian_row
 ):
-    """Weighted Jacobian, column by column; rows linear then angular, tip by tip."""
+    """Write the weighted Jacobian, column by column; rows linear then angular, tip by tip."""
     for t in range(tips.shape[0]):
         p0, p1, p2 = load3(work, tip_row + 3 * t)
-        linear_row, angular_row = tips[t, 1], tips[t, 2]
-        linear_plain, angular_plain = tips[t, 3] == PLAIN, tips[t, 4] == PLAIN
-        linear_weight, angular_weight = tip_numbers[t, 12], tip_numbers[t, 13]
-        maps = map_row + 18 * t
+        linear_row, angular_row = tips[t, POSITION_ROW], tips[t, ORIENTATION_ROW]
+        linear_plain = tips[t, POSITION_MEASURE] == PLAIN
+        angular_plain = tips[t, ORIENTATION_MEASURE] == PLAIN
+        linear_weight = tip_numbers[t, POSITION_WEIGHT]
+        angular_weight = tip_numbers[t, ORIENTATION_WEIGHT]
+        maps = map_row + t * MAPS
         for k in range(nodes.shape[0]):
-            if columns[t, k] == 0:
+            if columns[t, k] == UNMOVED:
                 continue
-            further = columns[t, k] == 2  # mimic joints: a further node on the same joint
-            prismatic = nodes[k, 2] == 1
+            further = columns[t, k] == FURTHER_NODE
+            prismatic = nodes[k, PRISMATIC] == 1
             frame = (k + 1) * FRAME
-            column = jacobian_row + nodes[k, 1] * rows
+            column = jacobian_row + nodes[k, JOINT] * rows
             z0, z1, z2 = load3(work, frame + 6)
-            factor = node_numbers[k, 12]
+            factor = node_numbers[k, MULTIPLIER]
             if linear_row >= 0:
                 weight = linear_weight * factor
                 if prismatic:
@@ -63,5 +81,5 @@ def jacobian(
                     weight = weight * 0.0
                 r0, r1, r2 = z0 * weight, z1 * weight, z2 * weight
                 if not angular_plain:
-                    r0, r1, r2 = _mapped(work, maps + 9, r0, r1, r2)
+                    r0, r1, r2 = _mapped(work, maps + MAP, r0, r1, r2)
                 _add3(work, column + angular_row, further, r0, r1, r2)

@@ -2,26 +2,26 @@
 """The matrix J J^T + damping of a tile of samples, and its solution."""
 
 from .jit import inline_jit, jit
-from .layout import block
+from .layout import COUPLED, NUM_RUNS, RUNS, block
 from .simd import load, load3, select, store, store3
 
 
 @inline_jit
 def normal_matrix(work, rows, blocks, pairs, jacobian_row, matrix_row, damping):
-    """Lower 3 x 3 blocks of J J^T + damping; over the joints that both tips of a block share."""
+    """Write the lower 3 x 3 blocks of J J^T + damping, over the joints that move both tips."""
     num_tips = blocks[-1] + 1
     zero = damping * 0.0
     for a in range(rows // 3):
         first = jacobian_row + 3 * a
         pair = blocks[a] * num_tips + blocks[a]
-        u = first + pairs[pair, 2] * rows
+        u = first + pairs[pair, RUNS] * rows
         x0, x1, x2 = load3(work, u)
         m00, m10, m11 = x0 * x0 + damping, x1 * x0, x1 * x1 + damping
         m20, m21, m22 = x2 * x0, x2 * x1, x2 * x2 + damping
         skip = 1
-        for span in range(2, 2 + 2 * pairs[pair, 1], 2):
-            u = first + (pairs[pair, span] + skip) * rows
-            for _ in range(skip, pairs[pair, span + 1]):
+        for run in range(RUNS, RUNS + 2 * pairs[pair, NUM_RUNS], 2):
+            u = first + (pairs[pair, run] + skip) * rows
+            for _ in range(skip, pairs[pair, run + 1]):
                 x0, x1, x2 = load3(work, u)
                 m00 += x0 * x0
                 m10 += x1 * x0
@@ -37,15 +37,15 @@ def normal_matrix(work, rows, blocks, pairs, jacobian_row, matrix_row, damping):
         store3(work, m + 6, m20, m21, m22)
         for b in range(a):
             pair = blocks[a] * num_tips + blocks[b]
-            if pairs[pair, 0] == 0:
+            if pairs[pair, COUPLED] == 0:
                 continue
             m00, m01, m02, m10, m11, m12, m20, m21, m22 = (
                 zero, zero, zero, zero, zero, zero, zero, zero, zero
             )  # fmt: skip
-            for span in range(2, 2 + 2 * pairs[pair, 1], 2):
-                u = first + pairs[pair, span] * rows
+            for run in range(RUNS, RUNS + 2 * pairs[pair, NUM_RUNS], 2):
+                u = first + pairs[pair, run] * rows
                 v = u + 3 * (b - a)
-                for _ in range(pairs[pair, span + 1]):
+                for _ in range(pairs[pair, run + 1]):
                     x0, x1, x2 = load3(work, u)
                     y0, y1, y2 = load3(work, v)
                     m00 += x0 * y0
@@ -94,7 +94,7 @@ def _eliminate(work, m, y, damping):
 
 @inline_jit
 def solve(work, rows, blocks, pairs, matrix_row, e_row, y_row, damping):
-    """y of (J J^T + damping) y = e by L D L^T in 3 x 3 blocks; overwrites the matrix.
+    """Write y of (J J^T + damping) y = e, by L D L^T in 3 x 3 blocks; overwrites the matrix.
 
     Below the diagonal, block (a, b) then holds W = L_ab D_b. Blocks that stay zero are left out.
     """
@@ -110,7 +110,7 @@ def solve(work, rows, blocks, pairs, matrix_row, e_row, y_row, damping):
         i2 = load(work, n + 8)
         s0, s1, s2 = load3(work, y_row + 3 * b)
         for a in range(b + 1, num_blocks):
-            if pairs[blocks[a] * num_tips + own, 0] == 0:
+            if pairs[blocks[a] * num_tips + own, COUPLED] == 0:
                 continue
             m = matrix_row + block(a, b)
             y = y_row + 3 * a
@@ -121,7 +121,7 @@ def solve(work, rows, blocks, pairs, matrix_row, e_row, y_row, damping):
                 store3(work, m + 3 * r, w0, w1, w2)
                 store(work, y + r, load(work, y + r) - w0 * s0 - w1 * s1 - w2 * s2)
             for c in range(b + 1, a + 1):
-                if pairs[blocks[c] * num_tips + own, 0] == 0:
+                if pairs[blocks[c] * num_tips + own, COUPLED] == 0:
                     continue
                 for r in range(3):
                     v0, v1, v2 = load3(work, matrix_row + block(c, b) + 3 * r)
@@ -138,7 +138,7 @@ def solve(work, rows, blocks, pairs, matrix_row, e_row, y_row, damping):
         i2 = load(work, n + 8)
         s0, s1, s2 = load3(work, y_row + 3 * b)
         for a in range(b + 1, num_blocks):
-            if pairs[blocks[a] * num_tips + own, 0] == 0:
+            if pairs[blocks[a] * num_tips + own, COUPLED] == 0:
                 continue
             m = matrix_row + block(a, b)
             for r in range(3):

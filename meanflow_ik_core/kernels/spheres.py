@@ -9,6 +9,7 @@ i * S + j, or -1. Whole numbers up to 2^24 are exact in float32.
 
 import numpy as np
 
+from .forward import place_base
 from .jit import cached_jit, jit
 from .layout import FRAME
 from .simd import LANES, any_lane, load, select, square_root, store
@@ -185,8 +186,7 @@ def least_distances(
     state = 3 * all_spheres + len(pairs)
     found = np.empty(len(motion) // (3 * len(parent)))
     frames = np.zeros((len(parent) + 1) * FRAME * LANES)
-    for row in range(0, 9, 4):
-        store(frames, row, 1.0)
+    place_base(frames)
     coarse = np.empty(len(frames), np.float32)
     work = np.zeros((state + 2) * LANES, np.float32)
     for tile in range(len(found) // LANES):

@@ -2,26 +2,27 @@
 """One damped least-squares step of a tile of samples."""
 
 from .jit import inline_jit, jit
+from .layout import MOVED_ROWS, NUM_MOVED
 from .normal_equations import normal_matrix, solve
 from .simd import any_lane, load, load3, select, store
 
 
 @jit
-def _product(work, a, b, count):
-    total = load(work, a) * load(work, b)
-    for i in range(1, count):
-        total += load(work, a + i) * load(work, b + i)
+def _square(work, row, count):
+    total = load(work, row) * load(work, row)
+    for i in range(row + 1, row + count):
+        total += load(work, i) * load(work, i)
     return total
 
 
 @inline_jit
 def _column_product(work, moved, j, column, vector):
-    """Column j of the Jacobian times a vector over the rows; only rows that the joint moves."""
-    row = moved[j, 1]
+    """Product of column j of the Jacobian with a vector, over the rows that the joint moves."""
+    row = moved[j, MOVED_ROWS]
     x0, x1, x2 = load3(work, column + row)
     y0, y1, y2 = load3(work, vector + row)
     total = x0 * y0 + x1 * y1 + x2 * y2
-    for i in range(2, 1 + moved[j, 0]):
+    for i in range(MOVED_ROWS + 1, MOVED_ROWS + moved[j, NUM_MOVED]):
         row = moved[j, i]
         x0, x1, x2 = load3(work, column + row)
         y0, y1, y2 = load3(work, vector + row)
@@ -33,7 +34,7 @@ def _column_product(work, moved, j, column, vector):
 def _hold_blocked(work, moved, bounds, rows, q_row, e_row, jacobian_row):
     """Zero the columns of joints at a limit that the error pulls outward."""
     for j in range(bounds.shape[0]):
-        if moved[j, 0] == 0:
+        if moved[j, NUM_MOVED] == 0:
             continue
         q = load(work, q_row + j)
         at_upper, at_lower = q >= bounds[j, 1], q <= bounds[j, 0]
@@ -52,7 +53,7 @@ def step(
 ):  # fmt: skip
     """q += J^T (J J^T + damping)^-1 e over the joints that are free, cut to the limits."""
     num_joints = bounds.shape[0]
-    energy = _product(work, e_row, e_row, rows)
+    energy = _square(work, e_row, rows)
     damping = energy * damping_factor + damping_floor
     _hold_blocked(work, moved, bounds, rows, q_row, e_row, jacobian_row)
     normal_matrix(work, rows, blocks, pairs, jacobian_row, matrix_row, damping)

@@ -7,35 +7,40 @@ held. Steps are cut to a largest joint step and to the limits. Errors of some ax
 be free.
 """
 
-import time
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numba import float32, float64, int8, int64
 
 from ..kernels.entry import CONVERGED, OPEN, evaluate, refine
-from ..kernels.layout import PLAIN, SWING, TWIST, WEIGHTED, work_rows
+from ..kernels.layout import (
+    AXIS,
+    AXIS_WEIGHTS,
+    CARRIER,
+    FIRST_NODE,
+    FURTHER_NODE,
+    ORIENTATION_MEASURE,
+    ORIENTATION_PRECISION,
+    ORIENTATION_ROW,
+    ORIENTATION_WEIGHT,
+    PLAIN,
+    POSITION_MEASURE,
+    POSITION_PRECISION,
+    POSITION_ROW,
+    POSITION_WEIGHT,
+    SWING,
+    TWIST,
+    UNMOVED,
+    WEIGHTED,
+    work_rows,
+)  # fmt: skip
 from ..kernels.simd import LANES
+from ..kernels.step_settings import StepSettings
 from ..robot.robot import Robot
 
 _UNBOUNDED = 1e9  # of a continuous joint, rad
 _MANY_VIEWS = 256  # that are kept of one robot
 _ROUNDING = {dtype: float(np.finfo(dtype).eps) for dtype in (np.float32, np.float64)}
-
-
-@dataclass(frozen=True)
-class StepSettings:
-    """What one damped least-squares step depends on besides the poses."""
-
-    damping_factor: float = 1e-2  # damping per squared weighted error
-    damping_floor: float = 1e-9  # at least; more where the arithmetic's rounding asks for it
-    max_step: float = 1.5  # rad or m, of the joint that moves most
-    position_weight: float | np.ndarray = 1.0  # per m; scalar or (T,)
-    orientation_weight: float | np.ndarray = 1.0  # per rad; scalar or (T,)
-    # Of x, y, z and turns about x, y, z of each target's frame: (T, 6) factors to the weights
-    # above. Where one is 0 the tip is free: its error is no error. None: 1 everywhere.
-    axis_weights: np.ndarray | None = None
 
 
 def iterate(
@@ -124,69 +129,40 @@ def _tip_numbers(
     """Tip numbers of `_View` with weights and tolerances, and the largest weight."""
     numbers = view.tip_numbers.copy()
     for column, value in (
-        (12, settings.position_weight),
-        (13, settings.orientation_weight),
-        (14, position_tolerance),
-        (15, orientation_tolerance),
+        (POSITION_WEIGHT, settings.position_weight),
+        (ORIENTATION_WEIGHT, settings.orientation_weight),
+        (POSITION_PRECISION, position_tolerance),
+        (ORIENTATION_PRECISION, orientation_tolerance),
     ):
         numbers[:, column] = value if np.isscalar(value) else view.of_given(np.asarray(value), 0)
-    numbers[:, 14:16] **= -2.0
-    weights = numbers[:, 12:14]
+    numbers[:, POSITION_PRECISION : ORIENTATION_PRECISION + 1] **= -2.0
+    weights = numbers[:, POSITION_WEIGHT : ORIENTATION_WEIGHT + 1]
     if settings.axis_weights is not None:
-        numbers[:, 16:22] *= np.repeat(weights, 3, 1)
-        heaviest = float(numbers[:, 16:22].max())
+        of_axes = numbers[:, AXIS_WEIGHTS : AXIS_WEIGHTS + 6]
+        of_axes *= np.repeat(weights, 3, 1)
         # Where errors are brought to the target's axes, the weights are in what brings them.
-        weights[view.tips[:, 3:5] != PLAIN] = 1.0
-        return numbers, heaviest
+        weights[view.tips[:, POSITION_MEASURE : ORIENTATION_MEASURE + 1] != PLAIN] = 1.0
+        return numbers, float(of_axes.max())
     return numbers, float(weights.max())
-
-
-def compile_kernels() -> float:
-    """Compile the kernels, or load them from numba's cache; returns the seconds that took.
-
-    They serve every robot. The cache lies beside this file, or in the user's cache folder where
-    that is read-only, or in NUMBA_CACHE_DIR.
-    """
-    start = time.perf_counter()
-    samples, rows, indices = float64[:, :, ::1], float64[:, ::1], int64[:, ::1]
-    for real in (float32, float64):
-        matrix = real[:, ::1]
-        refine.compile(
-            (
-                samples, rows, int64[::1], int8[:, ::1], matrix, indices, indices, indices,
-                indices, int64[::1], indices, matrix, matrix, matrix, real, real, real, int64,
-            )
-        )  # fmt: skip
-    evaluate.compile((samples, rows, float64[:, :, :, ::1], rows, indices, indices, rows, rows))
-    return time.perf_counter() - start
 
 
 @dataclass(frozen=True)
 class _View:
-    """A robot as the kernels read it, for G of its tips and what counts of their errors.
+    """A robot as the kernels read it (`kernels.layout`), for G of its tips and what counts of them.
 
-    Errors come as 3-vectors, positions and rotations; one that is all free has no rows. There are
-    R rows, each vector's in one 3 x 3 block of the normal matrix.
+    Weights and tolerances of ``tip_numbers`` are 1, but for the weights of axes.
     """
 
     given: np.ndarray  # (G,) which tips
-    nodes: np.ndarray  # (K, 4) int64: parent + 1, joint, prismatic, placement turns about x only
-    columns: np.ndarray  # (G, K) int64: 0 does not move the tip, 1 first node of a joint, 2 further
-    # (G, 6) int64: node + 1 that carries the tip, rows of position and rotation or -1, how these
-    # are measured, and the axis that this is about
+    nodes: np.ndarray
+    columns: np.ndarray
     tips: np.ndarray
-    # (J, 1 + R / 3) int64: how many of the 3-vectors the joint moves, and their first rows; the
-    # column of a joint that moves none is zero
     moved: np.ndarray
-    blocks: np.ndarray  # (R / 3,) int64: tip of each block
-    # (G * G, 4 + J) int64 of tips a and b: whether their block is ever anything but zero, and in
-    # how many runs the joints lie that move both; first and number of each run
+    blocks: np.ndarray
     pairs: np.ndarray
-    node_numbers: np.ndarray  # (K, 14): placement (3, 4), multiplier, offset
-    # (G, 28): placement (3, 4), weights and inverse squared tolerances of position and rotation,
-    # weights of six axes, whether these count
+    node_numbers: np.ndarray
     tip_numbers: np.ndarray
-    bounds: np.ndarray  # (J, 2)
+    bounds: np.ndarray
     work_rows: int
     _typed: dict = field(default_factory=dict, repr=False)
 
@@ -229,10 +205,10 @@ def _view_of_robot(robot: Robot, axis_weights: np.ndarray | None) -> _View:
     given = np.flatnonzero((weights != 0).any(1))
     weights = weights[given]
     count = len(robot.parent)
-    columns = robot.ancestors[given].astype(np.int64)
+    columns = np.where(robot.ancestors[given], FIRST_NODE, UNMOVED)
     for t, k in np.argwhere(columns):
-        if (columns[t, :k] * (robot.joint[:k] == robot.joint[k])).any():
-            columns[t, k] = 2
+        if columns[t, :k][robot.joint[:k] == robot.joint[k]].any():
+            columns[t, k] = FURTHER_NODE
     tips, blocks = _error_rows(robot.tip_node[given] + 1, weights)
     moves = robot.moves[given]
     moved = np.zeros((robot.num_joints, 1 + len(blocks)), np.int64)
@@ -266,7 +242,7 @@ def _view_of_robot(robot: Robot, axis_weights: np.ndarray | None) -> _View:
             )
         ),
         bounds=np.stack((lower, upper), 1),
-        work_rows=work_rows.py_func(count, len(lower), len(given), len(blocks))[-1],
+        work_rows=work_rows(count, len(lower), len(given), len(blocks)).end,
     )
 
 
@@ -275,18 +251,21 @@ def _error_rows(tip_frame: np.ndarray, axis_weights: np.ndarray) -> tuple[np.nda
     tips = np.full((len(tip_frame), 6), -1, np.int64)
     blocks: list[int] = []
     for t, weights in enumerate(axis_weights.reshape(-1, 2, 3)):
-        tips[t, [0, 3, 4, 5]] = tip_frame[t], PLAIN, PLAIN, 0
-        for which, axes in enumerate(weights):
+        tips[t, CARRIER] = tip_frame[t]
+        tips[t, POSITION_MEASURE] = tips[t, ORIENTATION_MEASURE] = PLAIN
+        tips[t, AXIS] = 0
+        columns = (POSITION_ROW, POSITION_MEASURE), (ORIENTATION_ROW, ORIENTATION_MEASURE)
+        for axes, (row, measure) in zip(weights, columns, strict=True):
             counted = np.flatnonzero(axes)
             if len(counted) == 0:
                 continue
-            tips[t, 1 + which] = 3 * len(blocks)
+            tips[t, row] = 3 * len(blocks)
             blocks.append(t)
-            if which == 1 and len(counted) < 3:
-                tips[t, 4] = SWING if len(counted) == 2 else TWIST
-                tips[t, 5] = np.flatnonzero(axes == 0)[0] if len(counted) == 2 else counted[0]
+            if row == ORIENTATION_ROW and len(counted) < 3:
+                tips[t, measure] = SWING if len(counted) == 2 else TWIST
+                tips[t, AXIS] = np.flatnonzero(axes == 0)[0] if len(counted) == 2 else counted[0]
             elif (axes != 1).any():
-                tips[t, 3 + which] = WEIGHTED
+                tips[t, measure] = WEIGHTED
     return tips, np.array(blocks, np.int64)
 
 

@@ -14,8 +14,9 @@ from .. import geometry
 from ..cuda.torch_step import axis_weights_torch, iterate_torch
 from ..errors import OptionError
 from ..kernels.entry import CONVERGED, FAILED, OPEN
+from ..kernels.step_settings import StepSettings
 from ..robot.robot import Robot
-from .least_squares import StepSettings, iterate, pose_errors
+from .least_squares import iterate, pose_errors
 from .recombination import Part, independent_parts, recombine
 
 # Where float32 steps end and float64 steps take over; convergence is quadratic by then.

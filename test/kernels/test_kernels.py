@@ -17,12 +17,8 @@ from oracles import pinocchio_kinematics
 from meanflow_ik_core.cuda.torch_step import lm_step
 from meanflow_ik_core.kernels import entry, simd
 from meanflow_ik_core.kernels.forward import sine_cosine
-from meanflow_ik_core.solving.least_squares import (
-    StepSettings,
-    compile_kernels,
-    iterate,
-    pose_errors,
-)
+from meanflow_ik_core.kernels.step_settings import StepSettings
+from meanflow_ik_core.solving.least_squares import iterate, pose_errors
 
 NEVER = 1e-15  # a tolerance that no sample meets
 SETTINGS = StepSettings(position_weight=3.0, orientation_weight=0.5)
@@ -31,7 +27,7 @@ DTYPES = (np.float32, np.float64)
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiled():
-    compile_kernels()
+    entry.compile_all()
 
 
 @pytest.fixture(params=ROBOTS)

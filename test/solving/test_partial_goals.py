@@ -11,7 +11,8 @@ from oracles import Judge
 import meanflow_ik_core as mik
 from meanflow_ik_core import geometry
 from meanflow_ik_core.cuda.torch_step import lm_step
-from meanflow_ik_core.solving.least_squares import StepSettings, iterate, pose_errors
+from meanflow_ik_core.kernels.step_settings import StepSettings
+from meanflow_ik_core.solving.least_squares import iterate, pose_errors
 
 AXES = ["x", "y", "z", "rx", "ry", "rz"]
 

@@ -12,7 +12,7 @@ from oracles import Judge
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.bench.near_limits import near_limit_poses
-from meanflow_ik_core.solving.least_squares import compile_kernels
+from meanflow_ik_core.kernels.entry import compile_all
 from meanflow_ik_core.solving.refine import (
     REFINEMENTS,
     Refined,
@@ -36,7 +36,7 @@ ROBOTS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiled():
-    compile_kernels()
+    compile_all()
 
 
 @pytest.fixture(scope="module", params=ROBOTS)
