@@ -17,7 +17,7 @@ _STEPS_PER_PASS = 4
 def lm_step(
     robot: Robot, q: Tensor, T_base_tip: Tensor, settings: StepSettings
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of every sample; the formula stands in `kernels`.
+    """Take one step with every sample; the formula is that of `kernels.step`.
 
     Args:
         robot: whose kinematics and limits.

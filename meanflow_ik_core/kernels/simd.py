@@ -203,11 +203,13 @@ def any_lane(typing, condition):
 
 @jit
 def load3(work, row):
+    """The lanes of three successive rows."""
     return load(work, row), load(work, row + 1), load(work, row + 2)
 
 
 @jit
 def store3(work, row, a, b, c):
+    """Write lanes, or one number for all lanes each, to three successive rows."""
     store(work, row, a)
     store(work, row + 1, b)
     store(work, row + 2, c)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled search for the closest spheres, a vector of configurations at a time.
 
-Work buffers have a vector per row. Their first rows are coordinates of A = S + L centres, x of
-all, y of all, z of all: the S spheres, then one sphere around each of the L links. P rows follow,
-for bounds of the distances of the pairs, then the least distance so far, and whose it is as
-i * S + j, or -1. Whole numbers up to 2^24 are exact in float32.
+A work buffer has a vector of configurations per row. Its first rows are the coordinates of
+A = S + L centres, x of all, y of all, z of all: the S spheres, then one sphere around each of the
+L links. P rows follow with bounds of the distances of the pairs of links, then a row with the least
+distance so far, and one with its code: i * S + j for spheres i and j, or -1 for none. Codes up to
+2^24 are exact in float32.
 """
 
 import numpy as np
@@ -17,7 +18,7 @@ from .simd import LANES, any_lane, load, select, square_root, store
 
 @jit
 def _bound(work, radius, pair, shift):
-    """Less than the distance of any two spheres of a pair of links."""
+    """A lower bound of the distances of the spheres of a pair of links."""
     all_spheres = len(radius)
     i, j = pair
     dx = load(work, i) - load(work, j)
@@ -28,7 +29,7 @@ def _bound(work, radius, pair, shift):
 
 @jit
 def _search_pair(work, radius, first, a, b, shift, state):
-    """Whether two spheres of links a and b are closer than those of rows ``state``."""
+    """Update distance and code in rows ``state`` by the spheres of links a and b."""
     all_spheres, num_spheres = len(radius), first[-1]
     if first[a + 1] - first[a] < first[b + 1] - first[b]:
         a, b = b, a
@@ -53,7 +54,7 @@ def _search_pair(work, radius, first, a, b, shift, state):
 
 @jit
 def _search(work, radius, first, pairs, correction, cap):
-    """Find the closest spheres of all pairs of links that are nearer than the cap."""
+    """Write distance and code of the closest spheres of all pairs of links; the cap if farther."""
     num_spheres, bounds = first[-1], 3 * len(radius)
     state = bounds + len(pairs)
     store(work, state, cap)
@@ -66,7 +67,7 @@ def _search(work, radius, first, pairs, correction, cap):
         lower = bound < lowest
         lowest = select(lower, bound, lowest)
         likely = select(lower, np.float32(pair), likely)
-    # what is probably closest goes first, so that most others need no search
+    # The pair with the lowest bound goes first, so that most others need no search.
     store(work, state + 1, likely)
     order = np.empty(LANES, np.int64)
     for lane in range(LANES):
@@ -86,12 +87,19 @@ def _search(work, radius, first, pairs, correction, cap):
 
 @cached_jit
 def closest_spheres(centres, radius, first, pairs, correction, cap, whole):
-    """Which spheres i, j links are closest at, as i * S + j.
+    """Find the spheres that links are closest at.
 
-    A correction (P,) is added to the distances of a pair. Centres are (3 * (S + L), N), those from
-    S on of spheres around whole links.
-    For every pair of links, (P, N); or, when ``whole``, for the closest of all pairs, (1, N). What
-    is farther apart than the cap has the code -1.
+    Args:
+        centres: (3 * A, N) float32 m, x of all, y of all, z of all.
+        radius: (A,) float32 m.
+        first: (L + 1,) int64, the spheres of a link.
+        pairs: (P, 2) int64, links.
+        correction: (P,) float32 m, added to the distances of a pair.
+        cap: float32 m.
+        whole: look for the closest spheres of all pairs, not of each.
+
+    Returns:
+        Codes (P, N) int64, or (1, N) of all pairs; -1 where nothing is nearer than the cap.
     """
     num_rows, num_samples = centres.shape
     num_spheres, state = first[-1], num_rows + len(pairs)
@@ -121,7 +129,7 @@ def closest_spheres(centres, radius, first, pairs, correction, cap, whole):
 
 @jit
 def _place_nodes(frames, motion, tile, parent, prismatic, m):
-    """Frames of all nodes; frame k + 1 is node k, frame 0 the base."""
+    """Write the frames of all nodes: frame k + 1 is node k, frame 0 the base (`place_base`)."""
     count = len(parent)
     tiles = len(motion) // (3 * count * LANES)
     for k in range(count):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Damped least squares and exact pose errors on the CPU, for many samples of any robot at once.
 
-The step is that of Levenberg and Marquardt with damping proportional to the squared error
-(Sugihara 2011), over the joints that are free: those at a limit that the error pulls outward are
-held. Steps are cut to a largest joint step and to the limits. Errors of some axes of a target may
-be free.
+Here a `Robot` becomes the arrays that the kernels read. The step is that of Levenberg and Marquardt
+with damping proportional to the squared error (Sugihara 2011), over the joints that are free: those
+at a limit that the error pulls outward are held. Steps are cut to a largest joint step and to the
+limits. Errors of some axes of a target may be free.
 """
 
 from dataclasses import dataclass, field
@@ -69,7 +69,7 @@ def iterate(
         max_iterations: steps of a sample at most.
         position_tolerance: m, scalar or (T,).
         orientation_tolerance: rad, scalar or (T,).
-        settings: see there.
+        settings: damping, largest step, weights.
         dtype: type of the arithmetic, numpy.float32 or numpy.float64.
 
     Returns:
@@ -77,7 +77,7 @@ def iterate(
     """
     view = _view(robot, settings.axis_weights)
     outcome = np.full(q.shape[:2], OPEN, np.int8)
-    if len(view.given) == 0:
+    if len(view.active) == 0:
         outcome.ravel()[todo] = CONVERGED
         return outcome
     numbers, heaviest = _tip_numbers(view, settings, position_tolerance, orientation_tolerance)
@@ -85,7 +85,7 @@ def iterate(
     floor = max(settings.damping_floor, 8 * _ROUNDING[dtype] * max(1.0, heaviest**2))
     node_numbers, bounds = view.in_type(dtype)
     refine(
-        q, _target_rows(view.of_given(targets, 1)), todo, outcome, view.work_buffer(dtype),
+        q, _target_rows(view.of_active(targets, 1)), todo, outcome, view.work_buffer(dtype),
         view.nodes, view.columns, view.tips, view.moved, view.blocks, view.pairs, node_numbers,
         numbers.astype(dtype), bounds, dtype(settings.damping_factor), dtype(floor),
         dtype(settings.max_step), max_iterations,
@@ -109,18 +109,18 @@ def pose_errors(
         Distance [m] and angle [rad], each (B, N, T).
     """
     view = _view(robot, axis_weights)
-    found = np.zeros((*q.shape[:2], len(view.given), 2))
-    if len(view.given) > 0:
+    errors = np.zeros((*q.shape[:2], len(view.active), 2))
+    if len(view.active) > 0:
         evaluate(
-            np.ascontiguousarray(q, np.float64), _target_rows(view.of_given(targets, 1)), found,
+            np.ascontiguousarray(q, np.float64), _target_rows(view.of_active(targets, 1)), errors,
             view.work_buffer(np.float64), view.nodes, view.tips, view.node_numbers,
             view.tip_numbers,
         )  # fmt: skip
-    if len(view.given) < robot.num_tips:
-        errors = np.zeros((*q.shape[:2], robot.num_tips, 2))
-        errors[:, :, view.given] = found
-        found = errors
-    return found[..., 0], found[..., 1]
+    if len(view.active) < robot.num_tips:
+        of_all = np.zeros((*q.shape[:2], robot.num_tips, 2))
+        of_all[:, :, view.active] = errors
+        errors = of_all
+    return errors[..., 0], errors[..., 1]
 
 
 def _tip_numbers(
@@ -134,7 +134,7 @@ def _tip_numbers(
         (POSITION_PRECISION, position_tolerance),
         (ORIENTATION_PRECISION, orientation_tolerance),
     ):
-        numbers[:, column] = value if np.isscalar(value) else view.of_given(np.asarray(value), 0)
+        numbers[:, column] = value if np.isscalar(value) else view.of_active(np.asarray(value), 0)
     numbers[:, POSITION_PRECISION : ORIENTATION_PRECISION + 1] **= -2.0
     weights = numbers[:, POSITION_WEIGHT : ORIENTATION_WEIGHT + 1]
     if settings.axis_weights is not None:
@@ -148,12 +148,12 @@ def _tip_numbers(
 
 @dataclass(frozen=True)
 class _View:
-    """A robot as the kernels read it (`kernels.layout`), for G of its tips and what counts of them.
+    """The arrays of a robot and of the axes that count, as `kernels.layout` describes them.
 
-    Weights and tolerances of ``tip_numbers`` are 1, but for the weights of axes.
+    Weights and tolerances of the tips are 1 in ``tip_numbers``; those of a call are put in there.
     """
 
-    given: np.ndarray  # (G,) which tips
+    active: np.ndarray  # (G,) indices of the tips that something is asked of
     nodes: np.ndarray
     columns: np.ndarray
     tips: np.ndarray
@@ -166,14 +166,14 @@ class _View:
     work_rows: int
     _typed: dict = field(default_factory=dict, repr=False)
 
-    def of_given(self, values: np.ndarray, axis: int) -> np.ndarray:
-        """Those of the tips that are given."""
-        if values.ndim <= axis or len(self.given) == values.shape[axis]:
+    def of_active(self, values: np.ndarray, axis: int) -> np.ndarray:
+        """Take the values of the active tips from those of all tips."""
+        if values.ndim <= axis or len(self.active) == values.shape[axis]:
             return values
-        return values.take(self.given, axis)
+        return values.take(self.active, axis)
 
     def in_type(self, dtype: type) -> tuple[np.ndarray, np.ndarray]:
-        """Node numbers and bounds."""
+        """Node numbers and bounds in a type of arithmetic."""
         if dtype not in self._typed:
             self._typed[dtype] = self.node_numbers.astype(dtype), self.bounds.astype(dtype)
         return self._typed[dtype]
@@ -202,15 +202,15 @@ def _view_of_robot(robot: Robot, axis_weights: np.ndarray | None) -> _View:
     weights = np.ones((robot.num_tips, 6))
     if axis_weights is not None:
         weights = np.array(np.broadcast_to(axis_weights, weights.shape), np.float64)
-    given = np.flatnonzero((weights != 0).any(1))
-    weights = weights[given]
+    active = np.flatnonzero((weights != 0).any(1))
+    weights = weights[active]
     count = len(robot.parent)
-    columns = np.where(robot.ancestors[given], FIRST_NODE, UNMOVED)
+    columns = np.where(robot.ancestors[active], FIRST_NODE, UNMOVED)
     for t, k in np.argwhere(columns):
         if columns[t, :k][robot.joint[:k] == robot.joint[k]].any():
             columns[t, k] = FURTHER_NODE
-    tips, blocks = _error_rows(robot.tip_node[given] + 1, weights)
-    moves = robot.moves[given]
+    tips, blocks = _error_rows(robot.tip_node[active] + 1, weights)
+    moves = robot.moves[active]
     moved = np.zeros((robot.num_joints, 1 + len(blocks)), np.int64)
     for j, by_tip in enumerate(moves.T):
         which = np.flatnonzero(by_tip[blocks])
@@ -225,7 +225,7 @@ def _view_of_robot(robot: Robot, axis_weights: np.ndarray | None) -> _View:
     lower = np.where(robot.continuous, -_UNBOUNDED, robot.lower)
     upper = np.where(robot.continuous, _UNBOUNDED, robot.upper)
     return _View(
-        given=given,
+        active=active,
         nodes=np.ascontiguousarray(nodes, np.int64),
         columns=columns,
         tips=tips,
@@ -235,14 +235,14 @@ def _view_of_robot(robot: Robot, axis_weights: np.ndarray | None) -> _View:
         node_numbers=np.ascontiguousarray(node_numbers),
         tip_numbers=np.column_stack(
             (
-                robot.tip_placement[given, :3].reshape(-1, 12),
-                np.ones((len(given), 4)),
+                robot.tip_placement[active, :3].reshape(-1, 12),
+                np.ones((len(active), 4)),
                 weights,
                 weights != 0,
             )
         ),
         bounds=np.stack((lower, upper), 1),
-        work_rows=work_rows(count, len(lower), len(given), len(blocks)).end,
+        work_rows=work_rows(count, len(lower), len(active), len(blocks)).end,
     )
 
 
