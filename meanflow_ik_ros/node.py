@@ -23,8 +23,8 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
+from meanflow_ik_ros.current_state import CurrentState
 from meanflow_ik_ros.fair_lock import FairLock
-from meanflow_ik_ros.messages.asked import objectives_from_texts
 from meanflow_ik_ros.messages.conversions import (
     Codes,
     IKQuery,
@@ -34,6 +34,7 @@ from meanflow_ik_ros.messages.conversions import (
     response_from_error,
     response_from_result,
 )
+from meanflow_ik_ros.messages.task import objectives_from_texts
 from meanflow_ik_ros.parameters import NodeParameters, declare_parameters, values_of
 from meanflow_ik_ros.process import run_node
 from meanflow_ik_ros.qos import create_subscription, unused_overrides
@@ -57,7 +58,6 @@ from meanflow_ik_ros.topics.diagnostics import (
 )
 from meanflow_ik_ros.topics.frames import Frames
 from meanflow_ik_ros.topics.goals import GoalTopics
-from meanflow_ik_ros.topics.joint_states import CurrentState
 
 SOLUTIONS, BATCH, PATH = "~/get_ik_solutions", "~/get_ik_solutions_batch", "~/get_ik_path"
 GOAL, GOALS = "~/goal_pose", "~/goal_poses"

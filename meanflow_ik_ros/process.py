@@ -20,7 +20,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from meanflow_ik_core.errors import IKError
-from meanflow_ik_ros.topics.joint_states import WARN_EVERY_S
+from meanflow_ik_ros.current_state import WARN_EVERY_S
 
 # One for each kind of request, for what must not wait behind them, and for TF.
 THREADS = 10

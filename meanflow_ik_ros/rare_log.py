@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from meanflow_ik_ros.topics.joint_states import WARN_EVERY_S
+from meanflow_ik_ros.current_state import WARN_EVERY_S
 
 
 class RareLog:

@@ -16,7 +16,7 @@ from std_msgs.msg import Header
 
 from meanflow_ik_core.errors import IKError, LinkError, SeedError, TargetError
 from meanflow_ik_core.geometry import pose_errors, quat_xyzw_from_matrix
-from meanflow_ik_ros.messages.asked import (
+from meanflow_ik_ros.messages.task import (
     COMPLETE,
     Asked,
     asked_from_request,

@@ -11,7 +11,6 @@ import numpy as np
 from geometry_msgs.msg import PoseArray
 
 from meanflow_ik_core.geometry import matrix_from_quat_xyzw
-from meanflow_ik_ros.messages.asked import COMPLETE, Asked
 from meanflow_ik_ros.messages.conversions import (
     QUATERNION_NORM_TOLERANCE,
     Codes,
@@ -25,6 +24,7 @@ from meanflow_ik_ros.messages.conversions import (
     tips_from_links,
     wishes_from_request,
 )
+from meanflow_ik_ros.messages.task import COMPLETE, Asked
 from meanflow_ik_ros.srv import GetIKSolutionsBatch
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from meanflow_ik_core.robot.urdf import Mimic, read_joint_elements, resolve_mimics
+from meanflow_ik_ros.current_state import WARN_EVERY_S
 from meanflow_ik_ros.messages.conversions import (
     Codes,
     FrameLookup,
@@ -29,7 +30,6 @@ from meanflow_ik_ros.messages.conversions import (
     wrap_continuous,
 )
 from meanflow_ik_ros.parameters import FIELDS
-from meanflow_ik_ros.topics.joint_states import WARN_EVERY_S
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
