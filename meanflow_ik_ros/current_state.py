@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The robot's joints as joint_states last told them: default seed and reference of the ranking."""
+"""Where the robot's joints are, by what joint_states said last.
+
+This is the seed of requests that bring none, and the reference of their ranking.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sensor_msgs.msg import JointState
 
-from meanflow_ik_ros.messages.conversions import known_positions, limit_violations, wrap_continuous
+from meanflow_ik_ros.messages.joints import known_positions, limit_violations, wrap_continuous
+from meanflow_ik_ros.rare_log import WARN_EVERY_S
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
 
-WARN_EVERY_S = 5.0
-
 
 class CurrentState:
-    """Several publishers may each know a part; until all joints are known, the middle of limits.
+    """Collects joint positions, of which several publishers may each know a part.
 
-    Messages are taken in one thread, `q` is replaced as a whole: readers need no lock.
+    q: (J,) within the limits; their middle until all joints are known. It is replaced as a whole
+        and messages are taken in one thread: readers need no lock.
     """
 
     def __init__(self, robot: Robot, logger: Any) -> None:

@@ -10,17 +10,18 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rclpy
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode
 from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from meanflow_ik_core.errors import IKError
-from meanflow_ik_ros.current_state import WARN_EVERY_S
+from meanflow_ik_ros.rare_log import WARN_EVERY_S
 
 # One for each kind of request, for what must not wait behind them, and for TF.
 THREADS = 10
@@ -29,11 +30,21 @@ THREADS = 10
 # some hundred short calls of a request would wait that long.
 SWITCH_INTERVAL_S = 1e-4
 
-if TYPE_CHECKING:
-    from meanflow_ik_ros.node import MeanFlowIKNode
+
+class ProcessNode(LifecycleNode):
+    """A managed node as a process runs it.
+
+    after_configure: called whenever the node has been configured.
+    """
+
+    after_configure: Callable[[], None] = staticmethod(lambda: None)
+
+    def refuse_requests(self) -> None:
+        """Refuse what is queued until nothing more comes; the executor still spins."""
+        raise NotImplementedError
 
 
-def run_node(make: Callable[[], MeanFlowIKNode], args: list[str] | None = None) -> int:
+def run_node(make: Callable[[], ProcessNode], args: list[str] | None = None) -> int:
     """Make the node and spin it until SIGINT or SIGTERM; returns the exit code."""
     stopped = threading.Event()
     loading, asked_to_stop = True, False
@@ -94,7 +105,7 @@ def settle_memory() -> None:
     gc.freeze()
 
 
-def spin_until(node: MeanFlowIKNode, stopped: threading.Event) -> None:
+def spin_until(node: ProcessNode, stopped: threading.Event) -> None:
     """Spin in a thread until `stopped` is set, then answer what is queued and stop spinning."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     executor = MultiThreadedExecutor(num_threads=THREADS)

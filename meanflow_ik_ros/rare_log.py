@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log lines that may come often, each source of them now and then."""
+"""A log for what may come often: of each source it writes a line now and then."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from meanflow_ik_ros.current_state import WARN_EVERY_S
+WARN_EVERY_S = 5.0
 
 
 class RareLog:
@@ -17,7 +17,7 @@ class RareLog:
     def __init__(self, logger: Any) -> None:
         self._logger = logger
         self._lock = threading.Lock()
-        # level and source: when the last line was, how many were left out since
+        # By level and source: when the last line was written, and how many were left out since.
         self._sources: dict[tuple[str, str], tuple[float, int]] = {}
 
     def warning(self, source: str, text: str) -> None:

@@ -17,8 +17,8 @@ WINGS = {
         "cli",
     ),
     "meanflow_ik_ros": (
-        "rare_log", "fair_lock", "qos", "parameters", "messages", "markers", "desk", "topics",
-        "services", "process", "node", "tools",
+        "rare_log", "fair_lock", "qos", "parameters", "messages", "markers", "current_state",
+        "request_statistics", "desk", "services", "topics", "process", "node", "tools",
     ),
 }  # fmt: skip
 # A dependency and the wings that may import it.
@@ -51,6 +51,7 @@ GUESTS = {
     ("bench", "torch"): "measures networks and the steps of a GPU",
     ("bench/judge", "pinocchio"): "the judge knows nothing of our kinematics",
     ("bench/tracik", "pytracik"): "the solver that is compared with",
+    ("node", "torch"): "the parameter num_threads is about torch's threads",
     ("tools", "rich"): "programs that print tables",
     ("tools/render", "matplotlib"): "the picture of the demo",
 }

@@ -177,8 +177,10 @@ def test_service_call_of_the_readme_is_answered(node):
     served = {service.service_name: kind_of(service.srv_type) for service in node.services}
     assert served[name] == kind
     service = message_type(kind)
-    response = node.answer_request(
-        fill(service.Request(), yaml.safe_load(request)), service.Response()
+    from meanflow_ik_ros.services import solutions
+
+    response = solutions.answer(
+        node.desk, fill(service.Request(), yaml.safe_load(request)), service.Response()
     )
     assert response.error_code == service.Response.SUCCESS and len(response.solutions) == 4
 

@@ -8,18 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from builtin_interfaces.msg import Duration
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from meanflow_ik_ros.markers.visuals import (
-    RobotVisuals,
-    arm_markers,
-    axes_markers,
-    rank_colour,
-    text_marker,
-)
+from meanflow_ik_ros.markers.shapes import arm_markers, axes_markers, rank_colour, text_marker
+from meanflow_ik_ros.markers.visuals import RobotVisuals
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
@@ -30,7 +24,7 @@ LEGEND_LINES = 12
 _GREY = (0.5, 0.5, 0.5)  # readable before a light and a dark background
 
 
-class Ghosts:
+class GoalMarkers:
     """Makes one MarkerArray per goal, knowing what a viewer has been shown before.
 
     A marker that stays keeps its namespace and id, so that RViz moves it instead of building it
@@ -42,10 +36,9 @@ class Ghosts:
     def __init__(self, robot: Robot) -> None:
         self.base = robot.base
         self._visuals = RobotVisuals(robot)
-        generator = torch.Generator().manual_seed(0)
-        tips = robot.forward(robot.random_configurations(500, generator))[..., :3, 3]
-        self._reach = float(torch.linalg.vector_norm(tips, dim=-1).max())
-        # Of the last arrays: a viewer that missed one is put right by the next.
+        q = robot.random_configurations(500, 0).numpy()
+        self._reach = float(np.linalg.norm(robot.forward(q)[..., :3, 3], axis=-1).max())
+        # What the last arrays showed: a viewer that missed one is put right by the next.
         self._shown: deque[set[tuple[str, int]]] = deque(maxlen=_REMEMBERED)
         self._viewers = 0
 
@@ -95,7 +88,8 @@ class Ghosts:
         lifetime = Duration(sec=int(whole), nanosec=int(1e9 * rest))
         for marker in markers:
             marker.lifetime = lifetime
-            # placed anew with every frame: the transform may come later, or the stamp be too old
+            # Viewers place it anew with every frame: the transform may come later than the
+            # marker, or its stamp be too old.
             marker.frame_locked = True
         return MarkerArray(markers=[*self._deletions(markers, header, viewers), *markers])
 

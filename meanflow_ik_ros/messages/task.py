@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request asks for beyond complete poses: some tips only, free axes, objectives."""
+"""The task of a request: which axes of which tips it constrains, and by what objectives."""
 
 from __future__ import annotations
 
@@ -9,74 +9,94 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from meanflow_ik_core.errors import OptionError
+from meanflow_ik_core.errors import IKError, OptionError
 from meanflow_ik_core.objectives import build_objectives, spec_from_text
 from meanflow_ik_core.solving.inputs import check_free_axes, check_links_free_axes
+from meanflow_ik_ros.messages.errors import Codes, RequestError
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
+    from meanflow_ik_ros.messages.tips import TipLinks
+    from meanflow_ik_ros.parameters import NodeParameters
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """What is asked for of each tip.
+class Task:
+    """What solutions have to do beyond complete targets of all tips.
 
     tips: indices that have targets, rising; None: all.
     free_axes: tip to axes of its target that may be anything, as `IKSolver.solve` takes them.
-    axes: (T, 6) bool along x y z rx ry rz; None: everything.
+    axes: (T, 6) bool along x y z rx ry rz, which are constrained; None: all.
+    objectives: as `IKSolver.solve` takes them.
     """
 
     tips: tuple[int, ...] | None = None
     free_axes: Mapping[str, str] | None = None
     axes: np.ndarray | None = None
+    objectives: tuple[Any, ...] = ()
 
     def arguments(self, targets: np.ndarray, robot: Robot) -> dict[str, Any]:
-        """Targets (B, T, 4, 4), tips and free axes as `IKSolver.solve` takes them."""
+        """Targets (B, T, 4, 4) and this task, as `IKSolver.solve` takes them."""
+        arguments = {"free_axes": self.free_axes, "objectives": self.objectives}
         if self.tips is None:
-            return {"targets": targets, "free_axes": self.free_axes}
+            return {"targets": targets, **arguments}
         names = [robot.tips[tip] for tip in self.tips]
-        given = targets[:, list(self.tips)]
-        return {"targets": given, "tips": names, "free_axes": self.free_axes}
+        return {"targets": targets[:, list(self.tips)], "tips": names, **arguments}
 
     def of_tips(self, values: np.ndarray) -> np.ndarray:
         """Those of values (T, ...) whose tips have targets."""
         return values if self.tips is None else values[list(self.tips)]
 
 
-COMPLETE = Asked()
+COMPLETE = Task()
 
 
-def asked_from_request(
-    order: Sequence[int],
-    links: Sequence[str],
-    free_axes: Sequence[str],
-    robot: Robot,
-) -> Asked:
-    """What a request asks for.
+def task_from_request(
+    request: Any, links: TipLinks, robot: Robot, parameters: NodeParameters
+) -> Task:
+    """The task of a request; the node's objectives where the request has none.
 
     Args:
-        order: tips in the order of the links.
-        links: what the request's targets are about.
-        free_axes: one text of axes per link, or none at all.
+        request: has free_axes, one text per link or none at all, and objectives.
 
     Raises:
-        OptionError: not one text per link, unknown axes, nothing is asked for, or axes that are
-            free at the link but not at the tip.
+        RequestError: not one text per link, unknown axes, nothing is asked for, axes that are free
+            at the link but not at the tip, or an objective that does not exist.
     """
-    if free_axes and len(free_axes) != len(links):
+    free_axes = list(request.free_axes)
+    texts = list(request.objectives) or list(parameters.objectives)
+    if not free_axes and not texts and len(links.tips) == robot.num_tips:
+        return COMPLETE
+    try:
+        tips, free, axes = tips_and_axes(free_axes, links, robot)
+        return Task(tips, free, axes, objectives_from_texts(texts, robot))
+    except IKError as error:
+        raise RequestError(Codes.INVALID_GOAL_CONSTRAINTS, str(error)) from error
+
+
+def tips_and_axes(
+    free_axes: Sequence[str], links: TipLinks, robot: Robot
+) -> tuple[tuple[int, ...] | None, Mapping[str, str] | None, np.ndarray | None]:
+    """The fields `tips`, `free_axes` and `axes` of a `Task`.
+
+    Raises:
+        OptionError: as `task_from_request` says.
+    """
+    if free_axes and len(free_axes) != len(links.names):
         raise OptionError(
-            f"{len(free_axes)} free_axes for {len(links)} tip links ({', '.join(links)}), expected "
-            "none, or one for each"
+            f"{len(free_axes)} free_axes for {len(links.names)} tip links "
+            f"({', '.join(links.names)}), expected none, or one for each"
         )
-    given = tuple(sorted(order))
+    tips = tuple(sorted(links.tips))
     free = {
-        robot.tips[tip]: axes for tip, axes in zip(order, free_axes, strict=False) if axes.strip()
+        robot.tips[tip]: axes
+        for tip, axes in zip(links.tips, free_axes, strict=False)
+        if axes.strip()
     }
-    axes = check_free_axes(robot, given, free)
+    axes = check_free_axes(robot, tips, free)
     if axes is not None:
-        check_links_free_axes(robot, links, free)
-    every = given == tuple(range(robot.num_tips))
-    return Asked(None if every else given, free or None, axes)
+        check_links_free_axes(robot, links.names, free)
+    return None if len(tips) == robot.num_tips else tips, free or None, axes
 
 
 def objectives_from_texts(texts: Sequence[str], robot: Robot) -> tuple[Any, ...]:

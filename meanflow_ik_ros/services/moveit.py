@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """MoveIt's own service, moveit_msgs/srv/GetPositionIK: the solution that is nearest to the seed.
 
-moveit_msgs is optional: all but `services` works through the fields of the messages.
+moveit_msgs is optional: all but `service` works through the fields of the messages.
 """
 
 from __future__ import annotations
@@ -17,27 +17,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from meanflow_ik_core.robot.urdf import Mimic, read_joint_elements, resolve_mimics
-from meanflow_ik_ros.current_state import WARN_EVERY_S
-from meanflow_ik_ros.messages.conversions import (
-    Codes,
-    FrameLookup,
-    IKQuery,
-    RequestError,
-    doubles,
-    judge_at_frames,
-    limit_violations,
-    targets_from_poses,
-    wrap_continuous,
-)
+from meanflow_ik_ros.desk import Desk
+from meanflow_ik_ros.messages.errors import Codes, RequestError
+from meanflow_ik_ros.messages.fields import doubles
+from meanflow_ik_ros.messages.joints import limit_violations, wrap_continuous
+from meanflow_ik_ros.messages.judged import judge, unreached_message
+from meanflow_ik_ros.messages.query import IKQuery
+from meanflow_ik_ros.messages.tips import FrameLookup, targets_from_poses, tip_links_from_names
 from meanflow_ik_ros.parameters import FIELDS
+from meanflow_ik_ros.rare_log import WARN_EVERY_S
+from meanflow_ik_ros.services import Service
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
     from meanflow_ik_core.solving.solver import IKResult
-    from meanflow_ik_ros.node import MeanFlowIKNode
     from meanflow_ik_ros.parameters import NodeParameters
 
-SERVICE = "~/solve_ik"
+NAME = "~/solve_ik"
 INVALID_GROUP_NAME = -15  # the one code of MoveItErrorCodes that our own services do not have
 CONSTRAINTS = (
     "joint_constraints",
@@ -47,7 +43,7 @@ CONSTRAINTS = (
 )
 LONGEST_TIMEOUT_S = FIELDS["timeout"].metadata["high"]
 
-# A query, parameters, and how many rounds of starts at most: None for as many as it takes.
+# Takes a query, parameters, and how many rounds of starts at most: None for as many as it takes.
 Solve = Callable[[IKQuery, "NodeParameters", int | None], "IKResult"]
 
 
@@ -66,7 +62,7 @@ class MoveItQuery:
 
 
 @dataclass(frozen=True)
-class Answer:
+class NearestSolution:
     """Where the robot's joints go, or why they do not."""
 
     error_code: int
@@ -74,49 +70,46 @@ class Answer:
     positions: Mapping[str, float] = field(default_factory=dict)  # rad or m, of mimic joints too
 
 
-def services(node: MeanFlowIKNode, group: str) -> list[tuple[type, str, Callable[[Any, Any], Any]]]:
-    """Type, name and callback of ~/solve_ik where it can be served; the log says whether it is.
-
-    Args:
-        group: the planning group that is answered for; empty: any.
-    """
-    name = node.resolve_service_name(SERVICE)
+def service(desk: Desk) -> Service | None:
+    """The service where it can be served, else None; the log says whether it is."""
+    node, group = desk.node, desk.parameters.moveit_group
+    name = node.resolve_service_name(NAME)
     if find_spec("moveit_msgs") is None:
         node.get_logger().info(f"{name} for MoveIt is off: moveit_msgs is not installed")
-        return []
+        return None
     try:
         from moveit_msgs.srv import GetPositionIK
         from rclpy.type_support import check_is_valid_srv_type
 
         check_is_valid_srv_type(GetPositionIK)
     except Exception as error:
-        # Built for another Python or ROS, or without what it needs itself.
+        # It may be built for another Python or ROS, or lack what it needs itself.
         reason = f"{type(error).__name__}: {error}"
         node.get_logger().warning(f"{name} for MoveIt is off: moveit_msgs cannot be used: {reason}")
-        return []
-    mimics_of(node.robot)
+        return None
+    mimics_of(desk.robot)
     node.get_logger().info(f"{name} for MoveIt is on, {f'group {group}' if group else 'any group'}")
-    return [(GetPositionIK, SERVICE, partial(answer, node, group))]
+    return Service(GetPositionIK, NAME, partial(answer, desk, group))
 
 
-def answer(node: MeanFlowIKNode, group: str, request: Any, response: Any) -> Any:
+def answer(desk: Desk, group: str, request: Any, response: Any) -> Any:
     """The service; whatever goes wrong is an answer."""
 
-    def attempt(started: float) -> Answer:
-        parameters = node.parameters
+    def respond(started: float) -> NearestSolution:
+        parameters = desk.parameters
         query = query_from_request(
-            request, node.robot, parameters, node.T_base_frame, node.current_state, group
+            request, desk.robot, parameters, desk.T_base_frame, desk.current_state.q, group
         )
-        seed = wrap_continuous(query.seed, node.robot)
-        if outside := limit_violations(seed, node.robot):
-            node.get_logger().warning(
-                f"{SERVICE}: seed taken at the limit: {outside}",
+        seed = wrap_continuous(query.seed, desk.robot)
+        if outside := limit_violations(seed, desk.robot):
+            desk.node.get_logger().warning(
+                f"{NAME}: seed taken at the limit: {outside}",
                 throttle_duration_sec=WARN_EVERY_S,
             )
-        return nearest_answer(query, node.robot, parameters, node.solve)
+        return nearest_solution(query, desk.robot, parameters, desk.solve)
 
-    found = node.attempt(SERVICE, attempt, Answer(Codes.FAILURE))
-    return fill_response(request, found, node.get_fully_qualified_name(), response)
+    found = desk.attempt(NAME, respond, NearestSolution(Codes.FAILURE))
+    return fill_response(request, found, desk.node.get_fully_qualified_name(), response)
 
 
 def query_from_request(
@@ -131,46 +124,46 @@ def query_from_request(
 
     Args:
         request: with the fields of GetPositionIK.Request.
-        frame_lookup: frame_id, stamp -> T_base_frame (4, 4), or FrameError.
         current_state: (J,) the seed of joints that the request's robot_state lacks.
         group: the only group that is answered for; empty: any.
 
     Raises:
         RequestError: with the code and message of the answer.
     """
-    asked = request.ik_request
-    if group and asked.group_name not in ("", group):
+    ik_request = request.ik_request
+    if group and ik_request.group_name not in ("", group):
         raise RequestError(
             INVALID_GROUP_NAME,
-            f"group {asked.group_name!r}: the node's parameter moveit_group is {group!r}",
+            f"group {ik_request.group_name!r}: the node's parameter moveit_group is {group!r}",
         )
-    if given := [name for name in CONSTRAINTS if len(getattr(asked.constraints, name))]:
+    if constraints := [name for name in CONSTRAINTS if len(getattr(ik_request.constraints, name))]:
         raise RequestError(
             Codes.INVALID_GOAL_CONSTRAINTS,
-            f"{', '.join(given)} are given, which this solver does not honour; "
+            f"{', '.join(constraints)} are given, which this solver does not honour; "
             "leave them empty and check the solution",
         )
-    poses, links = poses_and_links(asked)
-    targets, offsets = targets_from_poses(poses, links, robot, parameters.tip_link, frame_lookup)
-    seed = seed_from_robot_state(asked.robot_state, robot, current_state)
+    poses, names = poses_and_links(ik_request)
+    links = tip_links_from_names(names, robot, parameters.tip_link)
+    targets = targets_from_poses(poses, links, robot, frame_lookup)
+    seed = seed_from_robot_state(ik_request.robot_state, robot, current_state)
     ik = IKQuery(
-        targets=targets[None],
-        T_tip_frame=offsets,
+        targets=targets,
+        T_tip_link=links.T_tip_link,
         seed_state=np.clip(wrap_continuous(seed, robot), robot.lower, robot.upper),
         num_samples=parameters.num_samples,
         max_solutions=parameters.num_samples + 1,  # all that there can be; the seed is a start too
-        avoid_self_collision=bool(asked.avoid_collisions),
-        stamp=poses[0].header.stamp,
-        goals=tuple(poses),
+        avoid_self_collision=bool(ik_request.avoid_collisions),
+        poses=tuple(poses),
     )
-    seconds = asked.timeout.sec + 1e-9 * asked.timeout.nanosec
+    seconds = ik_request.timeout.sec + 1e-9 * ik_request.timeout.nanosec
     return MoveItQuery(ik, seed, min(max(seconds, 0.0), LONGEST_TIMEOUT_S))
 
 
-def poses_and_links(asked: Any) -> tuple[list[Any], list[str]]:
+def poses_and_links(ik_request: Any) -> tuple[list[Any], list[str]]:
     """Poses of a PositionIKRequest, and a link for each of them, or none: the node's own tips."""
-    poses = list(asked.pose_stamped_vector) or [asked.pose_stamped]
-    links = list(asked.ik_link_names) or ([asked.ik_link_name] if asked.ik_link_name else [])
+    poses = list(ik_request.pose_stamped_vector) or [ik_request.pose_stamped]
+    link = ik_request.ik_link_name
+    links = list(ik_request.ik_link_names) or ([link] if link else [])
     if links and len(links) != len(poses):
         raise RequestError(
             Codes.INVALID_LINK_NAME,
@@ -207,48 +200,40 @@ def seed_from_robot_state(state: Any, robot: Robot, current_state: np.ndarray) -
     return seed
 
 
-def nearest_answer(
+def nearest_solution(
     query: MoveItQuery, robot: Robot, parameters: NodeParameters, solve: Solve
-) -> Answer:
+) -> NearestSolution:
     """Of all solutions of one round of starts the one nearest to the seed.
 
     Where that round has none, what a search for a single one finds within what is left of the
     timeout.
     """
     began = time.perf_counter()
-    # "diverse" could leave the nearest one out
+    # The choice "diverse" could leave the nearest one out.
     parameters = replace(parameters, select="best", timeout=query.timeout or parameters.timeout)
     result = solve(query.ik, parameters, 1)
-    found = _answer_from_result(query, result, robot, parameters)
+    found = _nearest_from_result(query, result, robot, parameters)
     left = parameters.timeout - (time.perf_counter() - began)
     if found.error_code == Codes.SUCCESS or (parameters.timeout and left <= 0):
         return found
     parameters = replace(parameters, timeout=left if parameters.timeout else 0.0)
     result = solve(replace(query.ik, max_solutions=1), parameters, None)
-    return _answer_from_result(query, result, robot, parameters)
+    return _nearest_from_result(query, result, robot, parameters)
 
 
-def _answer_from_result(
+def _nearest_from_result(
     query: MoveItQuery, result: IKResult, robot: Robot, parameters: NodeParameters
-) -> Answer:
-    valid, *errors = judge_at_frames(
-        result, query.ik.targets, query.ik.T_tip_frame, robot, parameters
-    )
+) -> NearestSolution:
+    valid, *errors = judge(query.ik, result, robot, parameters)
     q = result.joint_positions[0][valid[0]]
     if len(q) == 0:
-        metres, radians = (error[0, 0].max() for error in errors)
+        metres, radians = (float(error[0, 0].max()) for error in errors)
+        message = unreached_message((metres, radians))
         if metres <= parameters.position_tolerance and radians <= parameters.orientation_tolerance:
-            return Answer(
-                Codes.NO_IK_SOLUTION,
-                "every configuration found that reaches the target touches the robot itself",
-            )
-        return Answer(
-            Codes.NO_IK_SOLUTION,
-            "no configuration within the limits reaches the target; the nearest one found misses "
-            f"it by {metres:.3g} m and {radians:.3g} rad",
-        )
+            message = "every configuration found that reaches the target touches the robot itself"
+        return NearestSolution(Codes.NO_IK_SOLUTION, message)
     nearest = nearest_configuration(q, query.seed, robot)
-    return Answer(Codes.SUCCESS, positions=joints_by_name(nearest, robot))
+    return NearestSolution(Codes.SUCCESS, positions=joints_by_name(nearest, robot))
 
 
 def nearest_configuration(q: np.ndarray, seed: np.ndarray, robot: Robot) -> np.ndarray:
@@ -290,7 +275,7 @@ def mimics_of(robot: Robot) -> dict[str, Mimic]:
     return resolve_mimics(read_joint_elements(robot.urdf_path))
 
 
-def fill_response(request: Any, found: Answer, source: str, response: Any) -> Any:
+def fill_response(request: Any, found: NearestSolution, source: str, response: Any) -> Any:
     """`response`, with the fields of GetPositionIK.Response, filled in; `source` is the node."""
     response.error_code.val = found.error_code
     # Fields since moveit_msgs 2.4.

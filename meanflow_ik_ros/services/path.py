@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,17 +14,17 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from meanflow_ik_core.errors import OptionError
 from meanflow_ik_core.paths.path import PathResult, solve_path
-from meanflow_ik_ros.messages.conversions import (
-    Codes,
+from meanflow_ik_ros.desk import Desk
+from meanflow_ik_ros.messages.errors import Codes, RequestError
+from meanflow_ik_ros.messages.fields import count_from_request, doubles
+from meanflow_ik_ros.messages.joints import seed_from_joint_state
+from meanflow_ik_ros.messages.judged import errors_at_links
+from meanflow_ik_ros.messages.tips import (
     FrameLookup,
-    RequestError,
-    count_from_field,
-    doubles,
-    errors_at_frames,
-    seed_from_joint_state,
-    tips_from_links,
+    targets_from_pose_array,
+    tip_links_from_names,
 )
-from meanflow_ik_ros.services.batch import targets_from_pose_array
+from meanflow_ik_ros.services import Service
 from meanflow_ik_ros.srv import GetIKPath
 
 if TYPE_CHECKING:
@@ -32,23 +34,24 @@ if TYPE_CHECKING:
     from meanflow_ik_core.solving.solver import IKSolver
     from meanflow_ik_ros.parameters import NodeParameters
 
+NAME = "~/get_ik_path"
 AT_START = 1e-3  # rad or m
 _LATEST_S = 2**31 - 1  # that a time_from_start can tell
 
 
 @dataclass(frozen=True, eq=False)
-class PathQuery:
+class IKPathQuery:
     """A path in the solver's terms; `find_path` checks times and step.
 
     targets: (W, T, 4, 4) T_base_tip in the robot's own order of tips.
-    T_tip_frame: (T, 4, 4) the links that were asked for, seen from the robot's tips.
+    T_tip_link: (T, 4, 4) the links that were asked for, seen from the robot's tips.
     start_state: (J,) within the limits, continuous joints as they came; None: begin anywhere.
     times: (W,) s from the start; None: speeds do not matter.
     max_joint_step: rad or m.
     """
 
     targets: np.ndarray
-    T_tip_frame: np.ndarray
+    T_tip_link: np.ndarray
     start_state: np.ndarray | None
     times: np.ndarray | None
     num_samples: int
@@ -56,35 +59,49 @@ class PathQuery:
     avoid_self_collision: bool
 
 
-def path_from_request(
+def service(desk: Desk) -> Service:
+    return Service(GetIKPath, NAME, partial(answer, desk))
+
+
+def answer(
+    desk: Desk, request: GetIKPath.Request, response: GetIKPath.Response
+) -> GetIKPath.Response:
+    """The service; whatever goes wrong is an answer."""
+
+    def respond(started: float) -> GetIKPath.Response:
+        parameters = desk.parameters
+        query = query_from_request(request, desk.robot, parameters, desk.T_base_frame)
+        with desk.solver_lock:
+            result = find_path(desk.solver, query, parameters, desk.seed(parameters))
+        total_time = time.perf_counter() - started
+        return response_from_result(query, result, desk.robot, parameters, total_time)
+
+    return desk.attempt(NAME, respond, response)
+
+
+def query_from_request(
     request: GetIKPath.Request,
     robot: Robot,
     parameters: NodeParameters,
     frame_lookup: FrameLookup,
-) -> PathQuery:
+) -> IKPathQuery:
     """Check a request and put it into the solver's terms.
-
-    Args:
-        frame_lookup: frame_id, stamp -> T_base_frame (4, 4), or FrameError.
 
     Raises:
         RequestError: with the code and message of the answer.
     """
-    num_samples = count_from_field(
-        "num_samples", request.num_samples, parameters.num_samples, parameters.max_num_samples
-    )
+    num_samples = count_from_request(request, "num_samples", parameters)
     if len(request.times) and not max(request.times) <= _LATEST_S:
         raise RequestError(
             Codes.INVALID_GOAL_CONSTRAINTS,
             f"the largest of times is {max(request.times):g}, a trajectory holds up to {_LATEST_S}",
         )
-    tips = tips_from_links(request.tip_links, robot, parameters.tip_link)
-    targets, offsets = targets_from_pose_array(
-        request.waypoints, tips, robot, parameters, frame_lookup, num_samples
-    )
-    return PathQuery(
-        targets=targets,
-        T_tip_frame=offsets,
+    links = tip_links_from_names(request.tip_links, robot, parameters.tip_link)
+    return IKPathQuery(
+        targets=targets_from_pose_array(
+            request.waypoints, links, robot, parameters, frame_lookup, num_samples
+        ),
+        T_tip_link=links.T_tip_link,
         start_state=start_from_joint_state(request.start_state, robot),
         times=np.array(request.times) if len(request.times) else None,
         num_samples=num_samples,
@@ -109,7 +126,7 @@ def start_from_joint_state(state: JointState, robot: Robot) -> np.ndarray | None
 
 
 def find_path(
-    solver: IKSolver, query: PathQuery, parameters: NodeParameters, seed: int
+    solver: IKSolver, query: IKPathQuery, parameters: NodeParameters, seed: int
 ) -> PathResult:
     """Solve a query.
 
@@ -133,8 +150,8 @@ def find_path(
         raise RequestError(Codes.INVALID_GOAL_CONSTRAINTS, str(error)) from error
 
 
-def path_response_from_result(
-    query: PathQuery,
+def response_from_result(
+    query: IKPathQuery,
     result: PathResult,
     robot: Robot,
     parameters: NodeParameters,
@@ -153,8 +170,8 @@ def path_response_from_result(
     )
     if not result.valid:
         return response
-    position_error, orientation_error = errors_at_frames(
-        result.joint_positions[:, None], query.targets, query.T_tip_frame, robot
+    position_error, orientation_error = errors_at_links(
+        result.joint_positions[:, None], query.targets, query.T_tip_link, robot
     )
     missed = (position_error > parameters.position_tolerance).any((1, 2))
     missed |= (orientation_error > parameters.orientation_tolerance).any((1, 2))
@@ -172,7 +189,7 @@ def path_response_from_result(
     return response
 
 
-def _way_to_the_start(query: PathQuery, q: np.ndarray, robot: Robot) -> str:
+def _way_to_the_start(query: IKPathQuery, q: np.ndarray, robot: Robot) -> str:
     """What a caller has to know who sends a path that does not begin where the robot is."""
     if query.start_state is None:
         return ""

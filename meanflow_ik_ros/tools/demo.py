@@ -25,7 +25,9 @@ from sensor_msgs.msg import JointState
 from visualization_msgs.msg import Marker, MarkerArray
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.messages.conversions import Codes, joint_state_message, pose_message
+from meanflow_ik_ros.messages.errors import Codes
+from meanflow_ik_ros.messages.joints import joint_state_message
+from meanflow_ik_ros.messages.poses import pose_message
 from meanflow_ik_ros.msg import IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions
 from meanflow_ik_ros.tools.answer_output import solutions_table

@@ -8,10 +8,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pinocchio as pin
 from rclpy.time import Time
 
-from meanflow_ik_core.errors import IKError, LinkError
+from meanflow_ik_core.errors import LinkError
+from meanflow_ik_core.geometry import matrix_from_quat_xyzw
+from meanflow_ik_ros.messages.errors import FrameError
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
 
 _POLL_S = 0.005
-
-
-class FrameError(IKError):
-    """A frame is neither fixed to the base nor known to TF."""
 
 
 class Frames:
@@ -100,9 +97,12 @@ class Frames:
                     f"the latest one is {age_s:.1f} s old, at most {self.max_age_s:g} s are allowed"
                 )
         rotation, translation = stamped.transform.rotation, stamped.transform.translation
-        quaternion = pin.Quaternion(rotation.w, rotation.x, rotation.y, rotation.z).normalized()
-        position = np.array([translation.x, translation.y, translation.z])
-        return pin.SE3(quaternion, position).homogeneous
+        T_base_frame = np.eye(4)
+        T_base_frame[:3, :3] = matrix_from_quat_xyzw(
+            [rotation.x, rotation.y, rotation.z, rotation.w]
+        )
+        T_base_frame[:3, 3] = translation.x, translation.y, translation.z
+        return T_base_frame
 
     def stop_waiting(self) -> None:
         """Let whoever waits for a transform, now or later, go on with a FrameError at once."""

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The topics that answer a goal: candidates, their joint states, and the drawn arms."""
+"""Goals, and the topics that answer them: candidates, their joint states, and the drawn arms."""
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING
 
+from geometry_msgs.msg import PoseArray, PoseStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -13,39 +15,40 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from visualization_msgs.msg import MarkerArray
 
-from meanflow_ik_ros.markers.goal_markers import Ghosts
-from meanflow_ik_ros.messages.conversions import IKQuery, candidates_from_response
+from meanflow_ik_ros.desk import Desk
+from meanflow_ik_ros.markers.goal_markers import GoalMarkers
+from meanflow_ik_ros.messages.errors import Codes
+from meanflow_ik_ros.messages.query import IKQuery
 from meanflow_ik_ros.msg import IKSolutionArray
-from meanflow_ik_ros.qos import create_publisher
+from meanflow_ik_ros.qos import create_publisher, create_subscription
+from meanflow_ik_ros.services import solutions
 from meanflow_ik_ros.srv import GetIKSolutions
 
 if TYPE_CHECKING:
-    from rclpy.node import Node
-
     from meanflow_ik_core.robot.robot import Robot
     from meanflow_ik_ros.parameters import NodeParameters
 
-
+GOAL, GOALS = "~/goal_pose", "~/goal_poses"
 # To draw the arms takes three times as long as to solve a goal. They follow this long after it, so
 # that neither its answer nor the next one waits; of goals that come faster, the last one is drawn.
-# Without a viewer nothing is; one that comes is shown the last goal.
+# Without a viewer nothing is drawn; a viewer that comes is shown the last goal.
 DRAW_AFTER_S = 0.05
 
 
 class GoalTopics:
-    """Publishers of a node; `close` takes them down again."""
+    """Hears goals and publishes what the solver finds; `close` takes the topics down again."""
 
-    def __init__(self, node: Node, robot: Robot, qos: QoSProfile) -> None:
-        self.robot = robot
-        self._node = node
-        self._ghosts = Ghosts(robot)
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._goal_markers = GoalMarkers(desk.robot)
+        self._to_draw: tuple[IKQuery, GetIKSolutions.Response, NodeParameters] | None = None
+        node, qos = desk.node, QoSProfile(depth=desk.parameters.qos_depth)
         # RViz gets the last arms even when it is started after them.
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
         self._candidates = create_publisher(node, IKSolutionArray, "~/candidates", qos)
         self._joint_candidates = create_publisher(node, JointState, "~/joint_candidates", qos)
         self._best_candidate = create_publisher(node, JointState, "~/best_candidate", qos)
-        self._to_draw: tuple[IKQuery, GetIKSolutions.Response, NodeParameters] | None = None
         self._drawing = node.create_timer(
             DRAW_AFTER_S,
             self._draw,
@@ -60,16 +63,51 @@ class GoalTopics:
             latched,
             PublisherEventCallbacks(matched=lambda _: self._draw_soon()),
         )
-        self._markers.publish(self._ghosts.start())
+        self._markers.publish(self._goal_markers.start())
+        group = MutuallyExclusiveCallbackGroup()
+        self._subscriptions = [
+            create_subscription(node, kind, topic, receive, qos, group)
+            for kind, topic, receive in (
+                (PoseStamped, GOAL, self.receive_goal),
+                (PoseArray, GOALS, self.receive_goals),
+            )
+        ]
 
-    def publish(
+    def receive_goal(self, goal: PoseStamped) -> None:
+        """A goal for one tip: the robot's only one, or that of the parameter `tip_link`."""
+        self._answer(GOAL, [goal], [])
+
+    def receive_goals(self, goals: PoseArray) -> None:
+        """A goal for every tip of the robot, in its order."""
+        targets = [PoseStamped(header=goals.header, pose=pose) for pose in goals.poses]
+        self._answer(GOALS, targets, list(self._desk.robot.tips))
+
+    def _answer(self, source: str, targets: list[PoseStamped], tip_links: list[str]) -> None:
+        """Ask for solutions as a client of the service does, and publish them."""
+        desk, parameters = self._desk, self._desk.parameters
+        request = GetIKSolutions.Request(
+            targets=targets,
+            tip_links=tip_links,
+            avoid_self_collision=parameters.avoid_self_collision,
+        )
+        query, response = solutions.answer_from(desk, source, request, GetIKSolutions.Response())
+        if query is None:
+            return
+        if response.error_code != Codes.SUCCESS:
+            desk.log.warning(source, response.message)
+        try:
+            self._publish(query, response, parameters)
+        except Exception:
+            desk.log.error(source, f"publishing failed: {traceback.format_exc()}")
+
+    def _publish(
         self, query: IKQuery, response: GetIKSolutions.Response, parameters: NodeParameters
     ) -> None:
         """Candidates that miss the goal go to ~/candidates only, flagged as not valid."""
         valid = [solution.joint_state for solution in response.solutions if solution.valid]
         if valid:
             self._best_candidate.publish(valid[0])
-        self._candidates.publish(candidates_from_response(query, response, self.robot))
+        self._candidates.publish(candidates_from_response(query, response, self._desk.robot))
         for joint_state in valid:
             self._joint_candidates.publish(joint_state)
         self._to_draw = query, response, parameters
@@ -85,10 +123,10 @@ class GoalTopics:
             return
         query, response, parameters = self._to_draw
         self._markers.publish(
-            self._ghosts.update(
+            self._goal_markers.update(
                 response.solutions,
-                query.asked.of_tips(query.targets[0] @ query.T_tip_frame),
-                query.stamp,
+                query.task.of_tips(query.targets[0] @ query.T_tip_link),
+                query.poses[0].header.stamp,
                 count=parameters.marker_count,
                 opacity=parameters.marker_opacity,
                 lifetime_s=parameters.marker_lifetime,
@@ -97,11 +135,24 @@ class GoalTopics:
         )
 
     def close(self) -> None:
-        self._node.destroy_timer(self._drawing)
+        node = self._desk.node
+        for subscription in reversed(self._subscriptions):
+            node.destroy_subscription(subscription)
+        node.destroy_timer(self._drawing)
         for publisher in (
             self._candidates,
             self._joint_candidates,
             self._best_candidate,
             self._markers,
         ):
-            self._node.destroy_publisher(publisher)
+            node.destroy_publisher(publisher)
+
+
+def candidates_from_response(
+    query: IKQuery, response: GetIKSolutions.Response, robot: Robot
+) -> IKSolutionArray:
+    """What ~/candidates carries for an answered goal."""
+    message = IKSolutionArray(targets=list(query.poses), solutions=response.solutions)
+    message.header.stamp = query.poses[0].header.stamp
+    message.header.frame_id = robot.base
+    return message

@@ -20,6 +20,7 @@ from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
 from meanflow_ik_ros.node import MeanFlowIKNode
+from meanflow_ik_ros.services import batch
 
 Codes = GetIKSolutionsBatch.Response
 OUT_OF_REACH = np.array([3.0, 0.0, 0.5])
@@ -81,11 +82,11 @@ def rows_of(response, target):
 
 
 def ask(node, **fields) -> GetIKSolutionsBatch.Response:
-    return node.answer_batch(GetIKSolutionsBatch.Request(**fields), Codes())
+    return batch.answer(node.desk, GetIKSolutionsBatch.Request(**fields), Codes())
 
 
 def test_every_row_of_every_target_is_a_solution_by_pinocchio(panda_node):
-    robot = panda_node.robot
+    robot = panda_node.desk.robot
     targets = reachable(robot, 40)
     response = ask(
         panda_node, targets=pose_array(targets[:, 0], robot.base), max_solutions=8, num_samples=64
@@ -109,7 +110,7 @@ def test_every_row_of_every_target_is_a_solution_by_pinocchio(panda_node):
 
 
 def test_a_target_without_a_solution_has_its_nearest_miss_and_is_named(panda_node):
-    robot = panda_node.robot
+    robot = panda_node.desk.robot
     targets = reachable(robot, 3)
     targets[1, 0, :3, 3] = OUT_OF_REACH
     request = {"targets": pose_array(targets[:, 0], robot.base), "max_solutions": 4}
@@ -129,7 +130,7 @@ def test_a_target_without_a_solution_has_its_nearest_miss_and_is_named(panda_nod
 
 
 def test_targets_that_a_timeout_leaves_out_have_no_rows_and_are_named(panda_node):
-    robot = panda_node.robot
+    robot = panda_node.desk.robot
     targets = reachable(robot, 400)
     (changed,) = panda_node.set_parameters([Parameter("timeout", value=1e-4)])
     assert changed.successful
@@ -153,7 +154,7 @@ def test_targets_that_a_timeout_leaves_out_have_no_rows_and_are_named(panda_node
 
 @pytest.mark.parametrize("links", [[], TORSO_TIPS[::-1]], ids=["own order", "other order"])
 def test_several_tips_are_solved_together(torso_node, links):
-    robot = torso_node.robot
+    robot = torso_node.desk.robot
     targets = reachable(robot, 5)
     sent = targets[:, ::-1] if links else targets
     response = ask(
@@ -172,7 +173,7 @@ def test_several_tips_are_solved_together(torso_node, links):
 
 
 def test_a_link_fixed_to_the_tip_reaches_the_target(panda_node):
-    robot = panda_node.robot
+    robot = panda_node.desk.robot
     targets = reachable(robot, 4)[:, 0]
     hand = mik.load_robot("panda", tips=["panda_hand"])
     _, T_tip_hand = robot.tip_offset("panda_hand")
@@ -189,13 +190,13 @@ def test_a_link_fixed_to_the_tip_reaches_the_target(panda_node):
 
 
 def test_the_same_seed_gives_the_same_answer(panda_node):
-    targets = pose_array(reachable(panda_node.robot, 5)[:, 0], panda_node.robot.base)
+    targets = pose_array(reachable(panda_node.desk.robot, 5)[:, 0], panda_node.desk.robot.base)
     first, second = (ask(panda_node, targets=targets) for _ in range(2))
     assert first.positions == second.positions and first.offsets == second.offsets
 
 
 def test_a_seed_state_ranks_the_solutions(panda_node):
-    robot = panda_node.robot
+    robot = panda_node.desk.robot
     q = robot.random_configurations(1, torch.Generator().manual_seed(4)).numpy()
     state = JointState(name=list(robot.joint_names), position=q[0].tolist())
     targets = pose_array(robot.forward(q)[:, 0], robot.base)
@@ -241,7 +242,7 @@ def broken_pose(**changes):
     ],
 )
 def test_bad_batches_are_refused_with_a_code_and_a_reason(panda_node, change, fields, code, words):
-    targets = pose_array(reachable(panda_node.robot, 3)[:, 0], panda_node.robot.base)
+    targets = pose_array(reachable(panda_node.desk.robot, 3)[:, 0], panda_node.desk.robot.base)
     if change is not None:
         change(targets)
     response = ask(panda_node, targets=targets, **fields)
@@ -253,7 +254,7 @@ def test_bad_batches_are_refused_with_a_code_and_a_reason(panda_node, change, fi
 def test_a_batch_beyond_the_limit_of_starts_is_refused(ros):
     node = make_node(max_batch_samples=100)
     try:
-        targets = pose_array(reachable(node.robot, 4)[:, 0], node.robot.base)
+        targets = pose_array(reachable(node.desk.robot, 4)[:, 0], node.desk.robot.base)
         few = {"num_samples": 25, "max_solutions": 25}
         assert ask(node, targets=targets, **few).error_code == Codes.SUCCESS
         for name in few:  # an answer has to fit into memory as well
@@ -267,11 +268,11 @@ def test_a_batch_beyond_the_limit_of_starts_is_refused(ros):
 def test_a_batch_of_too_many_targets_is_refused(ros):
     node = make_node(max_batch_targets=3)
     try:
-        targets = reachable(node.robot, 4)[:, 0]
+        targets = reachable(node.desk.robot, 4)[:, 0]
         few = {"num_samples": 4, "max_solutions": 1}
-        response = ask(node, targets=pose_array(targets[:3], node.robot.base), **few)
+        response = ask(node, targets=pose_array(targets[:3], node.desk.robot.base), **few)
         assert response.error_code == Codes.SUCCESS
-        response = ask(node, targets=pose_array(targets, node.robot.base), **few)
+        response = ask(node, targets=pose_array(targets, node.desk.robot.base), **few)
         assert response.error_code == Codes.INVALID_GOAL_CONSTRAINTS
         assert "max_batch_targets allows 3" in response.message
     finally:
@@ -279,7 +280,7 @@ def test_a_batch_of_too_many_targets_is_refused(ros):
 
 
 def test_an_odd_number_of_poses_for_two_tips_is_refused(torso_node):
-    targets = pose_array(reachable(torso_node.robot, 2).reshape(-1, 4, 4)[:3], "world")
+    targets = pose_array(reachable(torso_node.desk.robot, 2).reshape(-1, 4, 4)[:3], "world")
     response = ask(torso_node, targets=targets)
     assert response.error_code == Codes.INVALID_GOAL_CONSTRAINTS
     assert "3 poses" in response.message and "2 tip links" in response.message
@@ -296,15 +297,17 @@ def test_the_service_answers_over_ros(panda_node):
             "/meanflow_ik/get_ik_solutions_batch",
             qos_profile=QoSProfile(depth=100),
         )
-        targets = reachable(panda_node.robot, 10)
+        targets = reachable(panda_node.desk.robot, 10)
         assert client.wait_for_service(60.0)
         future = client.call_async(
-            GetIKSolutionsBatch.Request(targets=pose_array(targets[:, 0], panda_node.robot.base))
+            GetIKSolutionsBatch.Request(
+                targets=pose_array(targets[:, 0], panda_node.desk.robot.base)
+            )
         )
         executor.spin_until_future_complete(future, timeout_sec=60.0)
         response = future.result()
         assert response.error_code == Codes.SUCCESS
-        judge = Judge(panda_node.robot)
+        judge = Judge(panda_node.desk.robot)
         assert all(
             judge.accepts(row, target)
             for index, target in enumerate(targets)

@@ -13,9 +13,11 @@ from meanflow_ik_ros.srv import GetIKSolutions
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.messages import conversions
-from meanflow_ik_ros.messages.conversions import Codes, RequestError
+from meanflow_ik_ros.messages import joints, poses
+from meanflow_ik_ros.messages.errors import Codes, RequestError, response_from_error
 from meanflow_ik_ros.parameters import NodeParameters
+from meanflow_ik_ros.services import solutions
+from meanflow_ik_ros.topics import goals
 from meanflow_ik_ros.topics.frames import Frames
 
 MIDDLE = np.array([0.0, 0.1, 0.2, -1.5, 0.3, 1.8, 0.4])
@@ -54,7 +56,7 @@ def stamped(pose: pin.SE3, frame_id: str = "panda_link0") -> PoseStamped:
 
 def query(request, robot, parameters=PARAMETERS, current=MIDDLE):
     lookup = Frames(robot).T_base_frame
-    return conversions.query_from_request(request, robot, parameters, lookup, current)
+    return solutions.query_from_request(request, robot, parameters, lookup, current)
 
 
 def request_of(*targets: PoseStamped, **fields) -> GetIKSolutions.Request:
@@ -98,9 +100,9 @@ def test_pose_message_is_the_inverse_of_matrix_from_pose():
     random = np.random.default_rng(2)
     for _ in range(200):
         matrix = random_pose(random).homogeneous
-        message = conversions.pose_message(matrix, "world")
+        message = poses.pose_message(matrix, "world")
         assert message.header.frame_id == "world"
-        np.testing.assert_allclose(conversions.matrix_from_pose(message), matrix, atol=1e-14)
+        np.testing.assert_allclose(poses.matrix_from_pose(message), matrix, atol=1e-14)
 
 
 @pytest.mark.parametrize("link", ["panda_link8", "panda_hand", "panda_hand_tcp"])
@@ -127,7 +129,7 @@ def test_targets_of_two_arms_are_put_into_the_order_of_the_robot(torso):
     expected = np.stack([left.homogeneous, right.homogeneous])[None]
     np.testing.assert_allclose(plain.targets, expected, atol=1e-14)
     np.testing.assert_allclose(swapped.targets, expected, atol=1e-14)
-    assert list(swapped.goals) == messages[::-1]
+    assert list(swapped.poses) == messages[::-1]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
@@ -173,8 +175,8 @@ def test_a_target_for_one_of_two_arms_leaves_the_other_open(torso):
     for tip, link in enumerate(TORSO_TIPS):
         asked = query(request_of(target, tip_links=[link]), torso, current=current)
         np.testing.assert_allclose(asked.targets[0, tip], pose.homogeneous, atol=1e-14)
-        assert asked.asked.tips == (tip,)
-        arguments = asked.asked.arguments(asked.targets, torso)
+        assert asked.task.tips == (tip,)
+        arguments = asked.task.arguments(asked.targets, torso)
         assert arguments["tips"] == [link]
         np.testing.assert_array_equal(arguments["targets"], asked.targets[:, [tip]])
     for links in ([], TORSO_TIPS):
@@ -186,7 +188,7 @@ def test_free_axes_belong_to_the_links_in_their_order(torso):
     current = 0.5 * (torso.lower + torso.upper)
     targets = [stamped(random_pose(np.random.default_rng(seed)), torso.base) for seed in (7, 8)]
     request = request_of(*targets, tip_links=TORSO_TIPS[::-1], free_axes=["rx ry rz", ""])
-    asked = query(request, torso, current=current).asked
+    asked = query(request, torso, current=current).task
     assert asked.free_axes == {TORSO_TIPS[1]: "rx ry rz"}
     assert asked.tips is None
     for free, words in (
@@ -204,7 +206,7 @@ def test_axes_that_are_free_at_a_tool_must_be_free_at_the_tip(panda):
         ("panda_hand_tcp", "rz"), ("panda_hand_tcp", "z rz"), ("panda_hand", "rx ry rz"),
         ("panda_link8", "rx"), ("panda_hand_tcp", "x y z"),
     ):  # fmt: skip
-        asked = query(request_of(target, tip_links=[link], free_axes=[free]), panda).asked
+        asked = query(request_of(target, tip_links=[link], free_axes=[free]), panda).task
         assert asked.free_axes == {"panda_link8": free}
     for link, free in (("panda_hand_tcp", "rx ry rz"), ("panda_hand", "rx"), ("panda_hand", "x")):
         with refusal(Codes.INVALID_GOAL_CONSTRAINTS, link, "panda_link8"):
@@ -215,8 +217,8 @@ def test_objectives_come_as_names_or_yaml(panda):
     target = stamped(random_pose(np.random.default_rng(10)))
     texts = ["manipulability", "{name: posture, weight: 2.0}"]
     asked = query(request_of(target, objectives=texts), panda)
-    assert asked.objectives == ("manipulability", {"name": "posture", "weight": 2.0})
-    assert query(request_of(target), panda).objectives == ()
+    assert asked.task.objectives == ("manipulability", {"name": "posture", "weight": 2.0})
+    assert query(request_of(target), panda).task.objectives == ()
     for text, word in (("beauty", "manipulability"), ("{name: posture, weigth: 2}", "weigth"),
                        ("{name: [", "YAML"), ("17", "17")):  # fmt: skip
         with refusal(Codes.INVALID_GOAL_CONSTRAINTS, word):
@@ -316,7 +318,7 @@ def test_angles_of_continuous_joints_are_wrapped(torso):
     assert torso.continuous.any()
     q = np.full(torso.num_joints, 1.0) + 2 * np.pi * torso.continuous
     expected = np.full(torso.num_joints, 1.0)
-    np.testing.assert_allclose(conversions.wrap_continuous(q, torso), expected, atol=1e-14)
+    np.testing.assert_allclose(joints.wrap_continuous(q, torso), expected, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["num_samples", "max_solutions"])
@@ -335,9 +337,9 @@ def test_joint_states_of_other_robots_are_passed_over(panda):
     state = JointState(
         name=["finger", "panda_joint2", "panda_joint1"], position=[0.01, 0.2, float("nan")]
     )
-    assert conversions.known_positions(state, panda) == {"panda_joint2": 0.2}
+    assert joints.known_positions(state, panda) == {"panda_joint2": 0.2}
     state.position = [0.01, 0.2]
-    assert conversions.known_positions(state, panda) == {}
+    assert joints.known_positions(state, panda) == {}
 
 
 def solve(solver, result_query, parameters=PARAMETERS):
@@ -349,7 +351,7 @@ def solve(solver, result_query, parameters=PARAMETERS):
         seed=0,
     )
     robot, empty = solver.robot, GetIKSolutions.Response()
-    return conversions.response_from_result(result_query, result, robot, parameters, 0.25, empty)
+    return solutions.response_from_result(result_query, result, robot, parameters, 0.25, empty)
 
 
 @pytest.mark.parametrize("link", ["panda_link8", "panda_hand_tcp"])
@@ -410,7 +412,7 @@ def test_a_solution_outside_the_tolerance_at_the_link_asked_for_is_not_valid(pan
     q = result.joint_positions.copy()
     q[0, :, 6] += 1e-6
     moved = type(result)(**{**vars(result), "joint_positions": q})
-    response = conversions.response_from_result(
+    response = solutions.response_from_result(
         result_query, moved, panda, strict, 0.0, GetIKSolutions.Response()
     )
     assert response.error_code == Codes.NO_IK_SOLUTION
@@ -431,7 +433,7 @@ def test_a_solution_outside_the_tolerance_at_the_link_asked_for_is_not_valid(pan
     ],
 )
 def test_errors_of_the_core_have_their_code(error, code):
-    response = conversions.response_from_error(error, GetIKSolutions.Response())
+    response = response_from_error(error, GetIKSolutions.Response())
     assert (response.error_code, response.message) == (code, str(error))
     assert not response.solutions
 
@@ -440,7 +442,7 @@ def test_candidates_carry_the_goals_stamp_and_the_solutions(panda, solver):
     message = stamped(pin.SE3(panda.forward(MIDDLE)[0]))
     result_query = query(request_of(message), panda)
     response = solve(solver, result_query)
-    candidates = conversions.candidates_from_response(result_query, response, panda)
+    candidates = goals.candidates_from_response(result_query, response, panda)
     assert candidates.header.stamp == message.header.stamp
     assert candidates.header.frame_id == "panda_link0"
     assert candidates.targets == [message]

@@ -18,7 +18,8 @@ from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.topics.frames import FrameError, Frames
+from meanflow_ik_ros.messages.errors import FrameError
+from meanflow_ik_ros.topics.frames import Frames
 
 DEADLINE_S = 60.0
 STAND_IN = Path(__file__).parent / "tf2_stand_in"

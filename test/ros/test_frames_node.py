@@ -26,7 +26,7 @@ from ros_user import spun
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.messages.conversions import pose_message
+from meanflow_ik_ros.messages.poses import pose_message
 from meanflow_ik_ros.node import MeanFlowIKNode
 
 Codes = GetIKSolutions.Response
@@ -163,16 +163,16 @@ def test_a_target_for_the_finger_tips_in_the_frame_of_a_camera_is_solved(
 ):
     running.frames.timeout_s = DEADLINE_S  # for the source to start
     start_source("camera")
-    response = user.ask(target_in("camera", running.robot))
+    response = user.ask(target_in("camera", running.desk.robot))
     assert response.error_code == Codes.SUCCESS, response.message
-    assert_reached(response.solutions, running.robot)
+    assert_reached(response.solutions, running.desk.robot)
     assert {s.joint_state.header.frame_id for s in response.solutions} == {"panda_link0"}
     stamp = user.node.get_clock().now().to_msg()
-    response = user.ask(target_in("camera", running.robot, stamp))
+    response = user.ask(target_in("camera", running.desk.robot, stamp))
     assert response.error_code == Codes.SUCCESS, response.message
 
     goal = pose_message(
-        (T_BASE_CAMERA.inverse() * pin.SE3(running.robot.forward(Q)[0])).homogeneous, "camera"
+        (T_BASE_CAMERA.inverse() * pin.SE3(running.desk.robot.forward(Q)[0])).homogeneous, "camera"
     )
     goal.header.stamp = user.node.get_clock().now().to_msg()
     user.goals.publish(goal)
@@ -180,49 +180,50 @@ def test_a_target_for_the_finger_tips_in_the_frame_of_a_camera_is_solved(
     (candidates,) = user.candidates
     assert candidates.targets == [goal] and candidates.header.frame_id == "panda_link0"
     for solution in candidates.solutions:
-        assert Judge(running.robot).accepts(
-            np.array(solution.joint_state.position), running.robot.forward(Q)
+        assert Judge(running.desk.robot).accepts(
+            np.array(solution.joint_state.position), running.desk.robot.forward(Q)
         )
 
 
 def test_a_source_of_tf_that_is_gone_is_an_answer_and_the_node_goes_on(user, running, start_source):
     running.frames.timeout_s = DEADLINE_S
     source = start_source("drone")
-    response = user.ask(target_in("drone", running.robot))
+    response = user.ask(target_in("drone", running.desk.robot))
     assert response.error_code == Codes.SUCCESS, response.message
     source.kill()
     source.wait()
     running.frames.timeout_s = 0.1
     stamp = user.node.get_clock().now().to_msg()
     stamp.sec += 1  # later than the last transform, whatever was still under way
-    response = user.ask(target_in("drone", running.robot, stamp))
+    response = user.ask(target_in("drone", running.desk.robot, stamp))
     assert response.error_code == Codes.FRAME_TRANSFORM_FAILURE
     assert "'drone' to 'panda_link0'" in response.message
     # the latest transform does for as long as it is young enough
     running.frames.max_age_s = 0.5
     user.wait(
         lambda: (
-            user.ask(target_in("drone", running.robot)).error_code == Codes.FRAME_TRANSFORM_FAILURE
+            user.ask(target_in("drone", running.desk.robot)).error_code
+            == Codes.FRAME_TRANSFORM_FAILURE
         ),
         "the last transform to be too old",
     )
-    response = user.ask(target_in("panda_link0", running.robot))
+    response = user.ask(target_in("panda_link0", running.desk.robot))
     assert response.error_code == Codes.SUCCESS, response.message
 
 
 def test_joint_states_are_heard_while_a_request_waits_for_a_transform(user, running, start_source):
     running.frames.timeout_s = DEADLINE_S
     request = GetIKSolutions.Request(
-        targets=[target_in("late_camera", running.robot)], tip_links=["panda_hand_tcp"]
+        targets=[target_in("late_camera", running.desk.robot)], tip_links=["panda_hand_tcp"]
     )
     future = user.service.call_async(request)
     for step in range(3):
         q = Q + 0.01 * step
-        state = JointState(name=list(running.robot.joint_names), position=q.tolist())
+        state = JointState(name=list(running.desk.robot.joint_names), position=q.tolist())
         user.states.publish(state)
-        user.wait(lambda q=q: np.array_equal(running.current_state, q), "the state")
+        user.wait(lambda q=q: np.array_equal(running.desk.current_state.q, q), "the state")
     assert not future.done()
     start_source("late_camera")
     user.wait(future.done, "an answer")
     assert future.result().error_code == Codes.SUCCESS, future.result().message
-    assert_reached(future.result().solutions, running.robot)
+    assert_reached(future.result().solutions, running.desk.robot)

@@ -13,8 +13,8 @@ from viewer import Viewer
 from visualization_msgs.msg import Marker
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.markers.goal_markers import LEGEND_LINES, Ghosts
-from meanflow_ik_ros.markers.visuals import rank_colour
+from meanflow_ik_ros.markers.goal_markers import LEGEND_LINES, GoalMarkers
+from meanflow_ik_ros.markers.shapes import rank_colour
 from meanflow_ik_ros.tools.raytrace import Camera
 from meanflow_ik_ros.tools.render import render, write_picture
 
@@ -45,9 +45,9 @@ def goal_of(found: list[IKSolution], robot: mik.Robot) -> np.ndarray:
     return robot.forward(np.array(found[0].joint_state.position)) if found else np.eye(4)[None]
 
 
-def show(ghosts: Ghosts, found: list[IKSolution], robot: mik.Robot, **changes):
+def show(goal_markers: GoalMarkers, found: list[IKSolution], robot: mik.Robot, **changes):
     settings = {"count": 12, "opacity": 0.25, "lifetime_s": 0.0, "viewers": 1, **changes}
-    return ghosts.update(found, goal_of(found, robot), STAMP, **settings)
+    return goal_markers.update(found, goal_of(found, robot), STAMP, **settings)
 
 
 def arms(count: int) -> set[str]:
@@ -55,10 +55,10 @@ def arms(count: int) -> set[str]:
 
 
 def test_one_goal_after_the_other_moves_what_stays_and_drops_only_what_is_too_many(panda):
-    ghosts, viewer = Ghosts(panda), Viewer()
-    viewer.take(ghosts.start())
+    goal_markers, viewer = GoalMarkers(panda), Viewer()
+    viewer.take(goal_markers.start())
     for before, count in [(0, 5), (5, 5), (5, 8), (8, 3), (3, 0), (0, 8)]:
-        viewer.take(show(ghosts, solutions(panda, count), panda))
+        viewer.take(show(goal_markers, solutions(panda, count), panda))
         assert viewer.namespaces("candidate") == arms(count)
         if before:  # the first goal that a viewer sees starts over
             assert {ns for ns, _ in viewer.dropped} <= arms(before) - arms(count) | {"legend"}
@@ -68,8 +68,8 @@ def test_one_goal_after_the_other_moves_what_stays_and_drops_only_what_is_too_ma
 
 
 def test_a_viewer_that_misses_arrays_shows_the_last_goal_only(panda):
-    ghosts, viewer = Ghosts(panda), Viewer()
-    arrays = [show(ghosts, solutions(panda, count), panda) for count in (2, 9, 6, 4, 1)]
+    goal_markers, viewer = GoalMarkers(panda), Viewer()
+    arrays = [show(goal_markers, solutions(panda, count), panda) for count in (2, 9, 6, 4, 1)]
     for index in (1, 4):
         viewer.take(arrays[index])
     assert viewer.namespaces("candidate") == arms(1)
@@ -79,8 +79,8 @@ def test_a_viewer_that_misses_arrays_shows_the_last_goal_only(panda):
 def test_what_an_earlier_run_drew_goes_at_the_start_and_with_the_first_goal(panda):
     for first_array_is_lost in (False, True):
         viewer = Viewer()
-        viewer.take(show(Ghosts(panda), solutions(panda, 9), panda))
-        second = Ghosts(panda)
+        viewer.take(show(GoalMarkers(panda), solutions(panda, 9), panda))
+        second = GoalMarkers(panda)
         start = second.start()
         if not first_array_is_lost:
             viewer.take(start)
@@ -91,21 +91,21 @@ def test_what_an_earlier_run_drew_goes_at_the_start_and_with_the_first_goal(pand
 
 def test_a_viewer_that_comes_between_two_goals_is_cleared_by_the_next(panda):
     stale = Viewer()
-    stale.take(show(Ghosts(panda), solutions(panda, 9), panda))
-    second = Ghosts(panda)
+    stale.take(show(GoalMarkers(panda), solutions(panda, 9), panda))
+    second = GoalMarkers(panda)
     show(second, solutions(panda, 3), panda, viewers=0)  # latched, but replaced by the next
     latched = show(second, solutions(panda, 4), panda, viewers=0)
     stale.take(latched)
     assert stale.namespaces("candidate") == arms(4)
     another = Viewer()
-    another.take(show(Ghosts(panda), solutions(panda, 9), panda))
+    another.take(show(GoalMarkers(panda), solutions(panda, 9), panda))
     show(second, solutions(panda, 2), panda, viewers=1)
     another.take(show(second, solutions(panda, 2), panda, viewers=2))
     assert another.namespaces("candidate") == arms(2)
 
 
 def test_every_marker_says_its_frame_stamp_and_lifetime(panda):
-    array = show(Ghosts(panda), solutions(panda, 3), panda, lifetime_s=2.25)
+    array = show(GoalMarkers(panda), solutions(panda, 3), panda, lifetime_s=2.25)
     assert array.markers[0].action == Marker.DELETEALL
     for marker in array.markers:
         assert (marker.header.frame_id, marker.header.stamp) == ("panda_link0", STAMP)
@@ -116,23 +116,23 @@ def test_every_marker_says_its_frame_stamp_and_lifetime(panda):
         assert np.isclose(
             np.linalg.norm([getattr(marker.pose.orientation, axis) for axis in "xyzw"]), 1
         )
-    for marker in show(Ghosts(panda), solutions(panda, 3), panda).markers:
+    for marker in show(GoalMarkers(panda), solutions(panda, 3), panda).markers:
         assert (marker.lifetime.sec, marker.lifetime.nanosec) == (0, 0)
 
 
 def test_count_and_opacity_are_of_the_arms_only(panda):
     viewer = Viewer()
-    viewer.take(show(Ghosts(panda), solutions(panda, 9), panda, count=4, opacity=0.5))
+    viewer.take(show(GoalMarkers(panda), solutions(panda, 9), panda, count=4, opacity=0.5))
     assert viewer.namespaces() == arms(4) | {"goal", "legend"}
     for (ns, _), marker in viewer.shown.items():
         assert marker.color.a == (0.5 if ns.startswith("candidate") else 1.0)
-    viewer.take(show(Ghosts(panda), solutions(panda, 9), panda, count=0))
+    viewer.take(show(GoalMarkers(panda), solutions(panda, 9), panda, count=0))
     assert viewer.namespaces() == {"goal", "legend"}
 
 
 def test_the_legend_names_each_arm_in_its_colour(panda):
     viewer = Viewer()
-    viewer.take(show(Ghosts(panda), solutions(panda, 9), panda, count=3))
+    viewer.take(show(GoalMarkers(panda), solutions(panda, 9), panda, count=3))
     assert viewer.texts() == [
         "3 of 9 solutions", "1: 0.00 rad away", "2: 1.00 rad away", "3: 2.00 rad away",
     ]  # fmt: skip
@@ -152,14 +152,14 @@ def test_the_legend_names_each_arm_in_its_colour(panda):
 
 def test_the_legend_of_many_arms_stays_short(panda):
     viewer = Viewer()
-    viewer.take(show(Ghosts(panda), solutions(panda, 40), panda, count=30))
+    viewer.take(show(GoalMarkers(panda), solutions(panda, 40), panda, count=30))
     assert len(viewer.texts()) == 1 + LEGEND_LINES
     assert viewer.texts()[0] == "30 of 40 solutions"
 
 
 def test_near_misses_are_not_drawn_and_the_legend_says_so(panda):
     viewer = Viewer()
-    viewer.take(show(Ghosts(panda), solutions(panda, 5, valid=False), panda))
+    viewer.take(show(GoalMarkers(panda), solutions(panda, 5, valid=False), panda))
     assert viewer.namespaces() == {"goal", "legend"}
     assert viewer.texts() == ["no solution"]
 
@@ -168,7 +168,7 @@ def test_the_goal_of_each_tip_is_drawn_where_it_is():
     torso = mik.load_robot(TORSO, tips=TORSO_TIPS)
     found = solutions(torso, 2)
     viewer = Viewer()
-    viewer.take(show(Ghosts(torso), found, torso))
+    viewer.take(show(GoalMarkers(torso), found, torso))
     poses = Judge(torso).poses(np.array(found[0].joint_state.position))
     assert sorted(id for ns, id in viewer.shown if ns == "goal") == list(range(6))
     for tip, pose in enumerate(poses):
@@ -191,7 +191,7 @@ def test_the_picture_shows_the_middle_of_every_visual_and_the_texts(panda, tmp_p
     from matplotlib import image
 
     viewer = Viewer()
-    viewer.take(show(Ghosts(panda), solutions(panda, 3), panda, opacity=0.6))
+    viewer.take(show(GoalMarkers(panda), solutions(panda, 3), panda, opacity=0.6))
     camera = Camera(eye=(3.2, -2.4, 1.6), centre=(0.0, 0.1, 0.4), width=420, height=360)
     shown, empty = (
         render(array, camera, reach=1e-6) for array in (viewer.seen(), type(viewer.seen())())

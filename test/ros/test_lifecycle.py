@@ -24,16 +24,16 @@ from sensor_msgs.msg import JointState
 import meanflow_ik_core as mik
 from meanflow_ik_core.network.checkpoint import CHECKPOINT_FOLDER
 from meanflow_ik_ros.fair_lock import FairLock
-from meanflow_ik_ros.messages.conversions import pose_message
+from meanflow_ik_ros.messages.poses import pose_message
 from meanflow_ik_ros.node import MeanFlowIKNode
 from meanflow_ik_ros.process import spin_until
-from meanflow_ik_ros.topics.diagnostics import (
+from meanflow_ik_ros.request_statistics import (
     RECENT,
-    Answered,
+    Outcome,
     RequestStatistics,
-    answered_from_response,
-    diagnostic_status,
+    outcome_from_response,
 )
+from meanflow_ik_ros.topics.diagnostics import diagnostic_status
 
 Codes = GetIKSolutions.Response
 DEADLINE_S = 60.0
@@ -189,10 +189,12 @@ def test_two_nodes_with_two_robots_live_side_by_side(start, robot, tmp_path):
     states = left.user.create_publisher(JointState, "/left/joint_states", MANY)
     left.wait(lambda: states.get_subscription_count() == 1, "joint_states of the left node")
     states.publish(JointState(name=list(robot.joint_names), position=Q.tolist()))
-    left.wait(lambda: np.array_equal(left.node.current_state, Q), "the state of the left arm")
+    left.wait(
+        lambda: np.array_equal(left.node.desk.current_state.q, Q), "the state of the left arm"
+    )
     answer = left.ask(robot)
     assert list(answer.solutions[0].joint_state.name) == list(robot.joint_names)
-    assert right.node.joints.ages() is None
+    assert right.node.desk.current_state.ages() is None
 
 
 def values_of(status: DiagnosticStatus) -> dict[str, str]:
@@ -238,9 +240,9 @@ def test_diagnostics_tell_what_the_node_does(start, robot):
 def test_statistics_count_all_and_judge_the_last():
     statistics = RequestStatistics()
     for _ in range(RECENT):
-        statistics.add(Answered(1.0, solved=False, valid=0, failed=True))
+        statistics.add(Outcome(1.0, solved=False, valid=0, failed=True))
     for index in range(RECENT):
-        statistics.add(Answered(1e-3 * (index + 1), solved=True, valid=3))
+        statistics.add(Outcome(1e-3 * (index + 1), solved=True, valid=3))
     values = statistics.values()
     assert values["requests"] == str(2 * RECENT)
     assert values["share solved"] == "0.5000"
@@ -252,7 +254,7 @@ def test_statistics_count_all_and_judge_the_last():
 
 def test_an_exception_is_an_error_on_diagnostics():
     statistics = RequestStatistics()
-    statistics.add(answered_from_response(Codes(error_code=Codes.FAILURE), 0.1, failed=True))
+    statistics.add(outcome_from_response(Codes(error_code=Codes.FAILURE), 0.1, failed=True))
     status = diagnostic_status(
         "/a/meanflow_ik", "panda", "active", statistics.failures(), statistics.values()
     )

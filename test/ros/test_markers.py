@@ -11,13 +11,8 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.markers.visuals import (
-    RobotVisuals,
-    arm_markers,
-    axes_markers,
-    rank_colour,
-    read_visuals,
-)
+from meanflow_ik_ros.markers.shapes import arm_markers, axes_markers, rank_colour
+from meanflow_ik_ros.markers.visuals import RobotVisuals, read_visuals
 from meanflow_ik_ros.tools.raytrace import Camera
 from meanflow_ik_ros.tools.render import render
 

@@ -21,7 +21,7 @@ from viewer import Viewer
 from visualization_msgs.msg import MarkerArray
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.messages.conversions import pose_message
+from meanflow_ik_ros.messages.poses import pose_message
 from meanflow_ik_ros.tools import demo
 from meanflow_ik_ros.tools.raytrace import Camera
 from meanflow_ik_ros.tools.render import render

@@ -24,7 +24,7 @@ from sensor_msgs.msg import JointState, MultiDOFJointState
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.collision.self_collision import SelfCollision
-from meanflow_ik_ros.messages.conversions import Codes, RequestError
+from meanflow_ik_ros.messages.errors import Codes, RequestError
 from meanflow_ik_ros.parameters import NodeParameters
 from meanflow_ik_ros.services import moveit
 from meanflow_ik_ros.topics.frames import Frames
@@ -154,7 +154,7 @@ def ask(solver, request, response, parameters=PARAMETERS, current=None, group=""
     current = 0.5 * (robot.lower + robot.upper) if current is None else current
     lookup = Frames(robot).T_base_frame
     query = moveit.query_from_request(request, robot, parameters, lookup, current, group)
-    found = moveit.nearest_answer(query, robot, parameters, solve or Solve(solver))
+    found = moveit.nearest_solution(query, robot, parameters, solve or Solve(solver))
     return moveit.fill_response(request, found, "/arm/meanflow_ik", response)
 
 
@@ -608,4 +608,4 @@ def test_kinematics_yaml_names_the_plugin_and_the_service():
     settings = groups["panda_arm"]
     assert settings["kinematics_solver"] == "srv_kinematics_plugin/SrvKinematicsPlugin"
     name = settings["kinematics_solver_service_name"]
-    assert name == moveit.SERVICE.replace("~", "/meanflow_ik")
+    assert name == moveit.NAME.replace("~", "/meanflow_ik")

@@ -169,7 +169,7 @@ def plugin(node):
 
 @needs_moveit
 def test_moveits_plugin_gets_the_solution_nearest_to_its_seed(node, plugin):
-    robot, check, judge = node.robot, SelfCollision(node.robot), Judge(node.robot)
+    robot, check, judge = node.desk.robot, SelfCollision(node.desk.robot), Judge(node.desk.robot)
     random = np.random.default_rng(0)
     solved = 0
     for seed in random.uniform(robot.lower, robot.upper, (30, 7)):
@@ -197,8 +197,8 @@ def test_moveits_plugin_gets_the_solution_nearest_to_its_seed(node, plugin):
 def test_refusals_arrive_with_moveits_codes_and_a_reason(node, plugin):
     from moveit_msgs.msg import JointConstraint, MoveItErrorCodes
 
-    q = 0.5 * (node.robot.lower + node.robot.upper)
-    target = Judge(node.robot).poses(q)[0]
+    q = 0.5 * (node.desk.robot.lower + node.desk.robot.upper)
+    target = Judge(node.desk.robot).poses(q)[0]
     far = target.copy()
     far[:3, 3] = 3.0, 0.0, 0.5
 
@@ -226,9 +226,9 @@ def test_refusals_arrive_with_moveits_codes_and_a_reason(node, plugin):
 
 @needs_moveit
 def test_a_seed_beyond_the_limits_is_answered_with_a_warning(node, plugin, capfd):
-    q = 0.5 * (node.robot.lower + node.robot.upper)
-    target = Judge(node.robot).poses(q)[0]
-    q[3] = node.robot.upper[3] + 0.01
+    q = 0.5 * (node.desk.robot.lower + node.desk.robot.upper)
+    target = Judge(node.desk.robot).poses(q)[0]
+    q[3] = node.desk.robot.upper[3] + 0.01
     capfd.readouterr()
     response = plugin.call(plugin.request(target, q))
     assert response.error_code.val == Codes.SUCCESS
@@ -237,8 +237,8 @@ def test_a_seed_beyond_the_limits_is_answered_with_a_warning(node, plugin, capfd
 
 @needs_moveit
 def test_an_inactive_node_says_so(node, plugin):
-    q = 0.5 * (node.robot.lower + node.robot.upper)
-    request = plugin.request(Judge(node.robot).poses(q)[0], q)
+    q = 0.5 * (node.desk.robot.lower + node.desk.robot.upper)
+    request = plugin.request(Judge(node.desk.robot).poses(q)[0], q)
     node.trigger_deactivate()
     try:
         response = plugin.call(request)

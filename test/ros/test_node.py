@@ -18,7 +18,7 @@ from sensor_msgs.msg import JointState
 from visualization_msgs.msg import Marker, MarkerArray
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.messages.conversions import pose_message
+from meanflow_ik_ros.messages.poses import pose_message
 from meanflow_ik_ros.node import MeanFlowIKNode
 
 Codes = GetIKSolutions.Response
@@ -105,7 +105,7 @@ def client(running):
 @pytest.fixture
 def defaults(running, client):
     """Puts the parameters back after a test that changes them."""
-    before = vars(running.parameters).copy()
+    before = vars(running.desk.parameters).copy()
     yield
     fixed = ("seed", "select", "marker_count", "marker_opacity", "max_solutions", "num_samples")
     names = (*fixed, "tip_link", "max_num_samples", "position_tolerance", "timeout")
@@ -271,7 +271,7 @@ def test_a_bad_request_gets_its_code_and_message_and_the_node_lives_on(client, r
 
 
 def test_an_empty_frame_id_is_the_base_with_one_warning(client, robot, running, capfd):
-    running._frame_id_warned = False
+    running.desk._empty_frame_id_said = False
     named = reachable(robot)
     nameless = reachable(robot)
     nameless.header.frame_id = ""
@@ -286,7 +286,7 @@ def test_an_exception_in_the_solver_is_an_answer(client, robot, running, monkeyp
     def fail(*args, **kwargs):
         raise ZeroDivisionError("no such thing")
 
-    monkeypatch.setattr(running.solver, "solve", fail)
+    monkeypatch.setattr(running.desk.solver, "solve", fail)
     response = client.ask(request_for(robot))
     assert (response.error_code, response.message) == (Codes.FAILURE, "no such thing")
     assert "Traceback" in capfd.readouterr().err
@@ -301,7 +301,7 @@ def test_a_goal_gives_candidates_joint_states_and_markers(client, robot, running
     assert candidates.header.frame_id == "panda_link0"
     assert candidates.targets == [reachable(robot, stamp=17)]
     found = positions(candidates.solutions)
-    assert len(found) == running.parameters.max_solutions
+    assert len(found) == running.desk.parameters.max_solutions
     assert all(judge.accepts(q, robot.forward(Q)) for q in found)
     costs = [solution.cost for solution in candidates.solutions]
     assert costs == sorted(costs)
@@ -315,7 +315,7 @@ def test_a_goal_gives_candidates_joint_states_and_markers(client, robot, running
     assert best.header.stamp == Time(sec=17)
     (markers,) = client.heard["markers"]
     arms = {marker.ns for marker in markers.markers if marker.ns.startswith("candidate")}
-    assert len(arms) == running.parameters.marker_count
+    assert len(arms) == running.desk.parameters.marker_count
 
 
 def test_a_goal_out_of_reach_gives_flagged_candidates_and_clears_the_markers(client):
@@ -342,7 +342,7 @@ def test_markers_reach_a_viewer_that_starts_later(client, robot, running):
     viewer.create_subscription(MarkerArray, "/meanflow_ik/markers", heard.append, LATCHED)
     client.executor.add_node(viewer)
     client.wait(lambda: bool(heard), "the last markers")
-    assert len(heard[0].markers) > running.parameters.marker_count
+    assert len(heard[0].markers) > running.desk.parameters.marker_count
     client.executor.remove_node(viewer)
     viewer.destroy_node()
 
@@ -353,7 +353,7 @@ def test_joint_states_are_the_default_seed(client, robot, running):
     mixed = JointState(name=["finger", *robot.joint_names], position=[0.02, *q.tolist()])
     client.states.publish(mixed)
     client.states.publish(gripper)
-    client.wait(lambda: np.array_equal(running.current_state, q), "the state")
+    client.wait(lambda: np.array_equal(running.desk.current_state.q, q), "the state")
     response = client.ask(request_for(robot))
     np.testing.assert_allclose(
         [solution.distance for solution in response.solutions],
@@ -367,13 +367,13 @@ def test_joint_states_may_come_in_parts(client, robot, running):
     names = list(robot.joint_names)
     client.states.publish(JointState(name=names[:3], position=q[:3].tolist()))
     client.states.publish(JointState(name=names[3:], position=q[3:].tolist()))
-    client.wait(lambda: np.array_equal(running.current_state, q), "both parts")
+    client.wait(lambda: np.array_equal(running.desk.current_state.q, q), "both parts")
 
 
 def test_bad_joint_states_are_passed_over(client, robot, running):
     before = Q.copy()
     client.states.publish(state_of(before, robot))
-    client.wait(lambda: np.array_equal(running.current_state, before), "the state")
+    client.wait(lambda: np.array_equal(running.desk.current_state.q, before), "the state")
     names = list(robot.joint_names)
     client.states.publish(JointState(name=names, position=[float("nan")] * 7))
     client.states.publish(JointState(name=names, position=[0.0] * 3))
@@ -382,19 +382,21 @@ def test_bad_joint_states_are_passed_over(client, robot, running):
     client.states.publish(state_of(outside, robot))
     expected = before.copy()
     expected[1] = 1.7628
-    client.wait(lambda: np.array_equal(running.current_state, expected), "the state at the limit")
+    client.wait(
+        lambda: np.array_equal(running.desk.current_state.q, expected), "the state at the limit"
+    )
 
 
 def test_a_long_solve_does_not_block_joint_states(client, robot, running, defaults):
     assert client.set(SetParametersAtomically, max_num_samples=200_000).result.successful
     request = GetIKSolutions.Request(targets=[out_of_reach()], num_samples=200_000)
     future = client.service.call_async(request)
-    client.wait(running._solver_lock.locked, "the solve")
+    client.wait(running.desk.solver_lock.locked, "the solve")
     for step in range(3):
         q = Q + 0.01 * step
         client.states.publish(state_of(q, robot))
-        client.wait(lambda q=q: np.array_equal(running.current_state, q), "the state")
-    assert running._solver_lock.locked() and not future.done(), "the solve was too short"
+        client.wait(lambda q=q: np.array_equal(running.desk.current_state.q, q), "the state")
+    assert running.desk.solver_lock.locked() and not future.done(), "the solve was too short"
     client.wait(future.done, "the answer")
     assert future.result().error_code == Codes.NO_IK_SOLUTION
 
@@ -432,9 +434,9 @@ def test_parameters_changed_at_run_time_are_used(client, robot, running, default
     ids=lambda value: str(value) if isinstance(value, str) else list(value)[1],
 )
 def test_a_bad_change_is_refused_as_a_whole_with_its_reason(client, running, values, words):
-    before = running.parameters
+    before = running.desk.parameters
     result = client.set(SetParametersAtomically, **values).result
     assert not result.successful
     assert words in result.reason
-    assert running.parameters is before
+    assert running.desk.parameters is before
     assert running.get_parameter("max_solutions").value == before.max_solutions

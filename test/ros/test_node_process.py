@@ -23,8 +23,9 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.messages.conversions import pose_message
+from meanflow_ik_ros.messages.poses import pose_message
 from meanflow_ik_ros.node import MeanFlowIKNode
+from meanflow_ik_ros.services import solutions
 
 Codes = GetIKSolutions.Response
 DEADLINE_S = 60.0
@@ -79,7 +80,7 @@ def test_other_robots_and_several_tips_are_solved(ros, tmp_path, tips):
             targets=[pose_message(pose, robot.base) for pose in targets[::-1]],
             tip_links=tips[::-1],
         )
-        response = node.answer_request(request, GetIKSolutions.Response())
+        response = solutions.answer(node.desk, request, GetIKSolutions.Response())
         assert response.error_code == Codes.SUCCESS, response.message
         for solution in response.solutions:
             assert list(solution.joint_state.name) == list(robot.joint_names)
@@ -216,7 +217,7 @@ def test_sigterm_ends_an_idle_node_with_exit_code_0(process):
 KILLED = """
 import rclpy, sys
 from meanflow_ik_ros.srv import GetIKSolutions
-from meanflow_ik_ros.conversions import pose_message
+from meanflow_ik_ros.messages.poses import pose_message
 import meanflow_ik_core as mik
 
 rclpy.init()

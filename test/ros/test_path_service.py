@@ -13,12 +13,12 @@ from oracles import Judge
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.messages.conversions import RequestError, response_from_error
+from meanflow_ik_ros.messages.errors import RequestError, response_from_error
 from meanflow_ik_ros.parameters import NodeParameters
 from meanflow_ik_ros.services.path import (
     find_path,
-    path_from_request,
-    path_response_from_result,
+    query_from_request,
+    response_from_result,
     trajectory_message,
 )
 from meanflow_ik_ros.topics.frames import Frames
@@ -68,13 +68,13 @@ def query_of(solver, parameters=PARAMETERS, **fields):
     if "waypoints" not in fields:
         fields["waypoints"] = pose_array(line(robot), robot.base)
     lookup = Frames(robot).T_base_frame
-    return path_from_request(GetIKPath.Request(**fields), robot, parameters, lookup)
+    return query_from_request(GetIKPath.Request(**fields), robot, parameters, lookup)
 
 
 def ask(solver, parameters=PARAMETERS, **fields) -> GetIKPath.Response:
     query = query_of(solver, parameters, **fields)
     result = find_path(solver, query, parameters, 0)
-    return path_response_from_result(query, result, solver.robot, parameters, 0.25)
+    return response_from_result(query, result, solver.robot, parameters, 0.25)
 
 
 def positions_of(response) -> np.ndarray:
@@ -84,7 +84,7 @@ def positions_of(response) -> np.ndarray:
 def test_an_empty_request_but_for_waypoints_takes_the_parameters(panda):
     query = query_of(panda)
     np.testing.assert_allclose(query.targets[:, 0], line(panda.robot), atol=1e-12)
-    np.testing.assert_allclose(query.T_tip_frame, np.eye(4)[None])
+    np.testing.assert_allclose(query.T_tip_link, np.eye(4)[None])
     assert query.start_state is None and query.times is None
     assert query.num_samples == 64
     assert query.max_joint_step == PARAMETERS.max_joint_step
@@ -179,7 +179,7 @@ def test_an_error_that_grows_on_the_way_to_the_link_asked_for_is_an_honest_failu
     query = query_of(panda)
     result = find_path(panda, query, PARAMETERS, 0)
     result.joint_positions[3] += 1e-4
-    response = path_response_from_result(query, result, panda.robot, PARAMETERS, 0.0)
+    response = response_from_result(query, result, panda.robot, PARAMETERS, 0.0)
     assert response.error_code == Codes.NO_IK_SOLUTION and response.failed_waypoint == 3
     assert "waypoint 3" in response.message and not response.trajectory.points
 
@@ -281,6 +281,6 @@ def test_a_path_that_begins_elsewhere_says_so(panda):
     for start, words in ((near, ""), (far, "away from the start state in panda_joint")):
         query = query_of(panda, PARAMETERS, start_state=start)
         result = find_path(panda, query, PARAMETERS, seed=0)
-        response = path_response_from_result(query, result, panda.robot, PARAMETERS, 0.0)
+        response = response_from_result(query, result, panda.robot, PARAMETERS, 0.0)
         assert response.error_code == Codes.SUCCESS
         assert (words in response.message) if words else response.message == ""

@@ -20,7 +20,7 @@ from rich.console import Console
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.messages.conversions import matrix_from_pose
+from meanflow_ik_ros.messages.poses import matrix_from_pose
 from meanflow_ik_ros.tools import answer_output, send_goal
 
 DEADLINE_S = 60.0

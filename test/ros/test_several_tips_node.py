@@ -20,9 +20,10 @@ from visualization_msgs.msg import Marker, MarkerArray
 import meanflow_ik_core as mik
 from meanflow_ik_core.collision.clearance import SphereModel
 from meanflow_ik_core.objectives import build_objectives
-from meanflow_ik_ros.messages.conversions import pose_message
+from meanflow_ik_ros.messages.poses import pose_message
 from meanflow_ik_ros.node import MeanFlowIKNode
 from meanflow_ik_ros.rare_log import RareLog
+from meanflow_ik_ros.services import batch, solutions
 
 Codes = GetIKSolutions.Response
 TIPS = ["left_panda_link8", "right_panda_link8"]
@@ -138,7 +139,7 @@ def test_a_request_for_one_hand_leaves_the_other_open(running, robot, targets):
         request = GetIKSolutions.Request(
             targets=[poses_of(targets, robot.base)[tip]], tip_links=[link]
         )
-        response = running.answer_request(request, GetIKSolutions.Response())
+        response = solutions.answer(running.desk, request, GetIKSolutions.Response())
         assert response.error_code == Codes.SUCCESS, response.message
         q = positions(response.solutions)
         for row, solution in zip(q, response.solutions, strict=True):
@@ -152,7 +153,7 @@ def test_free_axes_of_a_request_are_open(running, robot, targets):
     request = GetIKSolutions.Request(
         targets=poses_of(targets, robot.base), free_axes=["rx ry rz", ""]
     )
-    response = running.answer_request(request, GetIKSolutions.Response())
+    response = solutions.answer(running.desk, request, GetIKSolutions.Response())
     assert response.error_code == Codes.SUCCESS, response.message
     turns = []
     for q in positions(response.solutions):
@@ -170,7 +171,7 @@ def test_a_batch_takes_partial_goals_too(running, robot, targets):
         free_axes=["rz"],
         max_solutions=4,
     )
-    response = running.answer_batch(request, GetIKSolutionsBatch.Response())
+    response = batch.answer(running.desk, request, GetIKSolutionsBatch.Response())
     assert response.error_code == Codes.SUCCESS, response.message
     assert len(response.offsets) == 4
     q = np.array(response.positions).reshape(-1, robot.num_joints)
@@ -186,7 +187,7 @@ def test_objectives_of_a_request_and_of_the_node_move_the_solutions(running, rob
     def away(**fields) -> float:
         request = GetIKSolutions.Request(targets=poses_of(targets[:1], robot.base), **fields)
         request.tip_links = TIPS[:1]
-        response = running.answer_request(request, GetIKSolutions.Response())
+        response = solutions.answer(running.desk, request, GetIKSolutions.Response())
         assert response.error_code == Codes.SUCCESS, response.message
         other = [name.startswith("right_") for name in robot.joint_names]
         q = positions(response.solutions)
@@ -215,7 +216,7 @@ def test_objectives_of_a_request_and_of_the_node_move_the_solutions(running, rob
 )  # fmt: skip
 def test_wrong_requests_are_refused_by_name(running, robot, targets, fields, code, word):
     request = GetIKSolutions.Request(targets=poses_of(targets[:1], robot.base), **fields)
-    response = running.answer_request(request, GetIKSolutions.Response())
+    response = solutions.answer(running.desk, request, GetIKSolutions.Response())
     assert response.error_code == code
     assert word in response.message
     assert not response.solutions
@@ -226,11 +227,11 @@ def test_clearance_and_objective_values_come_with_the_solutions(running, robot, 
     request = GetIKSolutions.Request(
         targets=poses_of(targets, robot.base), avoid_self_collision=True, objectives=wishes
     )
-    response = running.answer_request(request, GetIKSolutions.Response())
+    response = solutions.answer(running.desk, request, GetIKSolutions.Response())
     assert response.error_code == Codes.SUCCESS
     spheres = SphereModel(robot)
     goals = build_objectives(["manipulability", {"name": "posture"}], robot)
-    middle = torch.from_numpy(running.current_state)
+    middle = torch.from_numpy(running.desk.current_state.q)
     for solution in response.solutions:
         q = torch.tensor(solution.joint_state.position, dtype=torch.float64)
         assert solution.clearance == pytest.approx(spheres.distance(q.numpy()))
@@ -240,7 +241,7 @@ def test_clearance_and_objective_values_come_with_the_solutions(running, robot, 
 
 def test_what_was_not_asked_for_is_not_told(running, robot, targets):
     request = GetIKSolutions.Request(targets=poses_of(targets, robot.base))
-    response = running.answer_request(request, GetIKSolutions.Response())
+    response = solutions.answer(running.desk, request, GetIKSolutions.Response())
     assert all(np.isnan(solution.clearance) for solution in response.solutions)
     assert not any(solution.objective_values for solution in response.solutions)
 
@@ -252,7 +253,7 @@ def test_a_batch_tells_them_too(running, robot, targets, asked):
         targets=array_of(np.concatenate([targets, targets]), robot.base), max_solutions=3,
         **(wishes if asked else {}),
     )  # fmt: skip
-    response = running.answer_batch(request, GetIKSolutionsBatch.Response())
+    response = batch.answer(running.desk, request, GetIKSolutionsBatch.Response())
     rows = response.offsets[-1] if asked else 0
     assert len(response.clearance) == rows and len(response.objective_values) == 2 * rows
     if asked:
@@ -266,9 +267,9 @@ def test_a_batch_tells_them_too(running, robot, targets, asked):
 def test_a_goal_that_is_refused_leaves_a_trace_among_refused_requests(
     client, running, robot, targets, capfd
 ):
-    running._log = RareLog(running.get_logger())
+    running.desk.log = RareLog(running.get_logger())
     for _ in range(3):
-        running.answer_request(GetIKSolutions.Request(), GetIKSolutions.Response())
+        solutions.answer(running.desk, GetIKSolutions.Request(), GetIKSolutions.Response())
     client.goals.publish(PoseArray(header=Header(frame_id=robot.base), poses=[Pose()] * 3))
     client.show(client.goals, array_of(targets, robot.base))
     logged = capfd.readouterr().err

@@ -33,7 +33,7 @@ from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.bench.judge import Judge
-from meanflow_ik_ros.messages.conversions import pose_message
+from meanflow_ik_ros.messages.poses import pose_message
 
 NODE = "meanflow_ik"
 MANY = QoSProfile(depth=1000)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every service and topic needs: the solver, one caller at a time, and an answer to all."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.lifecycle import LifecycleNode
+
+from meanflow_ik_core.errors import IKError
+from meanflow_ik_ros.current_state import CurrentState
+from meanflow_ik_ros.fair_lock import FairLock
+from meanflow_ik_ros.messages.errors import Codes, RequestError, response_from_error
+from meanflow_ik_ros.parameters import NodeParameters
+from meanflow_ik_ros.rare_log import RareLog
+from meanflow_ik_ros.request_statistics import RequestStatistics, outcome_from_response
+
+if TYPE_CHECKING:
+    from meanflow_ik_core.robot.robot import Robot
+    from meanflow_ik_core.solving.solver import IKResult, IKSolver
+    from meanflow_ik_ros.messages.query import IKQuery
+    from meanflow_ik_ros.messages.tips import FrameLookup
+
+# While shutting down: how long without a request until the queue counts as empty, and at most.
+QUIET_S = 0.1
+LONGEST_DRAIN_S = 2.0
+
+
+class Desk:
+    """Serves as long as its node lives; robot and solver come and go with the configuration.
+
+    node: where topics and services are opened; gives them its name, clock and log.
+    parameters: replaced as a whole when one changes; a request keeps the set it began with.
+    solver_lock: held by whoever uses the solver, and while the node closes.
+    listening: the callback group of what must not wait for the solver.
+    configured: whether there are a robot, a solver and a current state.
+    active, closing: requests are refused unless active, and once closing.
+    """
+
+    robot: Robot
+    solver: IKSolver
+    current_state: CurrentState
+
+    def __init__(self, node: LifecycleNode, parameters: NodeParameters) -> None:
+        self.node = node
+        self.parameters = parameters
+        self.log = RareLog(node.get_logger())
+        self.statistics = RequestStatistics()
+        self.solver_lock = FairLock()
+        self.listening = MutuallyExclusiveCallbackGroup()
+        self.configured = self.active = self.closing = False
+        self._random = np.random.default_rng()
+        self._answered = threading.Event()
+        self._empty_frame_id_said = False
+
+    def furnish(self, solver: IKSolver, frame_lookup: FrameLookup) -> None:
+        """Take a configuration's solver, and the function that knows the frames."""
+        self.robot, self.solver = solver.robot, solver
+        self.current_state = CurrentState(solver.robot, self.node.get_logger())
+        self._frame_lookup = frame_lookup
+        self.configured = True
+
+    @property
+    def state_name(self) -> str:
+        """Of the managed node: unconfigured, inactive, active, finalized or a transition's."""
+        return self.node._state_machine.current_state[1]
+
+    def T_base_frame(self, frame_id: str, stamp: Any) -> np.ndarray:
+        """Pose (4, 4) of a frame; an empty name is the base, with a warning the first time."""
+        if frame_id:
+            return self._frame_lookup(frame_id, stamp)
+        if not self._empty_frame_id_said:
+            self._empty_frame_id_said = True
+            self.node.get_logger().warning(
+                f"a target has an empty frame_id: taken as {self.robot.base!r} (said once)"
+            )
+        return np.eye(4)
+
+    def seed(self, parameters: NodeParameters) -> int:
+        """Of the random numbers of one request."""
+        return parameters.seed if parameters.seed >= 0 else int(self._random.integers(2**31))
+
+    def solve(
+        self, query: IKQuery, parameters: NodeParameters, max_rounds: int | None = None
+    ) -> IKResult:
+        """Call the solver, once it is free."""
+        with self.solver_lock:
+            return self.solver.solve(
+                **query.task.arguments(query.targets, self.robot),
+                num_samples=query.num_samples,
+                max_solutions=query.max_solutions,
+                seed_state=query.seed_state,
+                seed=self.seed(parameters),
+                select=parameters.select,
+                timeout=parameters.timeout or None,
+                position_tolerance=parameters.position_tolerance,
+                orientation_tolerance=parameters.orientation_tolerance,
+                error_weight=parameters.error_weight,
+                distance_weight=parameters.distance_weight,
+                avoid_self_collision=query.avoid_self_collision,
+                max_rounds=max_rounds,
+            )
+
+    def attempt(self, source: str, respond: Callable[[float], Any], response: Any) -> Any:
+        """What `respond` makes of the time at which it starts, or a response that says why not.
+
+        Args:
+            source: name of the service or topic, for the log.
+            respond: takes a time of `time.perf_counter`; may raise anything.
+            response: of the type of the answer to a request that fails.
+        """
+        started = time.perf_counter()
+        failed = False
+        try:
+            if self.closing:
+                raise RequestError(Codes.FAILURE, "the node is shutting down")
+            if not self.active:
+                raise RequestError(Codes.FAILURE, "the node is not active; activate it first")
+            response = respond(started)
+        except IKError as error:
+            self.log.warning(source, f"refused: {error}")
+            response = response_from_error(error, response)
+        except Exception as error:
+            failed = True
+            self.log.error(source, f"failed: {traceback.format_exc()}")
+            response = response_from_error(error, response)
+        seconds = time.perf_counter() - started
+        self.statistics.add(outcome_from_response(response, seconds, failed))
+        self._answered.set()
+        return response
+
+    def drain(self) -> None:
+        """Wait until no more requests come and nothing is being solved, or it takes too long."""
+        deadline = time.monotonic() + LONGEST_DRAIN_S
+        while time.monotonic() < deadline:
+            self._answered.clear()
+            if not self._answered.wait(QUIET_S) and not self.solver_lock.locked():
+                return

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Joint states to configurations and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Header
+
+from meanflow_ik_ros.messages.errors import Codes, RequestError
+from meanflow_ik_ros.messages.fields import doubles
+
+if TYPE_CHECKING:
+    from meanflow_ik_core.robot.robot import Robot
+
+# Joint states printed with seven digits may pass the limit by a rounding error.
+LIMIT_TOLERANCE = 1e-6
+
+
+def seed_from_joint_state(
+    state: JointState, robot: Robot, current_state: np.ndarray, field: str = "seed_state"
+) -> np.ndarray:
+    """(J,) of a request's ``field``, `current_state` where it is empty.
+
+    Raises:
+        RequestError: unless it gives every joint of the robot, no other, once, finite and within
+            the limits.
+    """
+    if not state.name and not len(state.position):
+        return current_state
+    names, expected = list(state.name), list(robot.joint_names)
+    problem = None
+    if len(names) != len(state.position):
+        problem = f"{len(names)} names and {len(state.position)} positions"
+    elif unknown := [name for name in names if name not in expected]:
+        problem = f"unknown joints {', '.join(unknown)}"
+    elif missing := [name for name in expected if name not in names]:
+        problem = f"joints missing: {', '.join(missing)}"
+    elif len(names) != len(expected):
+        problem = "a joint named more than once"
+    if problem:
+        raise RequestError(
+            Codes.INVALID_ROBOT_STATE,
+            f"{field} has {problem}; robot {robot.name} has {', '.join(expected)}",
+        )
+    by_name = dict(zip(names, state.position, strict=True))
+    seed = np.array([by_name[name] for name in expected])
+    if not np.isfinite(seed).all():
+        raise RequestError(Codes.INVALID_ROBOT_STATE, f"{field} is not finite: {seed.tolist()}")
+    seed = wrap_continuous(seed, robot)
+    if outside := limit_violations(seed, robot):
+        raise RequestError(Codes.INVALID_ROBOT_STATE, f"{field} is outside the limits: {outside}")
+    return np.clip(seed, robot.lower, robot.upper)
+
+
+def limit_violations(q: np.ndarray, robot: Robot) -> str:
+    """Text that names the joints of q (J,) outside their limits, empty where there are none."""
+    return ", ".join(
+        f"{name} {value:.6g} (limits {low:.6g} to {high:.6g})"
+        for name, value, low, high in zip(
+            robot.joint_names, q, robot.lower, robot.upper, strict=True
+        )
+        if not low - LIMIT_TOLERANCE <= value <= high + LIMIT_TOLERANCE
+    )
+
+
+def wrap_continuous(q: np.ndarray, robot: Robot) -> np.ndarray:
+    """q (J,), finite, with the angles of continuous joints in [-pi, pi]."""
+    wrapped = np.remainder(q + np.pi, 2 * np.pi) - np.pi
+    return np.where(robot.continuous & (np.abs(q) > np.pi), wrapped, q)
+
+
+def known_positions(state: JointState, robot: Robot) -> Mapping[str, float]:
+    """Finite positions of the robot's joints in a message of the joint_states topic.
+
+    Grippers, other arms and joints without a position are normal there and passed over; a
+    message whose names and positions do not pair up says nothing.
+    """
+    if len(state.name) != len(state.position):
+        return {}
+    mine = set(robot.joint_names)
+    return {
+        name: float(position)
+        for name, position in zip(state.name, state.position, strict=True)
+        if name in mine and math.isfinite(position)
+    }
+
+
+def joint_state_message(q: np.ndarray, robot: Robot, stamp: Any) -> JointState:
+    """q (J,) as a message in the robot's base frame."""
+    header = Header(stamp=stamp, frame_id=robot.base)
+    return JointState(header=header, name=list(robot.joint_names), position=doubles(q))

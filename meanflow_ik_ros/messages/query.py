@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the solver is asked: the form that every kind of request for solutions takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+
+from meanflow_ik_ros.messages.task import COMPLETE, Task
+
+
+@dataclass(frozen=True, eq=False)
+class IKQuery:
+    """A request that has passed every check.
+
+    targets: (B, T, 4, 4) T_base_tip in the robot's own order of tips.
+    T_tip_link: (T, 4, 4) the links that were asked for, seen from the robot's tips.
+    seed_state: (J,) within the limits.
+    poses: the targets as they came, in their order; empty where they came in an array.
+    """
+
+    targets: np.ndarray
+    T_tip_link: np.ndarray
+    seed_state: np.ndarray
+    num_samples: int
+    max_solutions: int
+    avoid_self_collision: bool
+    task: Task = COMPLETE
+    poses: tuple[PoseStamped, ...] = ()
