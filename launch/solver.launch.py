@@ -135,8 +135,6 @@ def described(urdf: Path) -> str:
 
 def base_of(robot: str, params_file: str, root: str) -> tuple[str, list[str]]:
     """The link that the markers refer to, and where the root link stands in it."""
-    import torch
-
     from meanflow_ik_core.errors import LinkError
     from meanflow_ik_core.geometry import quat_xyzw_from_matrix
     from meanflow_ik_core.robot.robot import load_robot
@@ -147,10 +145,10 @@ def base_of(robot: str, params_file: str, root: str) -> tuple[str, list[str]]:
         return base, []
     try:
         T_base_root = load_robot(robot, base=base).base_offset(root)
-    except LinkError:  # the base moves: where it is, the transforms of the real robot say
+    except LinkError:  # The base moves; the transforms of the real robot say where it is.
         return root, []
     xyz = T_base_root[:3, 3].tolist()
-    xyzw = quat_xyzw_from_matrix(torch.from_numpy(T_base_root[:3, :3])).tolist()
+    xyzw = quat_xyzw_from_matrix(T_base_root[:3, :3]).tolist()
     names = ("--x", "--y", "--z", "--qx", "--qy", "--qz", "--qw")
     return base, [
         text for name, number in zip(names, xyz + xyzw, strict=True) for text in (name, str(number))

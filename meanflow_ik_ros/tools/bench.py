@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 from rclpy.utilities import get_rmw_implementation_identifier
 from rich.console import Console
 from rich.table import Table
@@ -31,9 +31,9 @@ from meanflow_ik_ros.tools.round_trips import (
     paths_along,
     request_of,
     round_trip,
-    running_node,
     straight_line,
 )
+from meanflow_ik_ros.tools.running_node import running_node
 
 _WARM_UP_CALLS = 5
 
@@ -64,11 +64,17 @@ def run(
     at_least_one(batch=batch, batch_solutions=batch_solutions, batches=batches)
     at_least_one(waypoints=waypoints, paths=paths, goals=goals)
     arm = load_robot(robot)
-    generator = torch.Generator().manual_seed(seed)
-    T_base_tip = arm.forward(arm.random_configurations(requests, generator).numpy())
+    parts = np.cumsum((requests, batches * batch, 2 * paths))
+    q = arm.random_configurations(int(parts[-1]), seed).numpy()
+    q_requests, q_batches, q_lines, _ = np.split(q, parts)
+    T_base_tip = arm.forward(q_requests)
     messages = [request_of(arm, target, solutions, num_samples) for target in T_base_tip]
-    node_parameters = {"robot": robot, "sampler": sampler, "checkpoint": checkpoint or ""}
-    with running_node(node_parameters) as node, clients_of(*node) as (user, clients, executor):
+    parameters = {"robot": robot, "sampler": sampler, "checkpoint": checkpoint or ""}
+    namespace = f"/bench_{os.getpid()}"
+    with (
+        running_node(parameters, "-r", f"__ns:={namespace}", "--log-level", "warn") as process,
+        clients_of(namespace, process) as (user, clients, executor),
+    ):
         client, batch_client, path_client = clients
         for message in messages[:_WARM_UP_CALLS]:
             round_trip(client, executor, message)
@@ -83,10 +89,10 @@ def run(
         burst_seconds, answered = burst_of(
             client, executor, [messages[row % requests] for row in range(burst)]
         )
-        q = arm.random_configurations(batches * batch, generator).numpy()
-        asked = arm.forward(q).reshape(batches, batch, arm.num_tips, 4, 4)
-        batch_seconds, solved = batches_of(batch_client, executor, arm, asked, batch_solutions)
-        lines = np.stack([straight_line(arm, waypoints, generator) for _ in range(paths)])
+        targets = arm.forward(q_batches).reshape(batches, batch, arm.num_tips, 4, 4)
+        batch_seconds, solved = batches_of(batch_client, executor, arm, targets, batch_solutions)
+        ends = q_lines.reshape(paths, 2, -1)
+        lines = np.stack([straight_line(arm, waypoints, pair) for pair in ends])
         path_seconds, followed = paths_along(path_client, executor, arm, lines)
         goal_seconds = None
         if arm.num_tips == 1:  # a goal is one pose
@@ -137,26 +143,34 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__.splitlines()[0] if __doc__ else None,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--robot", default="panda", help="name or path of a URDF")
+    parser.add_argument(
+        "--robot", default="panda", help="name of a robot, or path of its YAML or URDF"
+    )
     parser.add_argument("--sampler", default="meanflow", help="meanflow or uniform")
-    parser.add_argument("--checkpoint", help="name or path, for the sampler meanflow")
-    parser.add_argument("--solutions", type=int, default=64, help="asked for in a request")
+    parser.add_argument(
+        "--checkpoint", help="name or path of the network; none: the one shipped for the robot"
+    )
+    parser.add_argument("--solutions", type=int, default=64, help="solutions asked for per request")
     parser.add_argument(
         "--num-samples",
         type=int,
         default=0,
-        help="starts in a request; 0: as many as the node takes",
+        help="starting points per request; 0: the node's parameter",
     )
-    parser.add_argument("--requests", type=int, default=1000, help="one after the other")
-    parser.add_argument("--burst", type=int, default=200, help="requests at once")
-    parser.add_argument("--batch", type=int, default=1000, help="targets of a batch")
-    parser.add_argument("--batch-solutions", type=int, default=8, help="asked for per target")
-    parser.add_argument("--batches", type=int, default=10, help="one after the other")
-    parser.add_argument("--waypoints", type=int, default=100, help="of a path")
-    parser.add_argument("--paths", type=int, default=10, help="one after the other")
-    parser.add_argument("--goals", type=int, default=300, help="on the topic, one after the other")
-    parser.add_argument("--seed", type=int, default=0, help="of the poses")
-    parser.add_argument("--output", type=Path, help="write JSON to this file as well")
+    parser.add_argument(
+        "--requests", type=int, default=1000, help="requests sent one after the other"
+    )
+    parser.add_argument("--burst", type=int, default=200, help="requests sent at once")
+    parser.add_argument("--batch", type=int, default=1000, help="targets per batch")
+    parser.add_argument("--batch-solutions", type=int, default=8, help="solutions per target")
+    parser.add_argument("--batches", type=int, default=10, help="batches sent one after the other")
+    parser.add_argument("--waypoints", type=int, default=100, help="waypoints per path")
+    parser.add_argument("--paths", type=int, default=10, help="paths sent one after the other")
+    parser.add_argument(
+        "--goals", type=int, default=300, help="goals published one after the other"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the poses")
+    parser.add_argument("--output", type=Path, help="JSON file to write the result to")
     options = vars(parser.parse_args(arguments))
     output = options.pop("output")
     try:

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from meanflow_ik_ros.msg import IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions
 from meanflow_ik_ros.tools.answer_output import solutions_table
 from meanflow_ik_ros.tools.render import write_picture
+from meanflow_ik_ros.tools.running_node import READY_S, STOP_S, running_node
 
 TIP_LINK = "panda_hand_tcp"
 HOME = np.array([0.0, -0.4, 0.0, -2.2, 0.0, 1.9, 0.785])
@@ -47,8 +47,7 @@ TASKS = {
 PICTURE_TASK = "pick at the right side"
 ARMS_IN_PICTURE = 10
 ROWS_PER_TASK = 5
-# Compiling the kernels for the first time takes a minute.
-READY_S, ANSWER_S, STOP_S = 300.0, 30.0, 20.0
+ANSWER_S = 30.0
 
 
 class DemoError(Exception):
@@ -157,25 +156,12 @@ class Demo:
         self.node.destroy_node()
 
 
-@contextlib.contextmanager
-def running_node(arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The node in a process of its own; stopped as by Ctrl-C, and DemoError if that goes wrong."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", *arguments]
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        try:
-            code = process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise DemoError(f"the node did not stop within {STOP_S:g} s of SIGINT") from None
-    if code != 0:
-        raise DemoError(f"the node ended with exit code {code}")
+def check_end(process: subprocess.Popen[bytes]) -> None:
+    """DemoError unless the node has stopped when it was told to, and without an error."""
+    if process.returncode == -signal.SIGKILL:
+        raise DemoError(f"the node did not stop within {STOP_S:g} s of SIGINT")
+    if process.returncode != 0:
+        raise DemoError(f"the node ended with exit code {process.returncode}")
 
 
 def print_solutions(
@@ -205,13 +191,12 @@ def run(robot_name: str, sampler: str, solutions: int, output: Path, console: Co
         DemoError: something did not come, or the node failed.
     """
     robot = mik.load_robot(robot_name)
-    arguments = {
+    parameters = {
         "robot": robot_name, "sampler": sampler, "tip_link": TIP_LINK, "select": "diverse",
         "max_solutions": ARMS_IN_PICTURE, "marker_count": ARMS_IN_PICTURE,
         "avoid_self_collision": True,
     }  # fmt: skip
-    flags = [word for name, value in arguments.items() for word in ("-p", f"{name}:={value}")]
-    with running_node(flags) as process:
+    with running_node(parameters) as process:
         demo = Demo(robot, process)
         try:
             demo.connect()
@@ -227,15 +212,28 @@ def run(robot_name: str, sampler: str, solutions: int, output: Path, console: Co
             console.print(f"{output}: the arm drawn once for each of {arms} diverse solutions")
         finally:
             demo.close()
+    check_end(process)
     console.print("the node stopped with exit code 0")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line of the demo; exit code 1 with one line when anything fails."""
-    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("demo.png"), help="picture to write")
-    parser.add_argument("--sampler", default="meanflow", help="meanflow or uniform")
-    parser.add_argument("--solutions", type=int, default=32, help="asked for per pose")
+    parser = argparse.ArgumentParser(
+        prog="demo",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo.png"), help="PNG file of the picture to write"
+    )
+    parser.add_argument(
+        "--sampler",
+        default="meanflow",
+        help="what proposes the starting points: meanflow (the network) or uniform",
+    )
+    parser.add_argument(
+        "--solutions", type=int, default=32, help="how many solutions to ask for per pose"
+    )
     options = parser.parse_args(arguments)
     # A domain of its own keeps other nodes of the network out of the demo.
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pinocchio as pin
 from visualization_msgs.msg import Marker, MarkerArray
+
+from meanflow_ik_core.geometry import matrix_from_quat_xyzw
 
 SHAPES = (Marker.CUBE, Marker.CYLINDER, Marker.SPHERE)
 
@@ -96,13 +97,15 @@ def solids_from_markers(array: MarkerArray) -> list[Solid]:
         if marker.type not in SHAPES:
             raise ValueError(f"marker type {marker.type} of {marker.ns!r} cannot be drawn here")
         turn, colour = marker.pose.orientation, marker.color
-        rotation = pin.Quaternion(turn.w, turn.x, turn.y, turn.z).toRotationMatrix()
+        pose = np.eye(4)
+        pose[:3, :3] = matrix_from_quat_xyzw([turn.x, turn.y, turn.z, turn.w])
+        pose[:3, 3] = place_of(marker)
         solids.append(
             Solid(
                 marker.ns,
                 marker.type,
                 0.5 * np.array([marker.scale.x, marker.scale.y, marker.scale.z]),
-                pin.SE3(rotation, place_of(marker)).homogeneous,
+                pose,
                 np.array([colour.r, colour.g, colour.b, colour.a]),
             )
         )

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import rclpy
-import torch
-from geometry_msgs.msg import Pose, PoseStamped
+from geometry_msgs.msg import PoseStamped
 from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -24,11 +21,11 @@ from sensor_msgs.msg import JointState
 from meanflow_ik_core.bench.judge import Judge
 from meanflow_ik_core.bench.solve import TOLERANCE
 from meanflow_ik_core.errors import OptionError
-from meanflow_ik_core.geometry import quat_xyzw_from_matrix
 from meanflow_ik_core.robot.robot import Robot
+from meanflow_ik_ros.messages.poses import pose_message, poses_from_matrices
 from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
+from meanflow_ik_ros.tools.running_node import READY_S
 
-_READY_S = 300.0  # compiling the kernels the first time takes a minute
 _ANSWER_S = 60.0
 
 
@@ -36,20 +33,20 @@ def batches_of(
     client: Client,
     executor: SingleThreadedExecutor,
     robot: Robot,
-    asked: np.ndarray,
+    targets: np.ndarray,
     solutions: int,
 ) -> tuple[np.ndarray, float]:
     """Seconds of each batch, and the share of targets with a solution that Pinocchio accepts.
 
     Args:
-        asked: (R, B, T, 4, 4) T_base_tip of R batches.
+        targets: (R, B, T, 4, 4) T_base_tip of R batches.
     """
     judge, right = Judge(robot), 0
-    seconds = np.zeros(len(asked))
-    for row, T_base_tip in enumerate(asked):
+    seconds = np.zeros(len(targets))
+    for row, T_base_tip in enumerate(targets):
         request = GetIKSolutionsBatch.Request(max_solutions=solutions)
         request.targets.header.frame_id = robot.base
-        request.targets.poses = [_pose(pose) for pose in T_base_tip.reshape(-1, 4, 4)]
+        request.targets.poses = poses_from_matrices(T_base_tip.reshape(-1, 4, 4))
         seconds[row], response = round_trip(client, executor, request)
         positions = np.array(response.positions).reshape(-1, robot.num_joints)
         valid = np.array(response.valid)
@@ -57,12 +54,15 @@ def batches_of(
             rows = slice(response.offsets[index], response.offsets[index + 1])
             q = positions[rows][valid[rows]]
             right += bool(len(q) and judge.accepts(q, target, TOLERANCE, TOLERANCE).any())
-    return seconds, right / asked[:, :, 0, 0, 0].size
+    return seconds, right / targets[:, :, 0, 0, 0].size
 
 
-def straight_line(robot: Robot, count: int, generator: torch.Generator) -> np.ndarray:
-    """(W, T, 4, 4) tip poses along a straight line in joint space, 2 rad in all at most."""
-    ends = robot.random_configurations(2, generator).numpy()
+def straight_line(robot: Robot, count: int, ends: np.ndarray) -> np.ndarray:
+    """(W, T, 4, 4) tip poses along a straight line in joint space, 2 rad in all at most.
+
+    Args:
+        ends: (2, J) where the line begins, and what it goes towards.
+    """
     direction = (ends[1] - ends[0]) * min(1.0, 2.0 / np.abs(ends[1] - ends[0]).max())
     return robot.forward(ends[0] + np.linspace(0, 1, count)[:, None] * direction)
 
@@ -80,7 +80,7 @@ def paths_along(
     for row, T_base_tip in enumerate(lines):
         request = GetIKPath.Request()
         request.waypoints.header.frame_id = robot.base
-        request.waypoints.poses = [_pose(pose) for pose in T_base_tip.reshape(-1, 4, 4)]
+        request.waypoints.poses = poses_from_matrices(T_base_tip.reshape(-1, 4, 4))
         seconds[row], response = round_trip(client, executor, request)
         points = response.trajectory.points
         if response.error_code == response.SUCCESS and len(points) == len(T_base_tip):
@@ -117,23 +117,12 @@ def goals_to_best(
     return seconds
 
 
-def _pose(T_base_tip: np.ndarray) -> Pose:
-    pose = Pose()
-    pose.position.x, pose.position.y, pose.position.z = T_base_tip[:3, 3].tolist()
-    quat_xyzw = quat_xyzw_from_matrix(T_base_tip[:3, :3]).tolist()
-    pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = quat_xyzw
-    return pose
-
-
 def request_of(
     robot: Robot, T_base_tip: np.ndarray, solutions: int, num_samples: int
 ) -> GetIKSolutions.Request:
-    request = GetIKSolutions.Request(max_solutions=solutions, num_samples=num_samples)
-    for target in T_base_tip:
-        stamped = PoseStamped(pose=_pose(target))
-        stamped.header.frame_id = robot.base
-        request.targets.append(stamped)
-    return request
+    """A request for solutions of one target, T_base_tip (T, 4, 4)."""
+    targets = [pose_message(pose, robot.base) for pose in T_base_tip]
+    return GetIKSolutions.Request(targets=targets, max_solutions=solutions, num_samples=num_samples)
 
 
 def count_right(robot: Robot, T_base_tip: np.ndarray, response: GetIKSolutions.Response) -> int:
@@ -145,34 +134,8 @@ def count_right(robot: Robot, T_base_tip: np.ndarray, response: GetIKSolutions.R
 
 
 @contextlib.contextmanager
-def running_node(parameters: dict[str, str]) -> Iterator[tuple[str, subprocess.Popen]]:
-    """Start the node in its own namespace and process; yields both."""
-    namespace = f"/bench_{os.getpid()}"
-    command = [
-        sys.executable,
-        "-m",
-        "meanflow_ik_ros.node",
-        "--ros-args",
-        "-r",
-        f"__ns:={namespace}",
-    ]
-    for name, value in parameters.items():
-        command += ["-p", f"{name}:={value or repr('')}"]
-    process = subprocess.Popen([*command, "--log-level", "warn"])
-    try:
-        yield namespace, process
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-@contextlib.contextmanager
 def clients_of(
-    namespace: str, process: subprocess.Popen
+    namespace: str, process: subprocess.Popen[bytes]
 ) -> Iterator[tuple[Node, list[Client], SingleThreadedExecutor]]:
     """A node with a client of each service, once the services are there."""
     context = rclpy.Context()
@@ -181,7 +144,7 @@ def clients_of(
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     try:
-        # a burst must fit into the queue
+        # A burst must fit into the queue.
         deep = QoSProfile(depth=10_000)
         clients = [
             node.create_client(kind, f"meanflow_ik/{name}", qos_profile=deep)
@@ -191,12 +154,12 @@ def clients_of(
                 (GetIKPath, "get_ik_path"),
             )
         ]
-        deadline = time.monotonic() + _READY_S
+        deadline = time.monotonic() + READY_S
         while not all(client.wait_for_service(0.5) for client in clients):
             if process.poll() is not None:
                 raise OptionError(f"the node stopped with exit code {process.returncode}")
             if time.monotonic() > deadline:
-                raise OptionError(f"the node was not ready within {_READY_S:g} s")
+                raise OptionError(f"the node was not ready within {READY_S:g} s")
         yield node, clients, executor
     finally:
         executor.shutdown()

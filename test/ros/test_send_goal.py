@@ -21,7 +21,7 @@ from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
 from meanflow_ik_ros.messages.poses import matrix_from_pose
-from meanflow_ik_ros.tools import answer_output, send_goal
+from meanflow_ik_ros.tools import answer_output, goal_options, send_goal
 
 DEADLINE_S = 60.0
 SCRIPT = Path(__file__).parents[2] / "scripts" / "send_goal"
@@ -77,7 +77,7 @@ def test_rpy_is_that_of_a_urdf_with_either_library(monkeypatch):
     for module in (None, installed):
         monkeypatch.setitem(sys.modules, "tf_transformations", module)
         for rpy in random.uniform(-np.pi, np.pi, (50, 3)):
-            x, y, z, w = send_goal.quat_xyzw_from_rpy(*rpy)
+            x, y, z, w = goal_options.quat_xyzw_from_rpy(*rpy)
             found = pin.Quaternion(w, x, y, z).matrix()
             np.testing.assert_allclose(found, pin.rpy.rpyToMatrix(*rpy), atol=1e-12)
     assert calls == ["sxyz"] * 50
@@ -87,10 +87,10 @@ def test_rpy_without_a_library_is_refused_and_quat_is_not(monkeypatch):
     for name in ("tf_transformations", "transforms3d.euler"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(mik.OptionError, match=r"transforms3d.*--quat"):
-        send_goal.quat_xyzw_from_rpy(0, 0, 0)
+        goal_options.quat_xyzw_from_rpy(0, 0, 0)
     words = ["--xyz", "1", "2", "3"]
-    options = send_goal.command_line().parse_args([*words, "--quat", *"1000"])
-    (goal,) = send_goal.goals_from_options(options)
+    options = goal_options.command_line().parse_args([*words, "--quat", *"1000"])
+    (goal,) = goal_options.goals_from_options(options)
     np.testing.assert_allclose(
         matrix_from_pose(goal),
         [[1, 0, 0, 1], [0, -1, 0, 2], [0, 0, -1, 3], [0, 0, 0, 1]],
@@ -100,8 +100,8 @@ def test_rpy_without_a_library_is_refused_and_quat_is_not(monkeypatch):
 
 def test_two_arms_get_two_goals():
     words = "--xyz 1 2 3 --rpy 0 0 0 --tip left --xyz -4 5 6 --rpy 0 0 1 --tip right --frame table"
-    options = send_goal.command_line().parse_args(words.split())
-    goals = send_goal.goals_from_options(options)
+    options = goal_options.command_line().parse_args(words.split())
+    goals = goal_options.goals_from_options(options)
     assert options.tip == ["left", "right"]
     assert [goal.pose.position.x for goal in goals] == [1.0, -4.0]
     assert {goal.header.frame_id for goal in goals} == {"table"}

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of `send_goal`, and the goals that they describe."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from typing import Any
+
+from geometry_msgs.msg import Point, PoseStamped, Quaternion
+
+from meanflow_ik_core.errors import OptionError
+from meanflow_ik_ros.messages.fields import QUATERNION_NORM_TOLERANCE
+
+
+def command_line(description: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the options."""
+    parser = argparse.ArgumentParser(
+        prog="send_goal",
+        description=description,
+        epilog="For several tips, repeat --xyz, --rpy or --quat, and --tip, once for each; tips "
+        "that are not named may be anywhere. The exit code is 0 where a solution was found, 1 "
+        "where there is none, 2 where the request was refused, the options are wrong or no answer "
+        "came.",
+    )
+    # The pattern of Python before 3.14 takes -1e-3 for the name of an option.
+    parser._negative_number_matcher = re.compile(r"^-\.?\d")
+    pose = {"type": float, "action": "append", "default": []}
+    parser.add_argument(
+        "--xyz", nargs=3, metavar=("X", "Y", "Z"), help="position of the target [m]", **pose
+    )
+    parser.add_argument(
+        "--rpy",
+        nargs=3,
+        metavar=("R", "P", "Y"),
+        help="orientation as roll, pitch, yaw about the fixed axes x, y, z [rad]",
+        **pose,
+    )
+    parser.add_argument(
+        "--quat",
+        nargs=4,
+        metavar=("X", "Y", "Z", "W"),
+        help="orientation as a unit quaternion, instead of --rpy",
+        **pose,
+    )
+    parser.add_argument(
+        "--frame",
+        default="",
+        help="frame that the target is given in; default: the base of the node's robot",
+    )
+    parser.add_argument(
+        "--tip",
+        action="append",
+        default=[],
+        metavar="LINK",
+        help="link that shall reach the target; default: the tips of the node's robot, or its "
+        "parameter tip_link",
+    )
+    parser.add_argument(
+        "--free-axes",
+        action="append",
+        default=[],
+        metavar="AXES",
+        help='axes of the target that may be anything, out of "x y z rx ry rz"; once for each '
+        'target, "" for none',
+    )
+    parser.add_argument(
+        "--num-solutions",
+        type=int,
+        default=0,
+        metavar="N",
+        help="how many solutions to return at most; default: the node's parameter max_solutions",
+    )
+    parser.add_argument(
+        "--avoid-self-collision",
+        action="store_true",
+        help="return only solutions in which the robot does not touch itself",
+    )
+    parser.add_argument(
+        "--node", default="/meanflow_ik", help="name of the solver node; default: %(default)s"
+    )
+    parser.add_argument(
+        "--topic",
+        action="store_true",
+        help="do not call the service: publish the target on ~/goal_pose, several on ~/goal_poses "
+        "in the order of the robot's tips, and show what comes on ~/candidates",
+    )
+    parser.add_argument(
+        "--latest",
+        action="store_true",
+        help="with --topic: use the latest transform of --frame that is known; without this "
+        "option, the transform of the time of sending",
+    )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="then, or without a target at once, show the candidates of every goal until Ctrl-C",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per answer, in SI units"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=5.0,
+        metavar="S",
+        help="how long to wait for the node and for its answer [s]; default: %(default)g",
+    )
+    return parser
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """OptionError where options contradict each other."""
+    if not (options.xyz or options.rpy or options.quat or options.watch):
+        raise OptionError("give --xyz and one of --rpy and --quat, or --watch")
+    if not 0 <= options.num_solutions < 2**32:
+        raise OptionError(f"--num-solutions {options.num_solutions}, expected 0 to {2**32 - 1}")
+    if not (math.isfinite(options.timeout) and options.timeout > 0):
+        raise OptionError(f"--timeout {options.timeout:g}, expected seconds above 0")
+    if options.latest and not options.topic:
+        raise OptionError("--latest is for --topic; the service takes the latest transform anyway")
+    service_only = ("tip", "free_axes", "num_solutions", "avoid_self_collision")
+    for name in service_only if options.topic else ():
+        if getattr(options, name):
+            raise OptionError(
+                f"--{name.replace('_', '-')} does not go with --topic: a goal on the topic "
+                "is solved with the node's parameters"
+            )
+
+
+def quat_xyzw_from_rpy(roll: float, pitch: float, yaw: float) -> tuple[float, ...]:
+    """Rotations about the fixed axes x, y, z in this order [rad], as in a URDF."""
+    try:
+        from tf_transformations import quaternion_from_euler
+    except ImportError:
+        try:
+            from transforms3d.euler import euler2quat
+        except ImportError as error:
+            raise OptionError(
+                "--rpy needs tf_transformations or transforms3d; install one or give --quat"
+            ) from error
+        w, x, y, z = euler2quat(roll, pitch, yaw, "sxyz")
+        return float(x), float(y), float(z), float(w)
+    return tuple(float(value) for value in quaternion_from_euler(roll, pitch, yaw, "sxyz"))
+
+
+def goals_from_options(options: argparse.Namespace) -> list[PoseStamped]:
+    """One goal per --xyz, stamp zero.
+
+    Raises:
+        OptionError: the options do not go together, or a number is none of a pose.
+    """
+    positions, rotations = options.xyz, options.quat or options.rpy
+    if bool(options.quat) and bool(options.rpy):
+        raise OptionError("give --rpy or --quat, not both")
+    if len(positions) != len(rotations):
+        raise OptionError(
+            f"{len(positions)} --xyz and {len(rotations)} --rpy or --quat; a pose needs one of each"
+        )
+    for name, values in (("--tip", options.tip), ("--free-axes", options.free_axes)):
+        if values and len(values) != len(positions):
+            raise OptionError(f"{len(values)} {name} for {len(positions)} poses")
+    return [goal_message(*pose, options) for pose in zip(positions, rotations, strict=True)]
+
+
+def goal_message(xyz: list[float], rotation: list[float], options: Any) -> PoseStamped:
+    """The pose of one --xyz and one --quat or --rpy."""
+    if not all(map(math.isfinite, [*xyz, *rotation])):
+        raise OptionError(f"the pose {xyz}, {rotation} is not finite")
+    if options.quat:
+        length = math.hypot(*rotation)
+        if abs(length - 1) > QUATERNION_NORM_TOLERANCE:
+            raise OptionError(f"--quat has the length {length:g}; a unit quaternion has 1")
+        quat_xyzw = [value / length for value in rotation]
+    else:
+        quat_xyzw = quat_xyzw_from_rpy(*rotation)
+    goal = PoseStamped()
+    goal.header.frame_id = options.frame
+    goal.pose.position = Point(**dict(zip("xyz", xyz, strict=True)))
+    goal.pose.orientation = Quaternion(**dict(zip("xyzw", quat_xyzw, strict=True)))
+    return goal

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A solver node in a process of its own, for as long as a program needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+READY_S = 300.0  # compiling the kernels for the first time takes a minute
+STOP_S = 20.0
+
+
+@contextlib.contextmanager
+def running_node(
+    parameters: Mapping[str, Any], *ros_arguments: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the node; stop it as by Ctrl-C, and kill it where it has not ended `STOP_S` later.
+
+    Args:
+        ros_arguments: what follows --ros-args beside the parameters.
+    """
+    command = [sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", *ros_arguments]
+    for name, value in parameters.items():
+        command += ["-p", f"{name}:={repr('') if value == '' else value}"]
+    process = subprocess.Popen(command)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
