@@ -77,7 +77,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
             {
                 "robot_description": ParameterValue(description, value_type=str),
                 "frame_prefix": PREFIX,
-                # A goal may carry an old stamp, or none.
+                # The joint states carry the stamp of a goal, which may be old or zero.
                 "ignore_timestamp": True,
             }
         ],
@@ -105,7 +105,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
 
 
 def value_of(name: str, params_file: str) -> str | None:
-    """A parameter in a file."""
+    """The value of a parameter in a file; None where the file has none."""
     nodes = (yaml.safe_load(Path(params_file).read_text()) or {}).values()
     values = [node.get("ros__parameters", {}).get(name) for node in nodes]
     return next(filter(None, values), None)

@@ -59,8 +59,8 @@ class Desk:
         self._answered = threading.Event()
         self._empty_frame_id_said = False
 
-    def furnish(self, solver: IKSolver, frame_lookup: FrameLookup) -> None:
-        """Take a configuration's solver, and the function that knows the frames."""
+    def set_solver(self, solver: IKSolver, frame_lookup: FrameLookup) -> None:
+        """Take the solver of a configuration, and what looks frames up in it."""
         self.robot, self.solver = solver.robot, solver
         self.current_state = CurrentState(solver.robot, self.node.get_logger())
         self._frame_lookup = frame_lookup

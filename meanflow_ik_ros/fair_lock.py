@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose turn it is at the solver."""
+"""A lock that is fair to those who wait for the solver."""
 
 import threading
 from collections import deque

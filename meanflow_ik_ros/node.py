@@ -96,7 +96,7 @@ class MeanFlowIKNode(ProcessNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.desk.active = False
-        with self.desk.solver_lock:  # what is being solved is still answered
+        with self.desk.solver_lock:  # What is being solved is still answered.
             return TransitionCallbackReturn.SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -123,7 +123,7 @@ class MeanFlowIKNode(ProcessNode):
         )
         self.frames = Frames(robot, self, parameters.tf_timeout, parameters.tf_max_age)
         self._close.append(self.frames.close)
-        desk.furnish(solver, self.frames.T_base_frame)
+        desk.set_solver(solver, self.frames.T_base_frame)
         started = time.perf_counter()
         warm_up(desk)
         warm_up_time = time.perf_counter() - started

@@ -23,7 +23,7 @@ from rclpy.task import Future
 from meanflow_ik_core.errors import IKError
 from meanflow_ik_ros.rare_log import WARN_EVERY_S
 
-# One for each kind of request, for what must not wait behind them, and for TF.
+# There is a thread for each kind of request, for what must not wait behind them, and for TF.
 THREADS = 10
 # A thread that comes back from the solver or from ROS waits for Python's lock as long as this while
 # another one holds it. The executor takes it all the time under load; with Python's 5 ms each of
@@ -84,7 +84,7 @@ def run_node(make: Callable[[], ProcessNode], args: list[str] | None = None) -> 
         if isinstance(error, IKError):
             logger.fatal(str(error))
         elif type(error).__module__.startswith("rclpy"):
-            # Its own message names the file or the argument; a traceback would only hide it.
+            # The message of rclpy names the file or the argument; a traceback would only hide it.
             logger.fatal(f"{type(error).__name__}: {' '.join(str(error).split())}")
         else:
             logger.fatal(traceback.format_exc())
@@ -99,7 +99,10 @@ def run_node(make: Callable[[], ProcessNode], args: list[str] | None = None) -> 
 
 
 def settle_memory() -> None:
-    """What is loaded stays: to look through it for garbage would stop all threads for 150 ms."""
+    """Keep the garbage collector from what is loaded, which stays.
+
+    To look through all of it would stop every thread for 150 ms.
+    """
     gc.unfreeze()
     gc.collect()
     gc.freeze()
@@ -120,11 +123,11 @@ def spin_until(node: ProcessNode, stopped: threading.Event) -> None:
                 try:
                     executor.spin_until_future_complete(done)
                 except InvalidHandle:
-                    continue  # a transition has closed a service whose answer was under way
+                    continue  # A transition has closed a service whose answer was under way.
                 except ExternalShutdownException:
                     break
                 except Exception:
-                    # one callback's mistake, or an answer that a dead client does not take
+                    # A callback made a mistake, or a client died before its answer.
                     node.get_logger().error(
                         f"a callback failed: {traceback.format_exc()}",
                         throttle_duration_sec=WARN_EVERY_S,

@@ -43,10 +43,9 @@ def create_publisher(
     """A publisher with `qos` where no parameter says otherwise; ConfigError for a bad one."""
     with _bad_overrides(node, topic):
         return node.create_publisher(
-            # rclpy writes the overrides into the profile that it is given
             kind,
             topic,
-            copy.copy(qos),
+            copy.copy(qos),  # rclpy writes the overrides into the profile that it is given.
             event_callbacks=events,
             qos_overriding_options=QoSOverridingOptions(POLICIES),
         )

@@ -88,7 +88,7 @@ def solutions_from_result(
     judged = judge(query, result, robot, parameters)
     valid = judged.valid[0]
     rows = np.flatnonzero(valid if valid.any() else np.isfinite(q).all(-1))
-    header = Header(stamp=query.poses[0].header.stamp, frame_id=robot.base)
+    header = Header(stamp=query.stamp, frame_id=robot.base)
     names = list(robot.joint_names)
     clearance = [math.nan] * len(rows)
     if result.clearance is not None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
@@ -29,3 +30,8 @@ class IKQuery:
     avoid_self_collision: bool
     task: Task = COMPLETE
     poses: tuple[PoseStamped, ...] = ()
+
+    @property
+    def stamp(self) -> Any:
+        """The stamp of the first pose, which answers carry."""
+        return self.poses[0].header.stamp

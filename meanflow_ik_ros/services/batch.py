@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NAME = "~/get_ik_solutions_batch"
 # Starts per solution asked for, where the request leaves their number to the node.
 STARTS_PER_SOLUTION = 2
-_NAMED_TARGETS = 5  # that an answer's message lists
+_NAMED_TARGETS = 5  # how many targets an answer's message lists at most
 
 
 def service(desk: Desk) -> Service:

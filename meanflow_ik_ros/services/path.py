@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from meanflow_ik_ros.parameters import NodeParameters
 
 NAME = "~/get_ik_path"
-AT_START = 1e-3  # rad or m
-_LATEST_S = 2**31 - 1  # that a time_from_start can tell
+# A path that begins nearer to the start state than this begins there [rad or m].
+AT_START = 1e-3
+_LATEST_S = 2**31 - 1  # the largest second that a time_from_start can hold
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,13 +185,13 @@ def response_from_result(
         )
         return response
     response.error_code = Codes.SUCCESS
-    response.message = _way_to_the_start(query, result.joint_positions[0], robot)
+    response.message = _gap_at_the_start(query, result.joint_positions[0], robot)
     response.trajectory = trajectory_message(result.joint_positions, query.times, robot)
     return response
 
 
-def _way_to_the_start(query: IKPathQuery, q: np.ndarray, robot: Robot) -> str:
-    """What a caller has to know who sends a path that does not begin where the robot is."""
+def _gap_at_the_start(query: IKPathQuery, q: np.ndarray, robot: Robot) -> str:
+    """The warning that a path does not begin at its start state; empty where it does."""
     if query.start_state is None:
         return ""
     distance = np.abs(q - query.start_state)

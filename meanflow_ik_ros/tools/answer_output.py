@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from meanflow_ik_core.commands.printing import plain
+from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.msg import IKSolution, IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions
 
-Codes = GetIKSolutions.Response
 CODE_NAMES = (
     "SUCCESS", "NO_IK_SOLUTION", "FRAME_TRANSFORM_FAILURE", "INVALID_LINK_NAME",
     "INVALID_ROBOT_STATE", "INVALID_GOAL_CONSTRAINTS", "FAILURE",
@@ -55,6 +55,7 @@ def solutions_table(title: str, solutions: Sequence[IKSolution]) -> Table:
 
 
 def digits(value: float) -> str:
+    """A number of at least two digits, without decimals from 100 on."""
     return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
@@ -70,7 +71,7 @@ def short_names(names: list[str]) -> list[str]:
 
 
 def solutions_content(solutions: Sequence[IKSolution]) -> list[dict[str, Any]]:
-    """The same for scripts, in SI units."""
+    """What scripts get of solutions, in SI units."""
     return [
         {
             "rank": rank,
@@ -90,6 +91,7 @@ def solutions_content(solutions: Sequence[IKSolution]) -> list[dict[str, Any]]:
 
 
 def code_name(error_code: int) -> str:
+    """The name of an error code in the service's definition."""
     names = (name for name in CODE_NAMES if getattr(Codes, name) == error_code)
     return next(names, "unknown code")
 
@@ -139,6 +141,7 @@ def show_candidates(candidates: IKSolutionArray, as_json: bool, console: Console
 
 
 def target_content(target: PoseStamped) -> dict[str, Any]:
+    """What scripts get of a target."""
     position, turn = target.pose.position, target.pose.orientation
     return {
         "frame_id": target.header.frame_id,
@@ -148,6 +151,7 @@ def target_content(target: PoseStamped) -> dict[str, Any]:
 
 
 def counted(solutions: Sequence[IKSolution]) -> str:
+    """How many solutions there are, in words."""
     valid = sum(solution.valid for solution in solutions)
     if valid:
         return f"{valid} {'solution' if valid == 1 else 'solutions'}"
@@ -155,4 +159,5 @@ def counted(solutions: Sequence[IKSolution]) -> str:
 
 
 def print_line(content: dict[str, Any]) -> None:
+    """Print one line of JSON; what is not finite becomes null."""
     print(json.dumps(plain(content), allow_nan=False), flush=True)

@@ -13,12 +13,12 @@ from rclpy.utilities import remove_ros_args
 from rich.console import Console
 
 from meanflow_ik_core.errors import IKError
+from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.srv import GetIKSolutions
 from meanflow_ik_ros.tools.answer_output import show_candidates, show_response
 from meanflow_ik_ros.tools.client import Client
 from meanflow_ik_ros.tools.goal_options import check_options, command_line, goals_from_options
 
-Codes = GetIKSolutions.Response
 SOLVED, UNSOLVED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 

@@ -118,7 +118,8 @@ class GoalTopics:
             self._drawing.reset()
 
     def _draw(self) -> None:
-        self._drawing.cancel()  # before reading: a goal that comes from here on starts it again
+        # The timer is stopped before reading: a goal that comes from here on starts it again.
+        self._drawing.cancel()
         if self._to_draw is None:
             return
         query, response, parameters = self._to_draw
@@ -126,7 +127,7 @@ class GoalTopics:
             self._goal_markers.update(
                 response.solutions,
                 query.task.of_tips(query.targets[0] @ query.T_tip_link),
-                query.poses[0].header.stamp,
+                query.stamp,
                 count=parameters.marker_count,
                 opacity=parameters.marker_opacity,
                 lifetime_s=parameters.marker_lifetime,
@@ -153,6 +154,6 @@ def candidates_from_response(
 ) -> IKSolutionArray:
     """What ~/candidates carries for an answered goal."""
     message = IKSolutionArray(targets=list(query.poses), solutions=response.solutions)
-    message.header.stamp = query.poses[0].header.stamp
+    message.header.stamp = query.stamp
     message.header.frame_id = robot.base
     return message
