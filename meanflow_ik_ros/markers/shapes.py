@@ -40,19 +40,18 @@ def arm_markers(visuals: RobotVisuals, q: Any, opacity: float, header: Header) -
     """One arm per row of q (M, J), best first; each has a namespace, so that RViz can hide it."""
     if len(q) == 0:
         return
-    T_base_visual = visuals.poses(q)
-    for rank, arm in enumerate(T_base_visual):
-        red, green, blue = rank_colour(rank, len(T_base_visual))
+    poses = iter(poses_from_matrices(visuals.poses(q).reshape(-1, 4, 4)))
+    for rank in range(len(q)):
+        red, green, blue = rank_colour(rank, len(q))
         colour = ColorRGBA(r=red, g=green, b=blue, a=float(opacity))
-        poses = poses_from_matrices(arm)
-        for index, (visual, pose) in enumerate(zip(visuals.visuals, poses, strict=True)):
+        for index, visual in enumerate(visuals.visuals):
             yield Marker(
                 header=header,
                 ns=f"candidate_{rank:03d}",
                 id=index,
                 type=visual.kind,
                 action=Marker.ADD,
-                pose=pose,
+                pose=next(poses),
                 scale=Vector3(x=visual.scale[0], y=visual.scale[1], z=visual.scale[2]),
                 color=colour,
                 mesh_resource=visual.mesh,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from geometry_msgs.msg import Point, Pose, PoseArray, PoseStamped, Quaternion
@@ -30,8 +31,14 @@ def matrix_from_pose(stamped: PoseStamped) -> np.ndarray:
             f"quaternion xyzw {quat_xyzw} has length {norm:.6g}, expected 1 "
             f"(within {QUATERNION_NORM_TOLERANCE:g})",
         )
+    return rigid_transform(xyz, quat_xyzw)
+
+
+def rigid_transform(xyz: Sequence[float], quat_xyzw: Sequence[float]) -> np.ndarray:
+    """(4, 4) of a position and a quaternion of any length but zero."""
     # The matrix is written out: for four numbers, calls of array libraries take longer than a
     # tenth of a solve.
+    norm = math.hypot(*quat_xyzw)
     x, y, z, w = (value / norm for value in quat_xyzw)
     return np.array(
         (

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from visualization_msgs.msg import Marker, MarkerArray
 
-from meanflow_ik_core.geometry import matrix_from_quat_xyzw
+from meanflow_ik_ros.messages.poses import rigid_transform
 
 SHAPES = (Marker.CUBE, Marker.CYLINDER, Marker.SPHERE)
 
@@ -97,15 +97,12 @@ def solids_from_markers(array: MarkerArray) -> list[Solid]:
         if marker.type not in SHAPES:
             raise ValueError(f"marker type {marker.type} of {marker.ns!r} cannot be drawn here")
         turn, colour = marker.pose.orientation, marker.color
-        pose = np.eye(4)
-        pose[:3, :3] = matrix_from_quat_xyzw([turn.x, turn.y, turn.z, turn.w])
-        pose[:3, 3] = place_of(marker)
         solids.append(
             Solid(
                 marker.ns,
                 marker.type,
                 0.5 * np.array([marker.scale.x, marker.scale.y, marker.scale.z]),
-                pose,
+                rigid_transform(place_of(marker).tolist(), [turn.x, turn.y, turn.z, turn.w]),
                 np.array([colour.r, colour.g, colour.b, colour.a]),
             )
         )

@@ -11,8 +11,8 @@ import numpy as np
 from rclpy.time import Time
 
 from meanflow_ik_core.errors import LinkError
-from meanflow_ik_core.geometry import matrix_from_quat_xyzw
 from meanflow_ik_ros.messages.errors import FrameError
+from meanflow_ik_ros.messages.poses import rigid_transform
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -97,12 +97,10 @@ class Frames:
                     f"the latest one is {age_s:.1f} s old, at most {self.max_age_s:g} s are allowed"
                 )
         rotation, translation = stamped.transform.rotation, stamped.transform.translation
-        T_base_frame = np.eye(4)
-        T_base_frame[:3, :3] = matrix_from_quat_xyzw(
-            [rotation.x, rotation.y, rotation.z, rotation.w]
+        return rigid_transform(
+            [translation.x, translation.y, translation.z],
+            [rotation.x, rotation.y, rotation.z, rotation.w],
         )
-        T_base_frame[:3, 3] = translation.x, translation.y, translation.z
-        return T_base_frame
 
     def stop_waiting(self) -> None:
         """Let whoever waits for a transform, now or later, go on with a FrameError at once."""
