@@ -26,7 +26,7 @@ from meanflow_ik_ros.messages.task import objectives_from_texts
 from meanflow_ik_ros.parameters import NodeParameters, declare_parameters, values_of
 from meanflow_ik_ros.process import ProcessNode, run_node
 from meanflow_ik_ros.qos import unused_overrides
-from meanflow_ik_ros.services import Service, batch, moveit, path, solutions
+from meanflow_ik_ros.services import Service, services_of, solutions
 from meanflow_ik_ros.srv import GetIKSolutions
 from meanflow_ik_ros.topics.diagnostics import Diagnostics
 from meanflow_ik_ros.topics.frames import Frames
@@ -34,7 +34,6 @@ from meanflow_ik_ros.topics.goals import GoalTopics
 from meanflow_ik_ros.topics.joint_states import JointStateTopic
 
 TOPICS = (JointStateTopic, GoalTopics)
-SERVICES = (solutions.service, batch.service, path.service, moveit.service)
 
 
 class MeanFlowIKNode(ProcessNode):
@@ -129,8 +128,8 @@ class MeanFlowIKNode(ProcessNode):
         warm_up_time = time.perf_counter() - started
         for topic in TOPICS:
             self._close.append(topic(desk).close)
-        for service in SERVICES:
-            self._serve(service(desk))
+        for service in services_of(desk):
+            self._serve(service)
         self.after_configure()
         if unused := unused_overrides(self):
             self.get_logger().warning(f"nothing has the quality of service of {unused}")
@@ -140,10 +139,8 @@ class MeanFlowIKNode(ProcessNode):
             f"{parameters.sampler} on {parameters.device}, warm-up {warm_up_time:.1f} s"
         )
 
-    def _serve(self, service: Service | None) -> None:
+    def _serve(self, service: Service) -> None:
         """Open a service; one of each kind of request may wait for the solver."""
-        if service is None:
-            return
         opened = self.create_service(
             service.kind,
             service.name,

@@ -39,7 +39,8 @@ OWNERS = {
 # Where a dependency stands outside its wing, and why.
 GUESTS = {
     ("geometry", "torch"): "rigid transforms of tensors, which gradients flow through",
-    ("robot/robot", "torch"): "kinematics of tensors stay differentiable",
+    ("robot/robot", "torch"): "takes tensors as it takes arrays",
+    ("robot/tensor_kinematics", "torch"): "kinematics of tensors stay differentiable",
     ("samplers", "torch"): "noise and samples are tensors of the network's device",
     ("collision/clearance", "torch"): "distances of tensors stay differentiable",
     ("collision", "pinocchio"): "Coal's shapes come and move in Pinocchio's geometry models",

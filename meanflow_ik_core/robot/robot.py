@@ -2,7 +2,7 @@
 """A robot: the joints that move its tips, their limits, forward kinematics and Jacobian."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from ..geometry import tensor_from
 from .kinematic_tree import read_tree
 from .robot_file import RobotFile, find_robot_file
 from .robot_file import available_robots as available_robots
+from .tensor_kinematics import TensorKinematics
 from .urdf import leaf_links, link_names, listing
 
 
@@ -89,7 +90,7 @@ class Robot:
         Returns:
             T_base_tip (..., T, 4, 4), of the kind, dtype and device of ``q``.
         """
-        return _of_joints(self._forward, q, self.num_joints)
+        return self._of_joints(q, TensorKinematics.forward)
 
     def jacobian(self, q: Any) -> Any:
         """Geometric Jacobian at the tips, in the axes of the base.
@@ -100,7 +101,15 @@ class Robot:
         Returns:
             (..., T, 6, J), rows linear [m/rad or m/m] then angular, of the kind of ``q``.
         """
-        return _of_joints(self._jacobian, q, self.num_joints)
+        return self._of_joints(q, TensorKinematics.jacobian)
+
+    def node_poses(self, q: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Rotations (..., 3, 3) and origins (..., 3) in the base of each of the K nodes.
+
+        Args:
+            q: (..., J) rad or m.
+        """
+        return self._kinematics(q.dtype, q.device).node_poses(q)
 
     def random_configurations(
         self,
@@ -129,8 +138,8 @@ class Robot:
         self, dtype: torch.dtype, device: torch.device | None = None
     ) -> tuple[Tensor, Tensor]:
         """Lower and upper limits (J,) as tensors."""
-        constants = self._constants(dtype, device or torch.device("cpu"))
-        return constants["lower"], constants["upper"]
+        kinematics = self._kinematics(dtype, device or torch.device("cpu"))
+        return kinematics.lower, kinematics.upper
 
     def within_limits(self, q: np.ndarray, tolerance: float = 0.0) -> Any:
         """(...) bool: every joint of q (..., J) lies in its limits; continuous joints always do."""
@@ -185,91 +194,22 @@ class Robot:
             digest.update(_rounded_bytes(getattr(self, name)))
         return digest.hexdigest()
 
-    @torch.inference_mode(False)  # what is kept must be able to take part in gradients later
-    def _constants(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    def _kinematics(self, dtype: torch.dtype, device: torch.device) -> TensorKinematics:
         key = (dtype, device)
         if key not in self._on_device:
-
-            def tensor(array: np.ndarray) -> Tensor:
-                return torch.as_tensor(array, dtype=dtype, device=device)
-
-            count = len(self.parent)
-            selection = np.zeros((count, self.num_joints))
-            selection[np.arange(count), self.joint] = self.multiplier
-            self._on_device[key] = {
-                "lower": tensor(self.lower),
-                "upper": tensor(self.upper),
-                "joint": torch.as_tensor(self.joint, device=device),
-                "multiplier": tensor(self.multiplier),
-                "offset": tensor(self.offset),
-                "rotation": list(tensor(self.placement[:, :3, :3])),
-                "translation": list(tensor(self.placement[:, :3, 3])),
-                "tip_rotation": list(tensor(self.tip_placement[:, :3, :3])),
-                "tip_translation": list(tensor(self.tip_placement[:, :3, 3])),
-                "ancestors": tensor(self.ancestors),
-                "selection": tensor(selection),
-                "prismatic": torch.as_tensor(self.prismatic, device=device),
-            }
+            self._on_device[key] = TensorKinematics(self, dtype, device)
         return self._on_device[key]
 
-    def node_poses(self, q: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Rotations (..., 3, 3) and origins (..., 3) in the base of each of the K nodes.
-
-        Args:
-            q: (..., J) rad or m.
-        """
-        constants = self._constants(q.dtype, q.device)
-        motion = q[..., constants["joint"]] * constants["multiplier"] + constants["offset"]
-        cosine, sine = motion.cos().unbind(-1), motion.sin().unbind(-1)
-        shift = motion.unbind(-1)
-        rotations: list[Tensor] = []
-        origins: list[Tensor] = []
-        for k, parent in enumerate(self.parent.tolist()):
-            rotation, origin = constants["rotation"][k], constants["translation"][k]
-            if parent >= 0:
-                origin = origins[parent] + rotations[parent] @ origin
-                rotation = rotations[parent] @ rotation
-            if self.prismatic[k]:
-                origin = origin + shift[k][..., None] * rotation[..., 2]
-                rotation = rotation.expand(*q.shape[:-1], 3, 3)
-            else:
-                x, y, z = rotation.unbind(-1)
-                c, s = cosine[k][..., None], sine[k][..., None]
-                turned_x = x * c + y * s
-                rotation = torch.stack((turned_x, y * c - x * s, z.expand_as(turned_x)), -1)
-                origin = origin.expand_as(turned_x)
-            rotations.append(rotation)
-            origins.append(origin)
-        return rotations, origins
-
-    def _tips(self, rotations: list[Tensor], origins: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Rotations (..., T, 3, 3) and positions (..., T, 3) of the tips in the base."""
-        constants = self._constants(origins[0].dtype, origins[0].device)
-        tips = list(enumerate(self.tip_node.tolist()))
-        rotation = torch.stack([rotations[n] @ constants["tip_rotation"][i] for i, n in tips], -3)
-        position = torch.stack(
-            [origins[n] + rotations[n] @ constants["tip_translation"][i] for i, n in tips], -2
-        )
-        return rotation, position
-
-    def _forward(self, q: Tensor) -> Tensor:
-        rotation, position = self._tips(*self.node_poses(q))
-        top = torch.cat((rotation, position[..., None]), -1)
-        bottom = top.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*top.shape[:-2], 1, 4)
-        return torch.cat((top, bottom), -2)
-
-    def _jacobian(self, q: Tensor) -> Tensor:
-        constants = self._constants(q.dtype, q.device)
-        rotations, origins = self.node_poses(q)
-        _, tip_position = self._tips(rotations, origins)
-        axis = torch.stack([rotation[..., 2] for rotation in rotations], -2)  # (..., K, 3)
-        arm = tip_position[..., :, None, :] - torch.stack(origins, -2)[..., None, :, :]
-        axes = axis[..., None, :, :].expand_as(arm)  # (..., T, K, 3)
-        prismatic = constants["prismatic"][:, None]
-        linear = torch.where(prismatic, axes, torch.linalg.cross(axes, arm))
-        angular = torch.where(prismatic, torch.zeros_like(axes), axes)
-        columns = torch.cat((linear, angular), -1) * constants["ancestors"][..., None]
-        return columns.transpose(-1, -2) @ constants["selection"]
+    def _of_joints(self, q: Any, function: Callable[[TensorKinematics, Tensor], Tensor]) -> Any:
+        """A function of q (..., J) as a tensor, in the kind of ``q``."""
+        tensor = tensor_from(q)
+        if tensor.ndim < 1 or tensor.shape[-1] != self.num_joints:
+            raise RobotError(
+                f"q has shape {tuple(tensor.shape)}; the last axis must have {self.num_joints} "
+                "joints"
+            )
+        result = function(self._kinematics(tensor.dtype, tensor.device), tensor)
+        return result if tensor is q else result.numpy()
 
 
 def load_robot(
@@ -351,16 +291,6 @@ def _checked_tips(tips: Any, file: RobotFile) -> list[str]:
             f"{file.urdf_path} has {len(leaves)} leaf links; name the tips among {listing(leaves)}"
         )
     return named or leaves
-
-
-def _of_joints(function: Any, q: Any, num_joints: int) -> Any:
-    tensor = tensor_from(q)
-    if tensor.ndim < 1 or tensor.shape[-1] != num_joints:
-        raise RobotError(
-            f"q has shape {tuple(tensor.shape)}; the last axis must have {num_joints} joints"
-        )
-    result = function(tensor)
-    return result if tensor is q else result.numpy()
 
 
 def _rounded_bytes(array: np.ndarray) -> bytes:

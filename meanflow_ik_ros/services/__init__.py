@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node is asked: one service per module.
-
-Each module has a function `service`, which takes the desk; `node.SERVICES` lists those functions.
-"""
+"""What the node is asked: each module holds one service, in its function ``service(desk)``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 
@@ -20,3 +19,11 @@ class Service(NamedTuple):
     kind: type
     name: str
     answer: Callable[[Any, Any], Any]
+
+
+def services_of(desk: Any) -> Iterator[Service]:
+    """The service of each module, but for those that say None because they cannot be served."""
+    for module in pkgutil.iter_modules(__path__):
+        service = importlib.import_module(f"{__name__}.{module.name}").service(desk)
+        if service is not None:
+            yield service
