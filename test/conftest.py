@@ -1,12 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings that must stand before rclpy and torch are imported for the first time."""
+"""Settings that must stand before rclpy and torch are imported for the first time; shared fixtures.
+
+The fixtures are made once a run: a test that changes a robot or a solver makes its own.
+"""
+
+from __future__ import annotations
 
 import importlib.util
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import meanflow_ik_core as mik
+
+if TYPE_CHECKING:
+    from meanflow_ik_core.evaluation.closed_form import ClosedForm
 
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
+os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(Path(__file__).parent / "ros" / "fastdds.xml")
 # The tensors of the tests are small: several threads in several processes only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -22,3 +37,45 @@ def pytest_configure(config):
 
     if capture is not None:
         capture.resume_global_capture()
+
+
+@pytest.fixture(scope="session")
+def panda() -> mik.Robot:
+    return mik.load_robot("panda")
+
+
+@pytest.fixture(scope="session")
+def dual_panda() -> mik.Robot:
+    return mik.load_robot("dual_panda")
+
+
+@pytest.fixture(scope="session")
+def torso() -> mik.Robot:
+    """Two arms that share joints, and every kind of joint."""
+    from example_robots import torso_robot
+
+    return torso_robot()
+
+
+@pytest.fixture(scope="session")
+def learned(panda) -> mik.IKSolver:
+    """Starts from the shipped network."""
+    return mik.load_solver(panda)
+
+
+@pytest.fixture(scope="session")
+def uniform(panda) -> mik.IKSolver:
+    """The Panda's, without a network."""
+    return mik.load_solver(panda, sampler="uniform")
+
+
+@pytest.fixture(scope="session")
+def torso_solver(torso) -> mik.IKSolver:
+    return mik.load_solver(torso, sampler="uniform")
+
+
+@pytest.fixture(scope="session")
+def closed_form(panda) -> ClosedForm:
+    from meanflow_ik_core.evaluation.closed_form import ClosedForm
+
+    return ClosedForm(panda)

@@ -6,6 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.robot import packages
@@ -25,8 +26,13 @@ needs_robots = pytest.mark.skipif(
 NAMES = [name if name in OWN else pytest.param(name, marks=needs_robots) for name in JOINTS]
 
 
+def draw(robot: mik.Robot, count: int, seed: int = 0) -> torch.Tensor:
+    """(count, J) random configurations, float64."""
+    return robot.random_configurations(count, torch.Generator().manual_seed(seed))
+
+
 def torso_robot(**options) -> mik.Robot:
-    return mik.load_robot(TORSO, tips=["left_tool", "right_hand"], **options)
+    return mik.load_robot(TORSO, tips=TORSO_TIPS, **options)
 
 
 ROBOTS = {

@@ -12,7 +12,7 @@ import numpy as np
 import oracles as independent
 import pytest
 import torch
-from example_robots import TORSO, TORSO_TIPS
+from example_robots import TORSO, TORSO_TIPS, draw
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.bench import BENCHES, kernel, path, unreachable
@@ -51,20 +51,6 @@ SMALL = {
 OWN = [name for name, bench in BENCHES.items() if bench.load is None]
 
 
-def draw(robot: mik.Robot, count: int, seed: int = 0) -> np.ndarray:
-    return robot.random_configurations(count, torch.Generator().manual_seed(seed)).numpy()
-
-
-@pytest.fixture(scope="module")
-def panda() -> mik.Robot:
-    return mik.load_robot("panda")
-
-
-@pytest.fixture(scope="module")
-def solver() -> mik.IKSolver:
-    return mik.load_solver("panda", sampler="uniform")
-
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> dict[str, BenchResult]:
     tiny = tmp_path_factory.mktemp("bench") / "tiny.yaml"
@@ -73,7 +59,9 @@ def results(tmp_path_factory) -> dict[str, BenchResult]:
         " estimate_poses: 4, lambda_energy: 1.0, lambda_refine: 1.0}"
     )
     SMALL["training"]["config"] = str(tiny)
-    return {name: BENCHES[name](**SMALL[name]) for name in OWN}
+    # Compiling takes a minute, and the numbers of so small a run say nothing of it.
+    with torch.compiler.set_stance("force_eager"):
+        return {name: BENCHES[name](**SMALL[name]) for name in OWN}
 
 
 class Tampered:
@@ -177,7 +165,7 @@ def test_the_number_of_threads_is_used_and_put_back():
     ids=["panda", "torso_two_arms"],
 )
 def test_the_judge_agrees_with_an_independent_one(robot, count):
-    q = draw(robot, count)
+    q = draw(robot, count).numpy()
     ours, theirs = Judge(robot), independent.Judge(robot)
     expected = np.stack([theirs.poses(row) for row in q])
     np.testing.assert_allclose(ours.forward(q), expected, atol=1e-13)
@@ -221,9 +209,9 @@ def claims_everything(result):
 
 
 @pytest.mark.parametrize("change", [shifted_by_a_little, turned_once_round])
-def test_a_solver_with_wrong_answers_solves_nothing(panda, solver, change):
-    targets = panda.forward(draw(panda, 3))
-    measures = measure_solver(Tampered(solver, change), targets, 64, 8, 0, 1.0)
+def test_a_solver_with_wrong_answers_solves_nothing(panda, uniform, change):
+    targets = panda.forward(draw(panda, 3).numpy())
+    measures = measure_solver(Tampered(uniform, change), targets, 64, 8, 0, 1.0)
     values = {measure.what: measure for measure in measures}
     assert values["share of poses solved"].value == 0
     assert values["share of poses solved"].reached is False
@@ -231,21 +219,21 @@ def test_a_solver_with_wrong_answers_solves_nothing(panda, solver, change):
     assert values["mean valid solutions per pose"].value == 0
 
 
-def test_a_solver_that_finds_nothing_solves_nothing(panda, solver):
+def test_a_solver_that_finds_nothing_solves_nothing(panda, uniform):
     def nothing(result):
         return {"valid": np.zeros_like(result.valid)}
 
-    targets = panda.forward(draw(panda, 3))
+    targets = panda.forward(draw(panda, 3).numpy())
     values = {
         measure.what: measure.value
-        for measure in measure_solver(Tampered(solver, nothing), targets, 64, 8, 0, 1.0)
+        for measure in measure_solver(Tampered(uniform, nothing), targets, 64, 8, 0, 1.0)
     }
     assert values["share of poses solved"] == 0
     assert values["wrong claims"] == 0
 
 
-def test_a_solver_that_claims_everything_is_found_out(solver, monkeypatch):
-    liar = Tampered(solver, claims_everything)
+def test_a_solver_that_claims_everything_is_found_out(uniform, monkeypatch):
+    liar = Tampered(uniform, claims_everything)
     monkeypatch.setattr(unreachable, "load_solver", lambda *args, **options: liar)
     result = BENCHES["unreachable"](poses=4)
     assert result["beyond the reach: false claims"] == 2
@@ -255,7 +243,8 @@ def test_a_solver_that_claims_everything_is_found_out(solver, monkeypatch):
 
 def test_poses_beyond_the_reach_are_farther_than_any_configuration(panda):
     shoulder = panda.placement[0, :3, 3]
-    farthest = np.linalg.norm(panda.forward(draw(panda, 20_000))[:, 0, :3, 3] - shoulder, axis=-1)
+    reached = panda.forward(draw(panda, 20_000))[:, 0, :3, 3].numpy()
+    farthest = np.linalg.norm(reached - shoulder, axis=-1)
     poses = unreachable.poses_beyond_reach(panda, 50, seed=1)
     assert np.linalg.norm(poses[:, :3, 3] - shoulder, axis=-1).min() > farthest.max()
     np.testing.assert_allclose(np.linalg.det(poses[:, :3, :3]), 1, atol=1e-12)
@@ -269,7 +258,7 @@ def test_impossible_orientations_have_no_solution_on_a_dense_sweep(panda):
 
 def test_tracik_counts_only_different_solutions(panda):
     rival = TracIK(panda, timeout=0.005)
-    pose = panda.forward(draw(panda, 1, seed=3))[0, 0]
+    pose = panda.forward(draw(panda, 1, seed=3).numpy())[0, 0]
 
     class SameStart:
         def uniform(self, lower, upper):
@@ -343,17 +332,35 @@ def test_bad_options_are_refused(name, options):
         BENCHES[name](**options)
 
 
-def test_a_path_is_right_only_as_it_is(solver):
-    T_base_tip = solver.robot.forward(path.random_motions(solver.robot, 1, 10, 0)[0])
-    result = mik.solve_path(solver, T_base_tip, seed=0)
-    judge = Judge(solver.robot)
-    assert result.valid and path._is_right(judge, result, T_base_tip, 0.5)
-    assert not path._is_right(judge, result, T_base_tip, 0.9 * result.largest_step)
-    moved = result.joint_positions.copy()
-    moved[4, 3] += 1e-3
-    for change in ({"joint_positions": moved}, {"largest_step": 0.0}, {"valid": False}):
-        other = dataclasses.replace(result, **change)
-        assert not path._is_right(judge, other, T_base_tip, 0.5)
+def moved_at_one_waypoint(result):
+    q = result.joint_positions.copy()
+    q[0, 3] += 1e-3
+    return {"joint_positions": q}
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "limit", "wrong"),
+    [
+        (lambda result: {}, {}, 0.5, 0),
+        (moved_at_one_waypoint, {}, 0.5, 3),
+        (lambda result: {"largest_step": 0.0}, {}, 0.5, 3),
+        (lambda result: {"valid": not result.valid}, {}, 0.5, 3),
+        (lambda result: {}, {"max_joint_step": np.inf}, 1e-3, 3),
+    ],
+    ids=["true", "beside the path", "other steps", "other validity", "longer steps than asked for"],
+)
+def test_a_path_is_right_only_as_it_is(uniform, monkeypatch, change, options, limit, wrong):
+    """Each path is solved three times: as it is, with times, and broken."""
+
+    def solve_path(*args, **asked):
+        result = mik.solve_path(*args, **{**asked, **options})
+        return dataclasses.replace(result, **change(result))
+
+    monkeypatch.setattr(path, "solve_path", solve_path)
+    motions = path.random_motions(uniform.robot, 1, 10, 0)
+    measures = path.measure_paths(uniform, motions, 64, limit, 0)
+    values = {measure.what: measure.value for measure in measures}
+    assert values["wrong claims"] == wrong
 
 
 def test_paths_and_their_breaks_are_counted(results):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The measurements of all robots mean what they say."""
 
+import dataclasses
 import json
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from example_robots import TORSO, TORSO_TIPS
@@ -30,11 +30,6 @@ SMALL = {
 @pytest.fixture(scope="module")
 def result() -> BenchResult:
     return BENCHES["robots"](robots="panda,dual_panda", **SMALL)
-
-
-@pytest.fixture(scope="module")
-def panda() -> mik.IKSolver:
-    return mik.load_solver("panda", sampler="uniform")
 
 
 def test_ratios_are_those_of_the_measures(result):
@@ -68,70 +63,86 @@ def test_plain_restarts_are_measured_where_tips_share_no_joint(result):
     assert not any(name.startswith("panda, restarts: ") for name in names)
 
 
-def answer_in(seconds_of, q):
-    """In place of `_solve`: valid solutions after the seconds that ``seconds_of`` says."""
+class Timed:
+    """The true solver, whose calls take as long as the test says, by clocks that count no others.
 
-    def solve(side, target, count, starts, limit, seed):
-        return np.repeat(q[None], count, 0), *seconds_of(count, starts)
+    ``seconds_of`` gets a call's targets and options; it returns seconds and processor seconds.
+    """
 
-    return solve
+    def __init__(self, solver, seconds_of, shift=0.0):
+        self._solver, self._seconds_of, self._shift = solver, seconds_of, shift
+        self._seconds, self._busy = 0.0, 0.0
+        self.robot, self.sample, self.warm_up = solver.robot, solver.sample, solver.warm_up
 
+    def solve(self, targets, **options):
+        seconds, busy = self._seconds_of(targets, options)
+        self._seconds += seconds
+        self._busy += busy
+        result = self._solver.solve(targets, **{**options, "timeout": None})
+        return dataclasses.replace(result, joint_positions=result.joint_positions + self._shift)
 
-def always(q, target):
-    return np.ones(len(q), dtype=bool)
+    def perf_counter(self) -> float:
+        return self._seconds
+
+    def process_time(self) -> float:
+        return self._busy
 
 
 @pytest.mark.parametrize(
-    ("seconds", "right", "solved"),
-    [(0.019, True, True), (0.021, True, False), (0.01, False, False)],
+    ("seconds", "shift", "solved", "solved_busy"),
+    [(0.019, 0.0, 1, 1), (0.021, 0.0, 0, 1), (0.01, 0.1, 0, 0)],
+    ids=["in time", "late", "wrong"],
 )
-def test_a_pose_that_is_solved_late_or_wrongly_is_not_solved(monkeypatch, seconds, right, solved):
-    monkeypatch.setattr(
-        robots, "_solve", answer_in(lambda count, starts: (seconds, 0.001), np.zeros(7))
-    )
-    tally = robots._Tally(starts_for_one=16)
-    valid = always if right else lambda q, target: ~always(q, target)
-    robots._first(None, tally, np.eye(4)[None], 0.02, 0, valid)
-    assert (tally.solved, tally.first) == ([solved], [seconds])
-    assert tally.solved_busy == [right]
+def test_a_pose_that_is_solved_late_or_wrongly_is_not_solved(
+    uniform, monkeypatch, seconds, shift, solved, solved_busy
+):
+    timed = Timed(uniform, lambda targets, options: (seconds, 0.001), shift)
+    monkeypatch.setattr(robots, "load_solver", lambda *args, **options: timed)
+    monkeypatch.setattr(robots, "time", timed)
+    result = BENCHES["robots"](robots="panda", **SMALL)
+    assert result["panda, uniform: solved in 20 ms"] == solved
+    assert result["panda, uniform: within 20 ms of processor time"] == solved_busy
+    median = result["panda, uniform: first solution, median time"]
+    assert median == pytest.approx(1e3 * seconds)
 
 
 def test_each_side_takes_the_starts_that_serve_it_best_for_one_solution_and_for_several(
-    panda, monkeypatch
+    monkeypatch,
 ):
-    best = {(True, 1): 16, (True, 10): 64, (False, 1): 32, (False, 10): 16}
-    asked = defaultdict(set)
+    best = {(True, 1): 16, (True, 2): 64, (False, 1): 64, (False, 2): 16}
 
-    def solve(side, target, count, starts, limit, seed):
-        asked[target.tobytes()].add(starts)
-        return np.zeros((0, 7)), abs(starts - best[side.recombining, count]) + 1.0, 0.0
+    tried = defaultdict(set)
 
-    monkeypatch.setattr(robots, "_solve", solve)
-    sides = {"a": robots._Side(panda), "b": robots._Side(panda, recombining=False)}
-    tallies = {name: robots._Tally() for name in sides}
-    plan = robots._Plan(1, 1, 1, 10, (16, 32, 64), 2, 0)
-    targets = panda.robot.forward(np.array([[0.0] * 7, [0.1] * 7]))
-    robots._choose_starts(sides, tallies, targets, plan, 0.02)
-    assert [(t.starts_for_one, t.starts) for t in tallies.values()] == [(16, 64), (32, 16)]
-    assert list(asked.values()) == [{16, 32, 64}, {16, 32, 64}]
+    def seconds_of(targets, options):
+        tried[targets.tobytes()].add(options["num_samples"])
+        wanted = best[options["recombining"], options["max_solutions"]]
+        return 0.001 * (1 + abs(options["num_samples"] - wanted)), 0.001
+
+    timed = Timed(mik.load_solver("dual_panda", sampler="uniform"), seconds_of)
+    monkeypatch.setattr(robots, "load_solver", lambda *args, **options: timed)
+    monkeypatch.setattr(robots, "time", timed)
+    result = BENCHES["robots"](robots="dual_panda", **SMALL)
+    for side in ("uniform", "meanflow"):
+        assert result[f"dual_panda, {side}: starts for the first solution"] == 16
+        assert result[f"dual_panda, {side}: starts for 2 solutions"] == 64
+    assert result["dual_panda, restarts: starts for 2 solutions"] == 16
+    assert list(tried.values())[: SMALL["tuning_poses"]] == [{16, 64}] * SMALL["tuning_poses"]
 
 
-def test_robots_are_coupled_when_a_joint_moves_two_tips():
-    torso = mik.load_robot(TORSO, tips=TORSO_TIPS)
+def test_robots_are_coupled_when_a_joint_moves_two_tips(torso):
     assert robots.is_coupled(torso)
     assert not robots.is_coupled(mik.load_robot("dual_panda"))
     assert not robots.is_coupled(mik.load_robot(TORSO, tips=TORSO_TIPS, base="waist"))
 
 
-def test_targets_are_reachable_free_and_no_start_is_their_answer():
-    robot = mik.load_robot("dual_panda")
-    targets = reachable_targets(robot, 5, 0, SelfCollision(robot))
-    solver = mik.load_solver(robot, sampler="uniform")
+def test_targets_are_reachable_free_and_no_start_is_their_answer(dual_panda):
+    targets = reachable_targets(dual_panda, 5, 0, SelfCollision(dual_panda))
+    solver = mik.load_solver(dual_panda, sampler="uniform")
     found = solver.solve(targets, max_solutions=1, avoid_self_collision=True, seed=1)
     assert found.valid.all()
     for seed in range(5):
         starts = solver.sample(targets, 5, seed=seed)
-        position, _ = Judge(robot).errors(starts[0], targets[0])
+        position, _ = Judge(dual_panda).errors(starts[0], targets[0])
         assert position.max(-1).min() > 1e-2
 
 

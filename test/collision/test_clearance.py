@@ -7,7 +7,7 @@ import coal
 import numpy as np
 import pytest
 import torch
-from example_robots import TORSO, TORSO_TIPS
+from example_robots import TORSO, TORSO_TIPS, draw
 from oracles import Judge
 
 import meanflow_ik_core as mik
@@ -19,15 +19,6 @@ from meanflow_ik_core.collision.sphere_fit import (
     signed_distance,
     triangles_from_shape,
 )
-
-
-def draw(robot: mik.Robot, count: int, seed: int = 0) -> torch.Tensor:
-    return robot.random_configurations(count, torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture(scope="module")
-def panda() -> mik.Robot:
-    return mik.load_robot("panda")
 
 
 @pytest.fixture(scope="module", params=["panda", TORSO], ids=["panda", "torso"])

@@ -4,7 +4,6 @@
 import re
 import struct
 import xml.etree.ElementTree as ElementTree
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -105,32 +104,12 @@ def test_the_room_between_the_arms_of_a_mesh_is_free(tmp_path):
     assert check.in_collision(np.stack((along, across))).tolist() == [False, True]
 
 
-def collisions_one_by_one(robot, model, shapes, q):
-    """What Pinocchio says of each configuration, bool for each."""
-    data, shape_data = model.createData(), shapes.createData()
-    expected = []
-    for row in q:
-        full = pin.neutral(model)
-        for name, value in zip(robot.joint_names, row, strict=True):
-            joint = model.joints[model.getJointId(name)]
-            turned = (np.cos(value), np.sin(value))
-            full[joint.idx_q : joint.idx_q + joint.nq] = value if joint.nq == 1 else turned
-        expected.append(pin.computeCollisions(model, data, shapes, shape_data, full, True))
-    return expected
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_the_answer_is_that_of_pinocchio_on_the_raw_shapes(name):
     robot = mik.load_robot(name)
     check = SelfCollision(robot)
-    model = pin.buildModelFromUrdf(str(robot.urdf_path))
-    folders = [str(robot.urdf_path.parent)]
-    if any(d.name == "example-robot-data" for d in metadata.distributions()):
-        wheel = metadata.distribution("example-robot-data")
-        folders.append(str(wheel.locate_file("cmeel.prefix/share")))
-    shapes = pin.buildGeomFromUrdf(
-        model, str(robot.urdf_path), pin.GeometryType.COLLISION, package_dirs=folders
-    )
+    judge = Judge(robot)
+    model, shapes = judge.model, judge.shapes(pin.GeometryType.COLLISION)
     links = [model.frames[shape.parentFrame].name for shape in shapes.geometryObjects]
     pairs = {frozenset(pair) for pair in check.pairs()}
     for first in range(len(links)):
@@ -138,7 +117,7 @@ def test_the_answer_is_that_of_pinocchio_on_the_raw_shapes(name):
             if {links[first], links[second]} in pairs:
                 shapes.addCollisionPair(pin.CollisionPair(first, second))
     q = robot.random_configurations(100, torch.Generator().manual_seed(3)).numpy()
-    expected = collisions_one_by_one(robot, model, shapes, q)
+    expected = judge.collides(shapes, q)
     assert check.in_collision(q).tolist() == expected
     assert check.in_collision(q[::-1]).tolist() == expected[::-1]
     assert check.in_collision(q.reshape(4, 25, -1)).ravel().tolist() == expected
@@ -214,17 +193,10 @@ def adjacent_pairs(urdf: Path) -> set[frozenset[str]]:
     return pairs
 
 
-def shape_oracle(robot: mik.Robot) -> tuple[pin.Model, pin.GeometryModel]:
+def all_pairs_to_check(judge: Judge, robot: mik.Robot) -> pin.GeometryModel:
     """Pinocchio's own reading of the shapes, with all pairs that are neither adjacent nor listed
     and that a joint of the robot moves."""
-    model = pin.buildModelFromUrdf(str(robot.urdf_path))
-    folders = [str(robot.urdf_path.parent)]
-    if any(d.name == "example-robot-data" for d in metadata.distributions()):
-        wheel = metadata.distribution("example-robot-data")
-        folders.append(str(wheel.locate_file("cmeel.prefix/share")))
-    shapes = pin.buildGeomFromUrdf(
-        model, str(robot.urdf_path), pin.GeometryType.COLLISION, package_dirs=folders
-    )
+    model, shapes = judge.model, judge.shapes(pin.GeometryType.COLLISION)
     left_out = adjacent_pairs(robot.urdf_path)
     left_out |= {frozenset(pair) for pair in robot.ignore_collisions or ()}
     solved = {model.getJointId(name) for name in robot.joint_names}
@@ -239,16 +211,17 @@ def shape_oracle(robot: mik.Robot) -> tuple[pin.Model, pin.GeometryModel]:
             moving = movers(objects[first]) != movers(objects[second])
             if moving and frozenset((links[first], links[second])) not in left_out:
                 shapes.addCollisionPair(pin.CollisionPair(first, second))
-    return model, shapes
+    return shapes
 
 
 def agrees_with_oracle(robot: mik.Robot, q: np.ndarray) -> np.ndarray:
-    model, shapes = shape_oracle(robot)
-    links = [model.frames[shape.parentFrame].name for shape in shapes.geometryObjects]
+    judge = Judge(robot)
+    shapes = all_pairs_to_check(judge, robot)
+    links = [judge.model.frames[shape.parentFrame].name for shape in shapes.geometryObjects]
     named = {tuple(sorted((links[p.first], links[p.second]))) for p in shapes.collisionPairs}
     check = SelfCollision(robot)
     assert set(check.pairs()) == named
-    expected = collisions_one_by_one(robot, model, shapes, q)
+    expected = judge.collides(shapes, q)
     assert check.in_collision(q).tolist() == expected
     return np.array(expected)
 

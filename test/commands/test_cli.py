@@ -68,8 +68,7 @@ def test_solve_takes_objectives_by_name_and_from_a_file(run, tmp_path):
     assert bad.returncode == 2 and "did you mean 'manipulability'" in bad.stderr
 
 
-def test_solve_prints_solutions_that_the_judge_accepts(run):
-    robot = mik.load_robot("panda")
+def test_solve_prints_solutions_that_the_judge_accepts(panda, run):
     done = run(
         "solve", "--xyz", 0.4, 0.1, 0.5, "--quat", 1, 0, 0, 0, "--max-solutions", 4, "--seed", 0,
         "--sampler", "uniform", "--json",
@@ -80,17 +79,16 @@ def test_solve_prints_solutions_that_the_judge_accepts(run):
     target[:3, 3] = (0.4, 0.1, 0.5)
     assert answer["valid"] == [[True] * 4]
     for q in answer["joint_positions"][0]:
-        assert Judge(robot).accepts(np.array(q), target[None])
+        assert Judge(panda).accepts(np.array(q), target[None])
 
 
-def test_solve_for_a_link_fixed_to_the_tip_reaches_with_that_link(run):
+def test_solve_for_a_link_fixed_to_the_tip_reaches_with_that_link(panda, run):
     done = run(
         "solve", "--xyz", 0.4, 0.1, 0.5, "--rpy", 3.0, 0, 0.2, "--frame", "panda_hand_tcp",
         "--sampler", "uniform", "--max-solutions", 1, "--json",
     )  # fmt: skip
     q = json.loads(done.stdout)["joint_positions"][0][0]
-    robot = mik.load_robot("panda")
-    tool = mik.load_robot(robot.urdf_path, base="panda_link0", tips=["panda_hand_tcp"])
+    tool = mik.load_robot(panda.urdf_path, base="panda_link0", tips=["panda_hand_tcp"])
     np.testing.assert_allclose(Judge(tool).poses(np.array(q))[0, :3, 3], (0.4, 0.1, 0.5), atol=1e-5)
 
 

@@ -5,8 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-import torch
-from example_robots import TORSO, TORSO_TIPS
+from example_robots import draw
 from oracles import Judge, solutions_within_limits
 
 import meanflow_ik_core as mik
@@ -21,31 +20,17 @@ from meanflow_ik_core.solving.refine import refine_lm
 
 
 @pytest.fixture(scope="module")
-def panda() -> mik.Robot:
-    return mik.load_robot("panda")
-
-
-@pytest.fixture(scope="module")
-def closed_form(panda) -> ClosedForm:
-    return ClosedForm(panda)
-
-
-@pytest.fixture(scope="module")
 def near_limits(panda) -> tuple[np.ndarray, np.ndarray]:
     return near_limit_poses(panda, 6, seed=3)
 
 
-def draw(robot: mik.Robot, count: int, seed: int) -> np.ndarray:
-    return robot.random_configurations(count, torch.Generator().manual_seed(seed)).numpy()
-
-
 def iterative_solutions(robot: mik.Robot, T_base_tip: np.ndarray, starts: int) -> np.ndarray:
-    refined = refine_lm(robot, draw(robot, starts, 5)[None], T_base_tip[None, None])
+    refined = refine_lm(robot, draw(robot, starts, 5).numpy()[None], T_base_tip[None, None])
     return refined.q[0][refined.converged[0]]
 
 
 def test_the_configuration_that_made_a_pose_is_among_its_solutions(panda, closed_form):
-    q = draw(panda, 500, 0)
+    q = draw(panda, 500, 0).numpy()
     rows, solutions = closed_form.solve(panda.forward(q)[:, 0], q[:, 6])
     nearest = np.full(len(q), np.inf)
     np.minimum.at(nearest, rows, np.abs(solutions - q[rows]).max(-1))
@@ -54,7 +39,7 @@ def test_the_configuration_that_made_a_pose_is_among_its_solutions(panda, closed
 
 def test_every_solution_reaches_the_pose_within_the_limits_by_pinocchio(panda, closed_form):
     judge = Judge(panda)
-    for q in draw(panda, 20, 1):
+    for q in draw(panda, 20, 1).numpy():
         pose = judge.poses(q)
         solutions = solutions_within_limits(closed_form, pose[0], 50)
         assert len(solutions) > 0
@@ -62,7 +47,7 @@ def test_every_solution_reaches_the_pose_within_the_limits_by_pinocchio(panda, c
 
 
 def test_what_the_iterative_solver_finds_is_on_the_curve(panda, closed_form):
-    for q in draw(panda, 10, 2):
+    for q in draw(panda, 10, 2).numpy():
         pose = panda.forward(q)[0]
         found = iterative_solutions(panda, pose, 200)
         assert len(found) > 10
@@ -86,8 +71,7 @@ def test_no_values_of_the_last_joint_give_no_solutions(panda, closed_form):
     assert solutions.shape == (0, 7)
 
 
-def test_other_robots_are_refused():
-    torso = mik.load_robot(TORSO, tips=TORSO_TIPS)
+def test_other_robots_are_refused(torso):
     with pytest.raises(mik.RobotError, match="7 revolute joints and one tip"):
         ClosedForm(torso)
 
@@ -120,7 +104,7 @@ def test_near_limit_poses_depend_on_the_seed_only(panda, near_limits):
 
 
 def test_a_margin_that_a_dense_sweep_finds_is_found(panda, closed_form):
-    for q in draw(panda, 10, 6):
+    for q in draw(panda, 10, 6).numpy():
         pose = panda.forward(q)[0]
         dense = limit_margin(panda, solutions_within_limits(closed_form, pose, 5000)).max()
         enough = dense - 1e-3

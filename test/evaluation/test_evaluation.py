@@ -35,11 +35,6 @@ class KnownSampler(Sampler):
 
 
 @pytest.fixture(scope="module")
-def panda() -> mik.Robot:
-    return mik.load_robot("panda")
-
-
-@pytest.fixture(scope="module")
 def exact(panda) -> KnownSampler:
     closed_form = ClosedForm(panda)
 

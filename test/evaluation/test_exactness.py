@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from example_robots import TORSO, TORSO_TIPS
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.evaluation.closed_form import ClosedForm
@@ -18,11 +17,6 @@ from meanflow_ik_core.network.checkpoint import save_checkpoint
 from meanflow_ik_core.network.model import MeanFlowNetwork
 
 POSES, SAMPLES = 12, 100
-
-
-@pytest.fixture(scope="module")
-def panda() -> mik.Robot:
-    return mik.load_robot("panda")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +32,7 @@ def reference(curves) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def uniform(panda):
+def evaluation(panda):
     return evaluate(panda, "uniform", poses=6, samples=30, detail_poses=4)
 
 
@@ -132,22 +126,22 @@ def test_parts_of_the_steps_add_up(panda):
     assert in_parts[9] == at_once[9]
 
 
-def test_uniform_starts_miss_raw_and_are_on_the_curve_refined(uniform):
-    draws = uniform.exact.draws
+def test_uniform_starts_miss_raw_and_are_on_the_curve_refined(evaluation):
+    draws = evaluation.exact.draws
     assert set(draws) == {"exact", "raw", "refined", "best", "diverse"}
     assert draws["raw"]["mmd_squared"] > 0.05
     assert draws["raw"]["coverage"] < 0.01
     assert all(draws[kind]["samples"] == 30 for kind in draws)
     assert draws["diverse"]["coverage"] > draws["exact"]["coverage"] > draws["best"]["coverage"]
-    assert uniform.stages["best"]["refine"] > 0
-    assert not uniform.calls
+    assert evaluation.stages["best"]["refine"] > 0
+    assert not evaluation.calls
 
 
-def test_the_details_are_numbers_for_json_and_rows_of_tables(uniform):
-    content = json.loads(json.dumps(uniform.as_dict()))
+def test_the_details_are_numbers_for_json_and_rows_of_tables(evaluation):
+    content = json.loads(json.dumps(evaluation.as_dict()))
     assert content["exact"]["draws"]["exact"]["mmd_squared"] == pytest.approx(0, abs=0.05)
     assert set(content["success_after_steps"]) == {"0", "1", "2", "3", "5"}
-    for _, columns, rows in uniform.tables():
+    for _, columns, rows in evaluation.tables():
         assert rows
         assert all(len(row) == len(columns) for row in rows)
 
@@ -170,8 +164,7 @@ def test_several_calls_of_a_checkpoint_are_judged_and_drawn(panda, tmp_path):
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
 
 
-def test_a_robot_without_a_closed_form_is_judged_without_and_says_why(tmp_path):
-    torso = mik.load_robot(TORSO, tips=TORSO_TIPS)
+def test_a_robot_without_a_closed_form_is_judged_without_and_says_why(torso, tmp_path):
     evaluation = evaluate(torso, "uniform", poses=3, samples=5, detail_poses=2)
     assert evaluation.exact is None
     assert "7 revolute joints" in (evaluation.without_exact or "")
@@ -188,7 +181,7 @@ def test_the_exact_answer_can_be_left_out_but_not_without_poses(panda):
         evaluate(panda, "uniform", poses=3, samples=5, exact=True)
 
 
-def test_plots_that_cannot_be_written_are_an_option_error(uniform, tmp_path):
+def test_plots_that_cannot_be_written_are_an_option_error(evaluation, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(mik.OptionError, match="cannot write plots"):
-        plot_evaluation(uniform, tmp_path / "file")
+        plot_evaluation(evaluation, tmp_path / "file")

@@ -5,12 +5,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
+from example_robots import draw
 from oracles import Judge
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.bench.near_limits import near_limit_poses
-from meanflow_ik_core.evaluation.closed_form import ClosedForm
 from meanflow_ik_core.evaluation.posterior import SolutionCurve, density_per_length, trace_solutions
 from meanflow_ik_core.solving.refine import refine_lm
 
@@ -18,27 +17,13 @@ POSES = 100
 
 
 @pytest.fixture(scope="module")
-def panda() -> mik.Robot:
-    return mik.load_robot("panda")
-
-
-@pytest.fixture(scope="module")
-def closed_form(panda) -> ClosedForm:
-    return ClosedForm(panda)
-
-
-@pytest.fixture(scope="module")
 def q_true(panda) -> np.ndarray:
-    return draw(panda, POSES, 11)
+    return draw(panda, POSES, 11).numpy()
 
 
 @pytest.fixture(scope="module")
 def curves(panda, closed_form, q_true) -> list[SolutionCurve]:
     return [trace_solutions(closed_form, pose) for pose in panda.forward(q_true)[:, 0]]
-
-
-def draw(robot: mik.Robot, count: int, seed: int) -> np.ndarray:
-    return robot.random_configurations(count, torch.Generator().manual_seed(seed)).numpy()
 
 
 def ranks(curves, q_true, feature, weight) -> np.ndarray:
@@ -80,7 +65,7 @@ def test_the_calibration_finds_a_wrong_density_out(panda, curves, q_true):
 
 
 def test_density_per_length_is_that_of_the_first_six_joints_per_last_joint(panda, closed_form):
-    q, step = draw(panda, 200, 3), 1e-5
+    q, step = draw(panda, 200, 3).numpy(), 1e-5
     ends = []
     for sign in (-1, 1):
         rows, found = closed_form.solve(panda.forward(q)[:, 0], q[:, 6] + sign * step)
@@ -123,7 +108,7 @@ def test_samples_fall_on_the_branches_by_their_masses(curves):
 
 
 def test_what_the_iterative_solver_finds_is_on_the_curve(panda, curves):
-    starts = np.tile(draw(panda, 200, 5), (len(curves), 1, 1))
+    starts = np.tile(draw(panda, 200, 5).numpy(), (len(curves), 1, 1))
     poses = np.stack([curve.T_base_tip for curve in curves])[:, None]
     refined = refine_lm(panda, starts, poses)
     near = [

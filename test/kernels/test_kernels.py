@@ -11,7 +11,7 @@ import pytest
 import torch
 from example_robots import ROBOTS
 from numba import njit
-from oracles import pinocchio_kinematics
+from oracles import Judge
 
 from meanflow_ik_core.cuda.torch_step import lm_step
 from meanflow_ik_core.kernels import entry, simd
@@ -62,9 +62,11 @@ def run(robot, q, targets, iterations, tolerance=NEVER, dtype=np.float64, settin
     return q, done
 
 
-def numpy_step(robot, q: np.ndarray, targets: np.ndarray, settings: StepSettings) -> np.ndarray:
+def numpy_step(
+    robot, judge: Judge, q: np.ndarray, targets: np.ndarray, settings: StepSettings
+) -> np.ndarray:
     """The damped step of q (J,) with the kinematics and the logarithm of Pinocchio."""
-    poses, jacobian = pinocchio_kinematics(robot, q)
+    poses, jacobian = judge.poses(q), judge.jacobian(q)
     weights = np.repeat([settings.position_weight, settings.orientation_weight], 3)
     error = []
     for T, goal in zip(poses, targets, strict=True):
@@ -88,8 +90,9 @@ def numpy_step(robot, q: np.ndarray, targets: np.ndarray, settings: StepSettings
 def test_one_step_is_the_damped_least_squares_step_with_blocked_joints_held(robot, settings):
     q, targets = draw(robot, 5, 8, 0)
     stepped, _ = run(robot, q, targets, 1, settings=settings)
+    judge = Judge(robot)
     for b, n in np.ndindex(q.shape[:2]):
-        expected = numpy_step(robot, q[b, n], targets[b], settings)
+        expected = numpy_step(robot, judge, q[b, n], targets[b], settings)
         np.testing.assert_allclose(stepped[b, n], expected, rtol=0, atol=1e-8)
     single, _ = run(robot, q, targets, 1, dtype=np.float32, settings=settings)
     assert np.median(np.abs(single - stepped)) < 1e-5
@@ -107,7 +110,8 @@ def test_the_step_in_torch_is_the_step_of_the_kernel(robot):
 
 def test_forward_kinematics_agree_with_pinocchio(robot):
     q, _ = draw(robot, 100, 1, 2)
-    targets = np.stack([pinocchio_kinematics(robot, row)[0] for row in q[:, 0]])
+    judge = Judge(robot)
+    targets = np.stack([judge.poses(row) for row in q[:, 0]])
     distance, angle = pose_errors(robot, q, targets)
     assert distance.max() < 1e-12
     assert angle.max() < 1e-12
@@ -129,16 +133,15 @@ def test_reported_errors_are_the_exact_distance_and_angle(robot, angle):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_half_a_turn_away_is_no_solution_and_no_trap(dtype):
-    robot = ROBOTS["panda"]()
-    q, _ = draw(robot, 20, 50, 4)
-    targets = robot.forward(q[:, 0])
+def test_half_a_turn_away_is_no_solution_and_no_trap(panda, dtype):
+    q, _ = draw(panda, 20, 50, 4)
+    targets = panda.forward(q[:, 0])
     targets[..., :3, 1:3] *= -1
-    moved, done = run(robot, q[:, :1], targets, 0, 1e-3, dtype)
+    moved, done = run(panda, q[:, :1], targets, 0, 1e-3, dtype)
     assert not done.any()
-    moved, done = run(robot, q, targets, 30, 1e-3, dtype)
+    moved, done = run(panda, q, targets, 30, 1e-3, dtype)
     assert np.isfinite(moved).all()
-    distance, angle = pose_errors(robot, moved, targets)
+    distance, angle = pose_errors(panda, moved, targets)
     assert (np.maximum(distance, angle)[done] < 1.01e-3).all()
 
 
@@ -188,24 +191,22 @@ def test_a_sample_does_not_depend_on_the_others(robot, dtype):
         assert alone_done[0, 0] == done[b, n]
 
 
-def test_only_the_samples_to_do_are_moved():
-    robot = ROBOTS["panda"]()
-    q, targets = draw(robot, 4, 200, 7)
+def test_only_the_samples_to_do_are_moved(panda):
+    q, targets = draw(panda, 4, 200, 7)
     moved, todo = q.copy(), np.arange(0, 800, 2)
-    outcome = iterate(robot, moved, targets, todo, 15, 1e-3, 1e-3, SETTINGS, np.float32)
+    outcome = iterate(panda, moved, targets, todo, 15, 1e-3, 1e-3, SETTINGS, np.float32)
     assert (outcome[:, 1::2] == entry.OPEN).all()
     assert (outcome[:, ::2] != entry.OPEN).all()
     assert (outcome == entry.CONVERGED).sum(1).min() >= 10
     np.testing.assert_array_equal(moved[:, 1::2], q[:, 1::2])
 
 
-def test_a_start_that_is_not_a_number_spoils_no_other():
-    robot = ROBOTS["panda"]()
-    q, targets = draw(robot, 1, 40, 8)
-    expected, _ = run(robot, q, targets, 10, 1e-4)
+def test_a_start_that_is_not_a_number_spoils_no_other(panda):
+    q, targets = draw(panda, 1, 40, 8)
+    expected, _ = run(panda, q, targets, 10, 1e-4)
     broken = q.copy()
     broken[0, 3, 2] = np.nan
-    moved, done = run(robot, broken, targets, 10, 1e-4)
+    moved, done = run(panda, broken, targets, 10, 1e-4)
     others = np.arange(40) != 3
     np.testing.assert_array_equal(moved[:, others], expected[:, others])
     assert not done[0, 3]
@@ -222,11 +223,10 @@ def test_all_robots_use_the_kernels_compiled_at_load():
     assert [entry.refine.signatures, entry.evaluate.signatures] == before
 
 
-def test_other_threads_run_while_a_kernel_does():
-    robot = ROBOTS["panda"]()
-    q, targets = draw(robot, 400, 200, 10)
+def test_other_threads_run_while_a_kernel_does(panda):
+    q, targets = draw(panda, 400, 200, 10)
     moved, todo = q.copy(), np.arange(400 * 200)
-    work = (robot, moved, targets, todo, 50, NEVER, NEVER, SETTINGS)
+    work = (panda, moved, targets, todo, 50, NEVER, NEVER, SETTINGS)
     thread = threading.Thread(target=iterate, args=work)
     thread.start()
     seen = set()

@@ -121,12 +121,11 @@ def test_a_fresh_network_predicts_zero_velocity_and_still_learns():
     assert network.out.weight.grad.abs().max() > 0
 
 
-def test_normalised_joints_span_minus_one_to_one():
-    robot = load_robot("panda")
-    lower, upper = robot.limits(torch.float64)
+def test_normalised_joints_span_minus_one_to_one(panda):
+    lower, upper = panda.limits(torch.float64)
     torch.testing.assert_close(normalise_joints(lower, lower, upper), -torch.ones_like(lower))
     torch.testing.assert_close(normalise_joints(upper, lower, upper), torch.ones_like(lower))
-    q = robot.random_configurations(100)
+    q = panda.random_configurations(100)
     x0 = normalise_joints(q, lower, upper)
     assert x0.abs().max() <= 1
     torch.testing.assert_close(denormalise_joints(x0, lower, upper), q)

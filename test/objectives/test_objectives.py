@@ -9,10 +9,10 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-import pinocchio as pin
 import pytest
 import torch
-from example_robots import TORSO, TORSO_TIPS
+from example_robots import draw
+from oracles import Judge
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.bench.report import clearance_table, objectives_table
@@ -24,10 +24,6 @@ from meanflow_ik_core.objectives import (
     values,
     weighted_sum,
 )
-
-
-def draw(robot: mik.Robot, count: int, seed: int = 0) -> torch.Tensor:
-    return robot.random_configurations(count, torch.Generator().manual_seed(seed))
 
 
 def squares(q: torch.Tensor, robot: mik.Robot) -> torch.Tensor:
@@ -48,9 +44,7 @@ SPECS = {
 
 @pytest.fixture(scope="module", params=["panda", "torso"])
 def robot(request) -> mik.Robot:
-    if request.param == "panda":
-        return mik.load_robot("panda")
-    return mik.load_robot(TORSO, tips=TORSO_TIPS)
+    return request.getfixturevalue(request.param)
 
 
 def spec_of(name: str, robot: mik.Robot) -> dict:
@@ -102,19 +96,8 @@ def test_values_keep_shape_and_type(name, robot):
 
 def pinocchios_singular_values(robot: mik.Robot, link: str, q: np.ndarray) -> np.ndarray:
     """(N, 6 or J) of a link's Jacobian, of q (N, J)."""
-    model = pin.buildModelFromUrdf(str(robot.urdf_path))
-    data, frame = model.createData(), model.getFrameId(link)
-    joints = [model.joints[model.getJointId(name)] for name in robot.joint_names]
-    found = []
-    for row in q:
-        full = pin.neutral(model)
-        full[[joint.idx_q for joint in joints]] = row
-        jacobian = pin.computeFrameJacobian(
-            model, data, full, frame, pin.ReferenceFrame.LOCAL_WORLD_ALIGNED
-        )
-        columns = jacobian[:, [joint.idx_v for joint in joints]]
-        found.append(np.linalg.svd(columns, compute_uv=False))
-    return np.array(found)
+    judge, tip = Judge(robot), robot.tips.index(link)
+    return np.array([np.linalg.svd(judge.jacobian(row)[tip], compute_uv=False) for row in q])
 
 
 @pytest.mark.parametrize(
@@ -132,18 +115,17 @@ def test_manipulability_is_that_of_pinocchios_jacobian(degrees):
     np.testing.assert_allclose(objective.value(q).numpy(), expected, rtol=1e-9)
 
 
-def test_manipulability_of_one_tip_is_a_part_of_the_sum():
-    robot = mik.load_robot("dual_panda")
-    q = draw(robot, 10)
+def test_manipulability_of_one_tip_is_a_part_of_the_sum(dual_panda):
+    q = draw(dual_panda, 10)
     whole, *parts = build_objectives(
-        ["manipulability", *({"name": "manipulability", "tip": tip} for tip in robot.tips)], robot
+        ["manipulability", *({"name": "manipulability", "tip": tip} for tip in dual_panda.tips)],
+        dual_panda,
     )
     torch.testing.assert_close(whole.value(q), sum(part.value(q) for part in parts))
 
 
-def test_values_at_a_singularity_are_finite_and_worst():
-    robot = mik.load_robot("panda")
-    (objective,) = build_objectives(["manipulability"], robot)
+def test_values_at_a_singularity_are_finite_and_worst(panda):
+    (objective,) = build_objectives(["manipulability"], panda)
     # joints 5 and 7 turn about one axis
     q = torch.tensor([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785], dtype=torch.float64)
     stretched = torch.zeros(7, dtype=torch.float64).requires_grad_()
@@ -153,10 +135,8 @@ def test_values_at_a_singularity_are_finite_and_worst():
     assert value > objective.value(q) + 5
 
 
-def test_link_values_are_geometry_by_pinocchio():
-    robot = mik.load_robot("panda")
-    model = pin.buildModelFromUrdf(str(robot.urdf_path))
-    data = model.createData()
+def test_link_values_are_geometry_by_pinocchio(panda):
+    judge = Judge(panda)
     point, target = np.array((0.1, 0.2, -0.1)), np.array((0.3, -0.2, 0.6))
     objectives = build_objectives(
         [
@@ -164,16 +144,11 @@ def test_link_values_are_geometry_by_pinocchio():
             {"name": "link_direction", "link": "panda_link5", "direction": (0, 0, 2)},
             {"name": "link_direction", "link": "panda_link5", "axis": (1, 0, 0), "look_at": target},
         ],
-        robot,
+        panda,
     )
-    q = draw(robot, 20)
+    q = draw(panda, 20)
     for row, found in zip(q.numpy(), values(objectives, q).numpy(), strict=True):
-        full = pin.neutral(model)
-        for name, value in zip(robot.joint_names, row, strict=True):
-            full[model.joints[model.getJointId(name)].idx_q] = value
-        pin.framesForwardKinematics(model, data, full)
-        fourth = data.oMf[model.getFrameId("panda_link4")]
-        fifth = data.oMf[model.getFrameId("panda_link5")]
+        fourth, fifth = judge.link(row, "panda_link4"), judge.link(row, "panda_link5")
         way = target - fifth.translation
         expected = (
             np.sum((fourth.act(point) - target) ** 2),
@@ -183,36 +158,33 @@ def test_link_values_are_geometry_by_pinocchio():
         np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-def test_a_posture_goes_the_short_way_round_a_continuous_joint():
-    robot = mik.load_robot(TORSO, tips=TORSO_TIPS)
-    index = int(np.flatnonzero(robot.continuous)[0])
-    name = robot.joint_names[index]
-    (objective,) = build_objectives([{"name": "posture", "posture": {name: 3.0}}], robot)
-    q = torch.zeros(1, robot.num_joints, dtype=torch.float64)
+def test_a_posture_goes_the_short_way_round_a_continuous_joint(torso):
+    index = int(np.flatnonzero(torso.continuous)[0])
+    name = torso.joint_names[index]
+    (objective,) = build_objectives([{"name": "posture", "posture": {name: 3.0}}], torso)
+    q = torch.zeros(1, torso.num_joints, dtype=torch.float64)
     q[0, index] = -3.0
     assert objective.value(q).item() == pytest.approx((2 * np.pi - 6) ** 2)
 
 
-def test_a_posture_follows_the_current_joints_unless_it_is_given():
-    robot = mik.load_robot("panda")
-    current = draw(robot, 3)
+def test_a_posture_follows_the_current_joints_unless_it_is_given(panda):
+    current = draw(panda, 3)
     following, fixed = build_objectives(
-        ["posture", {"name": "posture", "posture": current[0].tolist()}], robot
+        ["posture", {"name": "posture", "posture": current[0].tolist()}], panda
     )
     assert following.near(current).value(current).abs().max() == 0
     assert following.value(current).min() > 0
     assert fixed.near(current[1:2]).value(current[:1]).item() == 0
 
 
-def test_a_satisfied_objective_costs_nothing():
-    robot = mik.load_robot("panda")
+def test_a_satisfied_objective_costs_nothing(panda):
     limits, clearance = build_objectives(
-        [{"name": "joint_limits", "margin": 0.1}, {"name": "clearance", "margin": 0.02}], robot
+        [{"name": "joint_limits", "margin": 0.1}, {"name": "clearance", "margin": 0.02}], panda
     )
     ready = torch.tensor([0, -0.785, 0, -2.356, 0, 1.571, 0.785], dtype=torch.float64)
     assert limits.value(ready) == 0 and clearance.value(ready) == 0
     at_limit = ready.clone()
-    at_limit[0] = robot.upper[0]
+    at_limit[0] = panda.upper[0]
     assert limits.value(at_limit).item() == pytest.approx(1.0)
 
 
@@ -267,25 +239,24 @@ def test_an_objective_of_another_robot_is_refused():
         build_objectives(other, mik.load_robot("panda"))
 
 
-def test_objectives_come_from_yaml(tmp_path):
-    robot = mik.load_robot("panda")
+def test_objectives_come_from_yaml(panda, tmp_path):
     path = tmp_path / "objectives.yaml"
     path.write_text(
         "objectives:\n- manipulability\n- {name: custom, function: 'torch:linalg.norm'}\n"
     )
     with pytest.raises(mik.OptionError, match="module:function"):
-        read_objectives(path, robot)
+        read_objectives(path, panda)
     path.write_text("[manipulability, {name: posture, weight: 2.5, posture: {panda_joint1: 1}}]")
-    first, second = read_objectives(path, robot)
+    first, second = read_objectives(path, panda)
     assert (first.name(), first.weight) == ("manipulability", 1.0)
     assert (second.name(), second.weight) == ("posture", 2.5)
     q = torch.zeros(1, 7, dtype=torch.float64)
     assert second.value(q).item() == 1.0
     path.write_text("wishes: [posture]")
     with pytest.raises(mik.OptionError, match="wishes"):
-        read_objectives(path, robot)
+        read_objectives(path, panda)
     with pytest.raises(mik.OptionError, match="cannot read"):
-        read_objectives(tmp_path / "none.yaml", robot)
+        read_objectives(tmp_path / "none.yaml", panda)
 
 
 def test_a_file_may_name_a_function_of_a_module_beside_it(tmp_path):
@@ -298,21 +269,19 @@ def test_a_file_may_name_a_function_of_a_module_beside_it(tmp_path):
     assert sys.path == before
 
 
-def test_a_custom_function_must_return_a_value_per_configuration():
-    robot = mik.load_robot("panda")
-    (objective,) = build_objectives([{"name": "custom", "function": lambda q, r: q}], robot)
+def test_a_custom_function_must_return_a_value_per_configuration(panda):
+    (objective,) = build_objectives([{"name": "custom", "function": lambda q, r: q}], panda)
     with pytest.raises(mik.OptionError, match="shape"):
         objective.value(torch.zeros(3, 7))
 
 
-def test_a_class_of_ones_own_is_an_objective():
+def test_a_class_of_ones_own_is_an_objective(panda):
     class First(Objective):
         def value(self, q):
             return q[..., 0] ** 2
 
-    robot = mik.load_robot("panda")
-    (mine,) = build_objectives([First(robot, weight=3.0)], robot)
-    q = draw(robot, 4)
+    (mine,) = build_objectives([First(panda, weight=3.0)], panda)
+    q = draw(panda, 4)
     torch.testing.assert_close(weighted_sum([mine], q), 3 * q[:, 0] ** 2)
 
 
@@ -334,12 +303,11 @@ def test_the_document_names_every_objective_and_key():
             assert key == "weight" or f"`{key}`" in rows[name], (name, key)
 
 
-def test_the_examples_of_the_document_run(tmp_path, monkeypatch):
+def test_the_examples_of_the_document_run(panda, tmp_path, monkeypatch):
     blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", DOCUMENT.read_text(), re.MULTILINE)
     blocks = [textwrap.dedent(block).strip() for block in blocks]
-    robot = mik.load_robot("panda")
     names = {
-        "target": robot.forward(draw(robot, 1)).numpy(),
+        "target": panda.forward(draw(panda, 1)).numpy(),
         "current": np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785]),
     }
     yaml_text = next(block for block in blocks if block.startswith("# objectives.yaml"))

@@ -6,7 +6,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from example_robots import TORSO, TORSO_TIPS
 from oracles import Judge
 
 import meanflow_ik_core as mik
@@ -19,19 +18,9 @@ READY = np.array([0.0, -0.4, 0.0, -2.0, 0.0, 1.6, 0.8])
 TOLERANCES = (1e-5, 1e-5)
 
 
-@pytest.fixture(scope="module", params=["meanflow", "uniform"])
-def panda(request) -> mik.IKSolver:
-    return mik.load_solver("panda", sampler=request.param)
-
-
-@pytest.fixture(scope="module")
-def uniform() -> mik.IKSolver:
-    return mik.load_solver("panda", sampler="uniform")
-
-
-@pytest.fixture(scope="module")
-def torso() -> mik.IKSolver:
-    return mik.load_solver(mik.load_robot(TORSO, tips=TORSO_TIPS), sampler="uniform")
+@pytest.fixture(scope="module", params=["learned", "uniform"])
+def solver(request) -> mik.IKSolver:
+    return request.getfixturevalue(request.param)
 
 
 def line(robot, metres, waypoints=100) -> np.ndarray:
@@ -258,52 +247,54 @@ def test_the_banded_system_is_solved(seed):
 
 
 @pytest.mark.parametrize("shape", ["line", "circle"])
-def test_a_smooth_path_of_the_hand_is_one_of_small_joint_steps(panda, shape):
-    robot = panda.robot
+def test_a_smooth_path_of_the_hand_is_one_of_small_joint_steps(solver, shape):
+    robot = solver.robot
     T_base_tip = line(robot, 0.3) if shape == "line" else circle(robot, 0.1)
-    result = mik.solve_path(panda, T_base_tip, seed=0)
+    result = mik.solve_path(solver, T_base_tip, seed=0)
     assert result.valid, result.message
     assert_path(robot, result, T_base_tip)
     assert result.largest_step < 0.03  # the hand moves 3 mm and 6 mm
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_steps_are_about_as_small_as_those_of_a_motion_known_to_exist(panda, seed):
-    q, T_base_tip = joint_motion(panda.robot, seed)
-    result = mik.solve_path(panda, T_base_tip, seed=0)
-    assert_path(panda.robot, result, T_base_tip)
+def test_steps_are_about_as_small_as_those_of_a_motion_known_to_exist(solver, seed):
+    q, T_base_tip = joint_motion(solver.robot, seed)
+    result = mik.solve_path(solver, T_base_tip, seed=0)
+    assert_path(solver.robot, result, T_base_tip)
     assert result.largest_step < 2 * np.abs(np.diff(q, axis=0)).max()
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_two_tips_move_together(torso, seed):
-    q, T_base_tip = joint_motion(torso.robot, seed, 60)
-    result = mik.solve_path(torso, T_base_tip, num_samples=256, seed=0)
+def test_two_tips_move_together(torso_solver, seed):
+    q, T_base_tip = joint_motion(torso_solver.robot, seed, 60)
+    result = mik.solve_path(torso_solver, T_base_tip, num_samples=256, seed=0)
     assert result.valid, result.message
-    assert_path(torso.robot, result, T_base_tip)
+    assert_path(torso_solver.robot, result, T_base_tip)
     assert result.largest_step < 2 * np.abs(np.diff(q, axis=0)).max()
 
 
-def test_a_continuous_joint_goes_on_beyond_a_turn(torso):
-    q, _ = joint_motion(torso.robot, 0)
+def test_a_continuous_joint_goes_on_beyond_a_turn(torso_solver):
+    q, _ = joint_motion(torso_solver.robot, 0)
     q[:] = q[0]
     q[:, 1] += np.linspace(0, 9, 100)
-    judge = Judge(torso.robot)
+    judge = Judge(torso_solver.robot)
     T_base_tip = np.stack([judge.poses(row) for row in q])
-    result = mik.solve_path(torso, T_base_tip, num_samples=256, seed=0, start_state=q[0] + 0.0)
+    result = mik.solve_path(
+        torso_solver, T_base_tip, num_samples=256, seed=0, start_state=q[0] + 0.0
+    )
     assert result.valid, result.message
-    assert_path(torso.robot, result, T_base_tip)
+    assert_path(torso_solver.robot, result, T_base_tip)
     np.testing.assert_allclose(result.joint_positions[[0, -1], 1], q[[0, -1], 1], atol=1e-3)
 
 
-def test_poses_far_apart_are_joined_when_any_step_will_do(panda):
+def test_poses_far_apart_are_joined_when_any_step_will_do(solver):
     generator = torch.Generator().manual_seed(2)
-    q = panda.robot.random_configurations(12, generator).numpy()
-    T_base_tip = panda.robot.forward(q)
-    result = mik.solve_path(panda, T_base_tip, max_joint_step=None, seed=0)
+    q = solver.robot.random_configurations(12, generator).numpy()
+    T_base_tip = solver.robot.forward(q)
+    result = mik.solve_path(solver, T_base_tip, max_joint_step=None, seed=0)
     assert result.valid, result.message
-    assert_path(panda.robot, result, T_base_tip)
-    assert mik.solve_path(panda, T_base_tip, max_joint_step=0.5, seed=0).failed_waypoint >= 1
+    assert_path(solver.robot, result, T_base_tip)
+    assert mik.solve_path(solver, T_base_tip, max_joint_step=0.5, seed=0).failed_waypoint >= 1
 
 
 @pytest.mark.parametrize("waypoints", [1, 2, 3])
@@ -319,10 +310,10 @@ def test_a_hand_at_rest_needs_no_step(uniform):
     assert result.valid and result.largest_step < 1e-6
 
 
-def test_the_same_seed_gives_the_same_path(panda):
-    T_base_tip = line(panda.robot, 0.2, 40)
+def test_the_same_seed_gives_the_same_path(solver):
+    T_base_tip = line(solver.robot, 0.2, 40)
     first, second, other = (
-        mik.solve_path(panda, T_base_tip, seed=seed).joint_positions for seed in (3, 3, 4)
+        mik.solve_path(solver, T_base_tip, seed=seed).joint_positions for seed in (3, 3, 4)
     )
     assert (first == second).all() and first.shape == other.shape
 
@@ -330,13 +321,13 @@ def test_the_same_seed_gives_the_same_path(panda):
 # -- the start
 
 
-def test_a_path_begins_where_the_robot_is_when_that_is_a_solution(panda):
-    T_base_tip = line(panda.robot, 0.2)
+def test_a_path_begins_where_the_robot_is_when_that_is_a_solution(solver):
+    T_base_tip = line(solver.robot, 0.2)
     start = READY
-    result = mik.solve_path(panda, T_base_tip, start_state=start, seed=0)
-    assert_path(panda.robot, result, T_base_tip)
+    result = mik.solve_path(solver, T_base_tip, start_state=start, seed=0)
+    assert_path(solver.robot, result, T_base_tip)
     np.testing.assert_allclose(result.joint_positions[0], start, atol=1e-6)
-    elsewhere = mik.solve_path(panda, T_base_tip, seed=0).joint_positions[0]
+    elsewhere = mik.solve_path(solver, T_base_tip, seed=0).joint_positions[0]
     assert np.abs(elsewhere - start).max() > 1e-3
 
 
@@ -357,11 +348,11 @@ def test_a_path_begins_at_the_solution_nearest_to_the_robot(uniform):
 
 
 @pytest.mark.parametrize("start_state", [None, READY])
-def test_a_waypoint_out_of_reach_is_named(panda, start_state):
-    T_base_tip = line(panda.robot, 0.2)
+def test_a_waypoint_out_of_reach_is_named(solver, start_state):
+    T_base_tip = line(solver.robot, 0.2)
     T_base_tip[41:60, 0, 0, 3] += 3.0
-    result = mik.solve_path(panda, T_base_tip, start_state=start_state, seed=0)
-    assert_path(panda.robot, result, T_base_tip)
+    result = mik.solve_path(solver, T_base_tip, start_state=start_state, seed=0)
+    assert_path(solver.robot, result, T_base_tip)
     assert result.failed_waypoint == 41
     assert "waypoint 41 has no IK solution" in result.message and "m and" in result.message
 
@@ -374,18 +365,18 @@ def test_nothing_comes_before_a_first_waypoint_out_of_reach(uniform):
     assert not result.valid and result.largest_step == 0.0
 
 
-def test_a_leap_of_the_hand_is_named_with_the_smallest_step_found(panda):
-    T_base_tip = line(panda.robot, 0.1)
+def test_a_leap_of_the_hand_is_named_with_the_smallest_step_found(solver):
+    T_base_tip = line(solver.robot, 0.1)
     T_base_tip[30:, 0, 2, 3] -= 0.3
-    result = mik.solve_path(panda, T_base_tip, max_joint_step=0.1, seed=0)
-    assert_path(panda.robot, result, T_base_tip)
+    result = mik.solve_path(solver, T_base_tip, max_joint_step=0.1, seed=0)
+    assert_path(solver.robot, result, T_base_tip)
     assert result.failed_waypoint == 30
     assert result.largest_step <= 0.1
     assert "waypoint 30 has IK solutions" in result.message
     smallest = float(result.message.split(" by ")[1].split(",")[0])
-    free = mik.solve_path(panda, T_base_tip, max_joint_step=None, seed=0)
+    free = mik.solve_path(solver, T_base_tip, max_joint_step=None, seed=0)
     assert free.valid and smallest == pytest.approx(free.largest_step, rel=0.2)
-    enough = mik.solve_path(panda, T_base_tip, max_joint_step=1.5 * smallest, seed=0)
+    enough = mik.solve_path(solver, T_base_tip, max_joint_step=1.5 * smallest, seed=0)
     assert enough.valid, enough.message
 
 
@@ -399,12 +390,12 @@ def test_a_break_before_a_waypoint_out_of_reach_is_named_first(uniform):
     assert result.failed_waypoint == 70
 
 
-def test_no_joint_is_faster_than_its_limit(panda):
-    robot = panda.robot
+def test_no_joint_is_faster_than_its_limit(solver):
+    robot = solver.robot
     T_base_tip = circle(robot, 0.15)
-    free = mik.solve_path(panda, T_base_tip, seed=0)
+    free = mik.solve_path(solver, T_base_tip, seed=0)
     times = 2.0 + np.arange(100) * 1.1 * free.largest_step / robot.velocity_limit.min()
-    timed = mik.solve_path(panda, T_base_tip, times=times, seed=0)
+    timed = mik.solve_path(solver, T_base_tip, times=times, seed=0)
     assert timed.valid, timed.message
     assert_path(robot, timed, T_base_tip)
     speed = np.abs(np.diff(timed.joint_positions, axis=0)) / np.diff(times)[:, None]
@@ -412,7 +403,7 @@ def test_no_joint_is_faster_than_its_limit(panda):
 
     hasty = times.copy()
     hasty[50:] -= 0.95 * (times[50] - times[49])
-    broken = mik.solve_path(panda, T_base_tip, times=hasty, seed=0)
+    broken = mik.solve_path(solver, T_base_tip, times=hasty, seed=0)
     assert broken.failed_waypoint == 50 and "speed limit" in broken.message
     words = broken.message.replace(",", "").replace(")", "").split()
     name, step, allowed = (words[words.index(word) + 1] for word in ("moves", "by", "are"))

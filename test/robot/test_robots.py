@@ -13,6 +13,7 @@ import pinocchio as pin
 import pytest
 import torch
 from example_robots import JOINTS, NAMES, TORSO, needs_robots
+from oracles import Judge
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.bench.robots import is_coupled
@@ -30,31 +31,6 @@ def robot(request) -> mik.Robot:
     return mik.load_robot(request.param)
 
 
-def pinocchio_kinematics(robot: mik.Robot, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """T_base_tip and the Jacobian in base axes, by Pinocchio with its own mimic joints."""
-    model = pin.buildModelFromUrdf(str(robot.urdf_path), mimic=True)
-    data, full = model.createData(), pin.neutral(model)
-    for name, value in zip(robot.joint_names, q, strict=True):
-        joint = model.joints[model.getJointId(name)]
-        turned = (np.cos(value), np.sin(value))
-        full[joint.idx_q : joint.idx_q + joint.nq] = value if joint.nq == 1 else turned
-    pin.computeJointJacobians(model, data, full)
-    pin.updateFramePlacements(model, data)
-    base = model.getFrameId(robot.base)
-    poses, jacobians = [], []
-    for tip in robot.tips:
-        T_base_tip = data.oMf[base].actInv(data.oMf[model.getFrameId(tip)])
-        # velocity of the tip relative to the base, in the axes of the tip
-        relative = pin.getFrameJacobian(model, data, model.getFrameId(tip), pin.LOCAL)
-        of_base = pin.getFrameJacobian(model, data, base, pin.LOCAL)
-        relative = relative - T_base_tip.toActionMatrixInverse() @ of_base
-        turned = np.kron(np.eye(2), T_base_tip.rotation) @ relative
-        columns = [model.joints[model.getJointId(name)].idx_v for name in robot.joint_names]
-        poses.append(T_base_tip.homogeneous)
-        jacobians.append(turned[:, columns])
-    return np.stack(poses), np.stack(jacobians)
-
-
 def test_every_shipped_robot_is_counted_here():
     assert set(mik.available_robots()) == set(JOINTS)
 
@@ -62,10 +38,10 @@ def test_every_shipped_robot_is_counted_here():
 def test_forward_and_jacobian_agree_with_pinocchio(robot):
     assert robot.num_joints == JOINTS[robot.name]
     q = robot.random_configurations(20, torch.Generator().manual_seed(0)).numpy()
+    judge = Judge(robot)
     for row in q:
-        T, J = pinocchio_kinematics(robot, row)
-        np.testing.assert_allclose(robot.forward(row), T, rtol=0, atol=1e-10)
-        np.testing.assert_allclose(robot.jacobian(row), J, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(robot.forward(row), judge.poses(row), rtol=0, atol=1e-10)
+        np.testing.assert_allclose(robot.jacobian(row), judge.jacobian(row), rtol=0, atol=1e-10)
 
 
 def test_the_workspace_scale_is_about_the_reach(robot):
@@ -80,8 +56,9 @@ def test_restarts_find_a_solution_of_most_reachable_targets(robot):
     targets = robot.forward(q)
     result = solver.solve(targets, num_samples=128, max_solutions=4, seed=0)
     assert result.valid.any(-1).sum() >= 4
+    judge = Judge(robot)
     for problem, row in zip(*np.nonzero(result.valid), strict=True):
-        T, _ = pinocchio_kinematics(robot, result.joint_positions[problem, row])
+        T = judge.poses(result.joint_positions[problem, row])
         np.testing.assert_allclose(T, targets[problem], rtol=0, atol=1e-4)
 
 
@@ -158,10 +135,10 @@ def test_a_part_may_hang_on_a_moving_link_and_keeps_its_mimics(tmp_path):
     robot = mik.load_robot(path)
     assert "b_left_elbow" in robot.joint_names and "b_left_twist" not in robot.joint_names
     q = robot.random_configurations(10, torch.Generator().manual_seed(0)).numpy()
+    judge = Judge(robot)
     for row in q:
-        T, J = pinocchio_kinematics(robot, row)
-        np.testing.assert_allclose(robot.forward(row), T, rtol=0, atol=1e-12)
-        np.testing.assert_allclose(robot.jacobian(row), J, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(robot.forward(row), judge.poses(row), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(robot.jacobian(row), judge.jacobian(row), rtol=0, atol=1e-12)
 
 
 def test_a_composed_urdf_is_written_once_and_anew_when_a_part_changes(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 import torch
-from example_robots import TORSO, TORSO_TIPS
+from example_robots import draw
 from oracles import Judge
 
 import meanflow_ik_core as mik
@@ -27,10 +27,6 @@ SPECS = {
 }
 
 
-def draw(robot: mik.Robot, count: int, seed: int = 0) -> torch.Tensor:
-    return robot.random_configurations(count, torch.Generator().manual_seed(seed))
-
-
 def spec_for(robot: mik.Robot, name: str):
     """The specification with the robot's own links and joints."""
     spec = SPECS[name]
@@ -39,16 +35,6 @@ def spec_for(robot: mik.Robot, name: str):
     links = [link for link in robot.frames if link.endswith(spec.get("link", "nothing"))]
     spec = {**spec, **({"link": links[0]} if links else {})}
     return {**spec, "posture": READY + READY} if name == "posture" else spec
-
-
-@pytest.fixture(scope="module")
-def solver() -> mik.IKSolver:
-    return mik.load_solver("panda")
-
-
-@pytest.fixture(scope="module")
-def uniform() -> mik.IKSolver:
-    return mik.load_solver("panda", sampler="uniform")
 
 
 def exact(robot: mik.Robot):
@@ -73,60 +59,57 @@ def test_the_null_space_keeps_poses_exact_and_lowers_the_value(name, robot_name)
     assert after.mean() < before.mean() - 0.02 * before.std()
 
 
-def test_without_a_null_space_nothing_moves():
-    robot = mik.load_robot(TORSO, tips=TORSO_TIPS)
-    q = draw(robot, 20)
-    objectives = build_objectives(["posture"], robot)
+def test_without_a_null_space_nothing_moves(torso):
+    q = draw(torso, 20)
+    objectives = build_objectives(["posture"], torso)
     better = improve(
-        robot, objectives, q.numpy(), robot.forward(q).numpy(), 0 * q.numpy(), exact(robot)
+        torso, objectives, q.numpy(), torso.forward(q).numpy(), 0 * q.numpy(), exact(torso)
     )
     assert np.abs(better.q[:, 0] - q.numpy()).max() < 1e-4
     assert better.converged.all()
 
 
-def test_axes_that_are_not_asked_for_are_free_to_the_null_space():
-    robot = mik.load_robot("panda")
-    q = draw(robot, 20)
-    T_base_tip = robot.forward(q).numpy()
+def test_axes_that_are_not_asked_for_are_free_to_the_null_space(panda):
+    q = draw(panda, 20)
+    T_base_tip = panda.forward(q).numpy()
     given = np.array([[True, True, True, False, False, False]])
 
     def position_only(starts, poses):
         return refine_lm(
-            robot, starts.numpy(), poses, orientation_tolerance=np.inf, orientation_weight=0.0
+            panda, starts.numpy(), poses, orientation_tolerance=np.inf, orientation_weight=0.0
         )
 
-    objectives = build_objectives([SPECS["posture"]], robot)
+    objectives = build_objectives([SPECS["posture"]], panda)
     values = []
     for free in (None, given):
         better = improve(
-            robot, objectives, q.numpy(), T_base_tip, q.numpy(), position_only, 10, free
+            panda, objectives, q.numpy(), T_base_tip, q.numpy(), position_only, 10, free
         )
         found = torch.from_numpy(better.q[:, 0])
-        reached = robot.forward(found)[:, 0, :3, 3].numpy()
+        reached = panda.forward(found)[:, 0, :3, 3].numpy()
         assert np.linalg.norm(reached - T_base_tip[:, 0, :3, 3], axis=-1).max() < 1e-5
         values.append(objectives[0].value(found).mean().item())
     assert values[1] < values[0] - 1
 
 
-def test_joints_stay_within_limits_where_the_objective_pulls_beyond():
-    robot = mik.load_robot("panda")
-    q = draw(robot, 60, seed=2)
+def test_joints_stay_within_limits_where_the_objective_pulls_beyond(panda):
+    q = draw(panda, 60, seed=2)
     spec = {"name": "custom", "function": lambda q, robot: q[..., 3]}  # downwards without end
     better = improve(
-        robot, build_objectives([spec], robot), q.numpy(), robot.forward(q).numpy(), q.numpy(),
-        exact(robot), 20,
+        panda, build_objectives([spec], panda), q.numpy(), panda.forward(q).numpy(), q.numpy(),
+        exact(panda), 20,
     )  # fmt: skip
-    assert robot.within_limits(better.q).all() and better.converged.all()
-    at_limit = (better.q[:, 0] < robot.lower + 1e-6) | (better.q[:, 0] > robot.upper - 1e-6)
+    assert panda.within_limits(better.q).all() and better.converged.all()
+    at_limit = (better.q[:, 0] < panda.lower + 1e-6) | (better.q[:, 0] > panda.upper - 1e-6)
     assert at_limit.any()
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_solutions_are_better_and_as_exact(solver, name):
-    robot, judge = solver.robot, Judge(solver.robot)
+def test_solutions_are_better_and_as_exact(learned, name):
+    robot, judge = learned.robot, Judge(learned.robot)
     T_base_tip = robot.forward(draw(robot, 5, seed=4)).numpy()
-    plain = solver.solve(T_base_tip, 64, 8, READY, seed=1)
-    result = solver.solve(
+    plain = learned.solve(T_base_tip, 64, 8, READY, seed=1)
+    result = learned.solve(
         T_base_tip, 64, 8, READY, seed=1, objectives=[SPECS[name]], distance_weight=0.0
     )
     assert result.valid[:, 0].all()
@@ -141,11 +124,11 @@ def test_solutions_are_better_and_as_exact(solver, name):
     np.testing.assert_allclose(result.objective_values[:, 0, 0], after.numpy(), rtol=1e-9)
 
 
-def test_the_cost_holds_the_weighted_values_and_orders_the_rows(solver):
-    robot = solver.robot
+def test_the_cost_holds_the_weighted_values_and_orders_the_rows(learned):
+    robot = learned.robot
     T_base_tip = robot.forward(draw(robot, 3, seed=5)).numpy()
     specs = [{"name": "joint_limits", "weight": 3.0}, {"name": "manipulability", "weight": 0.5}]
-    result = solver.solve(T_base_tip, 64, 8, READY, seed=1, objectives=specs)
+    result = learned.solve(T_base_tip, 64, 8, READY, seed=1, objectives=specs)
     assert result.objective_values.shape == (3, 8, 2)
     error = (result.position_error + result.orientation_error).sum(-1)
     expected = 1000 * error + result.distance + result.objective_values @ (3.0, 0.5)
@@ -155,17 +138,17 @@ def test_the_cost_holds_the_weighted_values_and_orders_the_rows(solver):
         assert (np.diff(cost) >= 0).all()
 
 
-def test_what_was_not_asked_for_is_not_there(solver):
-    T_base_tip = solver.robot.forward(np.array([READY]))
-    plain = solver.solve(T_base_tip, 16, 2, seed=0)
+def test_what_was_not_asked_for_is_not_there(learned):
+    T_base_tip = learned.robot.forward(np.array([READY]))
+    plain = learned.solve(T_base_tip, 16, 2, seed=0)
     assert plain.objective_values is None and plain.clearance is None
-    checked = solver.solve(T_base_tip, 16, 2, seed=0, avoid_self_collision=True)
+    checked = learned.solve(T_base_tip, 16, 2, seed=0, avoid_self_collision=True)
     assert checked.clearance.shape == (1, 2) and (checked.clearance[checked.valid] > -0.02).all()
 
 
-def test_rows_without_a_candidate_have_no_values(solver):
-    T_base_tip = solver.robot.forward(np.array([READY]))
-    result = solver.solve(
+def test_rows_without_a_candidate_have_no_values(learned):
+    T_base_tip = learned.robot.forward(np.array([READY]))
+    result = learned.solve(
         T_base_tip, 4, 2000, seed=0, objectives=["clearance"], distance_weight=0.0
     )
     empty = np.isnan(result.joint_positions).any(-1)
@@ -195,8 +178,8 @@ def test_objectives_of_few_joints_take_rows_without_a_candidate(name):
 
 
 @pytest.mark.parametrize("name", ["meanflow", "uniform"])
-def test_no_target_at_all_is_no_error(name, solver, uniform):
-    used = {"meanflow": solver, "uniform": uniform}[name]
+def test_no_target_at_all_is_no_error(name, learned, uniform):
+    used = learned if name == "meanflow" else uniform
     result = used.solve(np.zeros((0, 4, 4)), 8, 3, objectives=["posture", "clearance"])
     assert result.objective_values.shape == (0, 3, 2) and result.clearance.shape == (0, 3)
     for options in ({"guidance_steps": 0}, {"guidance_steps": 1}):
@@ -215,14 +198,14 @@ def test_a_step_acts_in_the_ranking(uniform):
     assert behind.any() and not behind.all() and (np.diff(behind.astype(int)) >= 0).all()
 
 
-def test_the_diverse_choice_is_kept_in_number_and_exactness(solver):
-    T_base_tip = solver.robot.forward(draw(solver.robot, 3, seed=6)).numpy()
-    result = solver.solve(
+def test_the_diverse_choice_is_kept_in_number_and_exactness(learned):
+    T_base_tip = learned.robot.forward(draw(learned.robot, 3, seed=6)).numpy()
+    result = learned.solve(
         T_base_tip, 64, 16, READY, seed=1, select="diverse", objectives=["manipulability"]
     )
-    plain = solver.solve(T_base_tip, 64, 16, READY, seed=1, select="diverse")
+    plain = learned.solve(T_base_tip, 64, 16, READY, seed=1, select="diverse")
     assert (result.valid.sum(1) >= plain.valid.sum(1)).all()
-    judge = Judge(solver.robot)
+    judge = Judge(learned.robot)
     for problem in range(3):
         rows = result.joint_positions[problem][result.valid[problem]]
         assert all(judge.accepts(q, T_base_tip[problem]) for q in rows)
@@ -230,29 +213,28 @@ def test_the_diverse_choice_is_kept_in_number_and_exactness(solver):
         assert gap.min() >= 0.01
 
 
-def test_no_step_ends_in_self_collision(solver):
-    robot = solver.robot
+def test_no_step_ends_in_self_collision(learned):
+    robot = learned.robot
     T_base_tip = robot.forward(draw(robot, 20, seed=8)).numpy()
     # draws the elbow into the base
     spec = {"name": "link_point", "link": "panda_link4", "position": (0, 0, 0), "weight": 10.0}
-    result = solver.solve(
+    result = learned.solve(
         T_base_tip, 64, 8, READY, seed=1, objectives=[spec], avoid_self_collision=True
     )
     assert result.valid.any(1).sum() > 10
     assert not SelfCollision(robot).in_collision(result.joint_positions[result.valid]).any()
 
 
-def test_a_hopeless_target_stays_without_solution(solver):
+def test_a_hopeless_target_stays_without_solution(learned):
     T_base_tip = np.eye(4)[None].copy()
     T_base_tip[0, 0, 3] = 3.0
-    result = solver.solve(T_base_tip, 32, 4, READY, seed=0, objectives=["manipulability"])
+    result = learned.solve(T_base_tip, 32, 4, READY, seed=0, objectives=["manipulability"])
     assert not result.valid.any() and np.isfinite(result.position_error[0, 0]).all()
 
 
-def test_a_robot_with_several_tips_takes_objectives():
-    robot = mik.load_robot(TORSO, tips=TORSO_TIPS)
-    solver, judge = mik.load_solver(robot, sampler="uniform"), Judge(robot)
-    T_base_tip = robot.forward(draw(robot, 4, seed=3)).numpy()
+def test_a_robot_with_several_tips_takes_objectives(torso):
+    solver, judge = mik.load_solver(torso, sampler="uniform"), Judge(torso)
+    T_base_tip = torso.forward(draw(torso, 4, seed=3)).numpy()
     specs = ["posture", "manipulability", "joint_limits", "clearance"]
     result = solver.solve(T_base_tip, 128, 4, seed=0, objectives=specs)
     assert result.objective_values.shape == (4, 4, 4) and result.valid[:, 0].all()
@@ -263,13 +245,13 @@ def test_a_robot_with_several_tips_takes_objectives():
 
 @pytest.mark.parametrize("name", ["posture", "manipulability", "joint_limits", "link_point"])
 @pytest.mark.parametrize(("choices", "steps"), [(4, 0), (1, 3)])
-def test_guided_samples_are_better_and_still_aim_at_the_target(solver, name, choices, steps):
-    robot = solver.robot
+def test_guided_samples_are_better_and_still_aim_at_the_target(learned, name, choices, steps):
+    robot = learned.robot
     T_base_tip = robot.forward(draw(robot, 20, seed=9))
     (objective,) = build_objectives([SPECS[name]], robot)
     results = []
     for specs in ([], [SPECS[name]]):
-        q = solver.sample(
+        q = learned.sample(
             T_base_tip, 32, seed=0, objectives=specs, guidance_choices=choices,
             guidance_steps=steps,
         ).double()  # fmt: skip
@@ -281,24 +263,24 @@ def test_guided_samples_are_better_and_still_aim_at_the_target(solver, name, cho
     assert guided_error < 1.25 * plain_error
 
 
-def test_guidance_repeats_with_its_seed(solver):
-    T_base_tip = solver.robot.forward(np.array([READY]))
-    drawn = [solver.sample(T_base_tip, 8, seed=seed, objectives=["posture"]) for seed in (3, 3, 4)]
+def test_guidance_repeats_with_its_seed(learned):
+    T_base_tip = learned.robot.forward(np.array([READY]))
+    drawn = [learned.sample(T_base_tip, 8, seed=seed, objectives=["posture"]) for seed in (3, 3, 4)]
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert np.abs(drawn[0] - drawn[2]).max() > 1e-3
 
 
-def test_samples_come_near_the_current_joints_on_request(solver, uniform):
-    robot = solver.robot
+def test_samples_come_near_the_current_joints_on_request(learned, uniform):
+    robot = learned.robot
     q = draw(robot, 10, seed=1)
     T_base_tip = robot.forward(q).numpy()
-    for which in (solver, uniform):
+    for which in (learned, uniform):
         far = which.sample(T_base_tip, 64, seed=0)
         near = which.sample(T_base_tip, 64, seed=0, near=q.numpy())
         distance = [np.linalg.norm(x - q.numpy()[:, None], axis=-1).mean() for x in (far, near)]
         assert distance[1] < 0.85 * distance[0]
     with pytest.raises(mik.SeedError, match="near"):
-        solver.sample(T_base_tip, 4, near=np.full(7, 9.0))
+        learned.sample(T_base_tip, 4, near=np.full(7, 9.0))
 
 
 def test_uniform_starts_are_chosen_among_more(uniform):
@@ -310,10 +292,10 @@ def test_uniform_starts_are_chosen_among_more(uniform):
     assert objective.value(chosen).mean() < 0.8 * objective.value(plain).mean()
 
 
-def test_steps_keep_the_noise_as_probable_as_it_was(solver):
-    robot = solver.robot
+def test_steps_keep_the_noise_as_probable_as_it_was(learned):
+    robot = learned.robot
     T_base_tip = robot.forward(draw(robot, 3))
-    joints = solver._samplers["meanflow"].map_from_noise(T_base_tip)
+    joints = learned._samplers["meanflow"].map_from_noise(T_base_tip)
     noise = torch.randn(3, 16, 7, generator=torch.Generator().manual_seed(0))
     goals = build_objectives(["manipulability"], robot)
     moved = _descended(noise, joints, goals, Guidance(1, 5))
@@ -325,31 +307,35 @@ def test_steps_keep_the_noise_as_probable_as_it_was(solver):
     torch.testing.assert_close(still[free], noise[free])
 
 
-def test_a_large_batch_is_guided_in_parts(solver, monkeypatch):
-    from meanflow_ik_core.solving import guidance
-
-    monkeypatch.setattr(guidance, "_ROWS_PER_PASS", 40)
-    T_base_tip = solver.robot.forward(draw(solver.robot, 7)).numpy()
-    for count in (2, 5, 25):
-        q = solver.sample(T_base_tip, count, seed=0, objectives=["posture"], near=READY)
-        assert q.shape == (7, count, 7) and np.isfinite(q).all()
+@pytest.mark.parametrize(("poses", "count"), [(3, 6000), (50, 200)])
+def test_every_sample_of_a_large_batch_is_guided(uniform, poses, count):
+    """More samples than are held in memory at once."""
+    T_base_tip = uniform.robot.forward(draw(uniform.robot, poses)).numpy()
+    plain, guided = (
+        uniform.sample(T_base_tip, count, seed=0, objectives=objectives, near=near)
+        for objectives, near in (([], None), (["posture"], READY))
+    )
+    assert guided.shape == (poses, count, 7)
+    assert len(np.unique(guided.reshape(-1, 7), axis=0)) == poses * count
+    parts = np.stack(np.split(np.linalg.norm(guided - READY, axis=-1), 20, axis=1))
+    assert parts.mean((1, 2)).max() < 0.9 * np.linalg.norm(plain - READY, axis=-1).mean()
 
 
 @pytest.mark.parametrize(
     "options",
     [{"guidance_choices": 0}, {"guidance_steps": -1}, {"guidance_choices": 1.5}],
 )
-def test_bad_options_of_guidance_are_refused(solver, options):
-    T_base_tip = solver.robot.forward(np.array([READY]))
+def test_bad_options_of_guidance_are_refused(learned, options):
+    T_base_tip = learned.robot.forward(np.array([READY]))
     with pytest.raises(mik.OptionError, match=next(iter(options)).split("_")[1]):
-        solver.sample(T_base_tip, 4, objectives=["posture"], **options)
+        learned.sample(T_base_tip, 4, objectives=["posture"], **options)
     with pytest.raises(mik.OptionError, match="objective_steps"):
-        solver.solve(T_base_tip, 4, objectives=["posture"], objective_steps=-1)
+        learned.solve(T_base_tip, 4, objectives=["posture"], objective_steps=-1)
 
 
 @pytest.mark.parametrize("sampler", ["meanflow", "uniform"])
-def test_axes_left_free_give_objectives_room(sampler, solver, uniform):
-    which = solver if sampler == "meanflow" else uniform
+def test_axes_left_free_give_objectives_room(sampler, learned, uniform):
+    which = learned if sampler == "meanflow" else uniform
     robot = which.robot
     q = draw(robot, 6, seed=12)
     T_base_tip = robot.forward(q).numpy()
@@ -366,20 +352,19 @@ def test_axes_left_free_give_objectives_room(sampler, solver, uniform):
     assert (lowest[1] < lowest[0] + 1e-6).all() and lowest[1].mean() < lowest[0].mean() - 1
 
 
-def test_an_arm_without_a_target_is_where_the_objective_wants_it():
-    robot = mik.load_robot("dual_panda")
-    solver = mik.load_solver(robot, sampler="uniform")
-    q = draw(robot, 3, seed=2)
-    T_base_tip = robot.forward(q).numpy()
+def test_an_arm_without_a_target_is_where_the_objective_wants_it(dual_panda):
+    solver = mik.load_solver(dual_panda, sampler="uniform")
+    q = draw(dual_panda, 3, seed=2)
+    T_base_tip = dual_panda.forward(q).numpy()
     ready = np.array(READY + READY)
     spec = {"name": "posture", "posture": ready.tolist()}
     result = solver.solve(
-        T_base_tip[:, :1], 64, 2, seed=0, tips=robot.tips[:1], objectives=[spec],
+        T_base_tip[:, :1], 64, 2, seed=0, tips=dual_panda.tips[:1], objectives=[spec],
         objective_steps=30, distance_weight=0.0,
     )  # fmt: skip
     assert result.valid[:, 0].all()
-    judge = Judge(robot)
-    arm = np.abs(robot.jacobian(ready)[1]).max(0) > 0  # joints that move the second tip
+    judge = Judge(dual_panda)
+    arm = np.abs(dual_panda.jacobian(ready)[1]).max(0) > 0  # joints that move the second tip
     for problem in range(3):
         best = result.joint_positions[problem, 0]
         position, angle = judge.errors(best, T_base_tip[problem])

@@ -5,8 +5,8 @@ import numpy as np
 import pinocchio as pin
 import pytest
 import torch
-from example_robots import ROBOTS, TORSO, TORSO_TIPS
-from oracles import Judge
+from example_robots import ROBOTS, TORSO_TIPS
+from oracles import Judge, reachable
 
 import meanflow_ik_core as mik
 from meanflow_ik_core import geometry
@@ -15,23 +15,6 @@ from meanflow_ik_core.kernels.step_settings import StepSettings
 from meanflow_ik_core.solving.least_squares import iterate, pose_errors
 
 AXES = ["x", "y", "z", "rx", "ry", "rz"]
-
-
-@pytest.fixture(scope="module")
-def torso() -> mik.IKSolver:
-    return mik.load_solver(mik.load_robot(TORSO, tips=TORSO_TIPS), sampler="uniform")
-
-
-@pytest.fixture(scope="module")
-def panda() -> mik.IKSolver:
-    return mik.load_solver("panda")
-
-
-def reachable(robot, count: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    judge = Judge(robot)
-    draws = rng.uniform(robot.lower, robot.upper, (count, robot.num_joints))
-    return np.stack([judge.poses(q) for q in draws])
 
 
 def missed(reached: np.ndarray, target: np.ndarray, free: str) -> tuple[float, float]:
@@ -57,11 +40,11 @@ FREE = ["", "rx", "ry", "rz", "rx ry", "rx rz", "ry rz", "rx ry rz", "x", "x y",
 
 
 @pytest.mark.parametrize("free", FREE)
-def test_solutions_are_exact_in_what_is_asked_and_errors_are_honest(torso, free):
-    robot, judge = torso.robot, Judge(torso.robot)
+def test_solutions_are_exact_in_what_is_asked_and_errors_are_honest(torso_solver, free):
+    robot, judge = torso_solver.robot, Judge(torso_solver.robot)
     targets = reachable(robot, 10, 0)
     tip = robot.tips[1]
-    result = torso.solve(targets, 64, 8, seed=0, free_axes={tip: free})
+    result = torso_solver.solve(targets, 64, 8, seed=0, free_axes={tip: free})
     assert result.valid[:, 0].all()
     for b, m in np.ndindex(result.valid.shape):
         q = result.joint_positions[b, m]
@@ -79,12 +62,12 @@ def test_solutions_are_exact_in_what_is_asked_and_errors_are_honest(torso, free)
 
 
 @pytest.mark.parametrize("tip", TORSO_TIPS)
-def test_one_hand_of_two_is_as_accurate_and_the_other_goes_anywhere(torso, tip):
-    robot, judge = torso.robot, Judge(torso.robot)
+def test_one_hand_of_two_is_as_accurate_and_the_other_goes_anywhere(torso_solver, tip):
+    robot, judge = torso_solver.robot, Judge(torso_solver.robot)
     index = robot.tips.index(tip)
     targets = reachable(robot, 10, 1)
-    full = torso.solve(targets, 64, 8, seed=0)
-    result = torso.solve(targets[:, index], 64, 8, seed=0, tips=[tip], select="diverse")
+    full = torso_solver.solve(targets, 64, 8, seed=0)
+    result = torso_solver.solve(targets[:, index], 64, 8, seed=0, tips=[tip], select="diverse")
     assert result.valid.all()
     assert (result.position_error[:, :, 1 - index] == 0).all()
     assert (result.orientation_error[:, :, 1 - index] == 0).all()
@@ -102,19 +85,19 @@ def test_one_hand_of_two_is_as_accurate_and_the_other_goes_anywhere(torso, tip):
     assert np.median(worst[1]) < 10 * np.median(worst[0]) + 1e-10
 
 
-def test_targets_come_in_the_order_of_tips(torso):
-    targets = reachable(torso.robot, 5, 2)
-    straight = torso.solve(targets, 64, 4, seed=0)
-    turned = torso.solve(targets[:, ::-1], 64, 4, seed=0, tips=TORSO_TIPS[::-1])
+def test_targets_come_in_the_order_of_tips(torso_solver):
+    targets = reachable(torso_solver.robot, 5, 2)
+    straight = torso_solver.solve(targets, 64, 4, seed=0)
+    turned = torso_solver.solve(targets[:, ::-1], 64, 4, seed=0, tips=TORSO_TIPS[::-1])
     np.testing.assert_array_equal(turned.joint_positions, straight.joint_positions)
 
 
-def test_a_learned_sampler_turns_about_the_free_axis_by_itself(panda):
-    robot, judge = panda.robot, Judge(panda.robot)
+def test_a_learned_sampler_turns_about_the_free_axis_by_itself(learned):
+    robot, judge = learned.robot, Judge(learned.robot)
     targets = reachable(robot, 20, 3)
     free = {robot.tips[0]: "rz"}
-    raw = panda.sample(targets, 100, seed=0, free_axes=free)
-    result = panda.solve(targets, 64, 16, seed=0, free_axes=free, select="diverse")
+    raw = learned.sample(targets, 100, seed=0, free_axes=free)
+    result = learned.solve(targets, 64, 16, seed=0, free_axes=free, select="diverse")
     assert set(np.unique(result.origin[result.valid])) <= {"meanflow", "uniform"}
     assert (result.origin[result.valid] == "meanflow").mean() > 0.5
     missing = [
@@ -131,24 +114,24 @@ def test_a_learned_sampler_turns_about_the_free_axis_by_itself(panda):
         assert np.ptp(angles) > 1.0
 
 
-def test_a_sampler_that_needs_complete_goals_leaves_partial_ones_to_the_uniform(panda):
-    targets = reachable(panda.robot, 5, 4)
-    free = {panda.robot.tips[0]: "rx ry rz"}
-    result = panda.solve(targets, 32, 4, seed=0, free_axes=free)
+def test_a_sampler_that_needs_complete_goals_leaves_partial_ones_to_the_uniform(learned):
+    targets = reachable(learned.robot, 5, 4)
+    free = {learned.robot.tips[0]: "rx ry rz"}
+    result = learned.solve(targets, 32, 4, seed=0, free_axes=free)
     assert result.valid.all()
     assert (result.origin == "uniform").all()
     with pytest.raises(mik.OptionError):
-        panda.sample(targets, 4, free_axes=free)
+        learned.sample(targets, 4, free_axes=free)
 
 
-def test_each_target_has_its_tolerance(torso):
-    targets = reachable(torso.robot, 10, 5)
+def test_each_target_has_its_tolerance(torso_solver):
+    targets = reachable(torso_solver.robot, 10, 5)
     targets[:, 1, :3, 3] += (0.0, 0.0, 4.0)  # beyond reach
-    assert not torso.solve(targets, 64, 4, seed=0).valid.any()
-    judge = Judge(torso.robot)
+    assert not torso_solver.solve(targets, 64, 4, seed=0).valid.any()
+    judge = Judge(torso_solver.robot)
     for tips, tolerance in ((None, (1e-4, 9.0)), (TORSO_TIPS[::-1], (9.0, 1e-4))):
         ordered = targets if tips is None else targets[:, ::-1]
-        result = torso.solve(
+        result = torso_solver.solve(
             ordered, 64, 4, seed=0, tips=tips,
             position_tolerance=tolerance, orientation_tolerance=tolerance,
         )  # fmt: skip
@@ -158,9 +141,9 @@ def test_each_target_has_its_tolerance(torso):
             assert position[1] > 1e-4
 
 
-def test_bad_partial_goals_are_refused_by_name(torso):
+def test_bad_partial_goals_are_refused_by_name(torso_solver):
     left, right = TORSO_TIPS
-    targets = reachable(torso.robot, 2, 6)
+    targets = reachable(torso_solver.robot, 2, 6)
     one = targets[:, 0]
     for error, message, arguments in (
         (mik.LinkError, "'nose'.*left_tool, right_hand", dict(tips=["nose"])),
@@ -177,9 +160,9 @@ def test_bad_partial_goals_are_refused_by_name(torso):
         (mik.OptionError, "position_tolerance", dict(tips=[left], position_tolerance="far")),
     ):
         with pytest.raises(error, match=message):
-            torso.solve(one, 4, 2, **arguments)
+            torso_solver.solve(one, 4, 2, **arguments)
     with pytest.raises(mik.TargetError, match="targets for right_hand"):
-        torso.solve(targets, 4, 2, tips=[right])
+        torso_solver.solve(targets, 4, 2, tips=[right])
 
 
 def weights_of(robot, seed: int) -> np.ndarray:
@@ -219,16 +202,15 @@ def test_the_step_in_torch_is_the_step_of_the_kernel_with_free_axes(name, seed):
 
 
 @pytest.mark.parametrize("free", ["rx", "rz", "rx ry", "ry rz", "x", "z rz"])
-def test_steps_converge_quadratically_with_free_axes(free):
-    robot = ROBOTS["panda"]()
+def test_steps_converge_quadratically_with_free_axes(panda, free):
     weights = np.array([[name not in free.split() for name in AXES]], float)
-    q, targets = states(robot, 50, 7)
+    q, targets = states(panda, 50, 7)
     errors = []
     for steps in range(3, 18):
         moved = q.copy()
         settings = StepSettings(axis_weights=weights)
-        iterate(robot, moved, targets, np.arange(200), steps, 1e-15, 1e-15, settings)
-        errors.append(np.maximum(*pose_errors(robot, moved, targets, weights)).max(-1))
+        iterate(panda, moved, targets, np.arange(200), steps, 1e-15, 1e-15, settings)
+        errors.append(np.maximum(*pose_errors(panda, moved, targets, weights)).max(-1))
     now, soon = np.stack(errors[:-2]), np.stack(errors[2:])
     near = (now > 1e-5) & (now < 1e-3)
     assert near.sum() > 20

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from example_robots import TORSO, TORSO_TIPS
-from oracles import pinocchio_kinematics
+from oracles import Judge
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.solving.recombination import independent_parts, recombine
@@ -17,10 +17,9 @@ def pair() -> mik.Robot:
     return mik.load_robot(TORSO, tips=TORSO_TIPS, held={"lift": 0.1, "turn": 0.3})
 
 
-def test_tips_that_share_a_joint_are_one_part(pair):
-    shared = mik.load_robot(TORSO, tips=TORSO_TIPS)
-    assert [part.tips.tolist() for part in independent_parts(shared)] == [[0, 1]]
-    assert len(independent_parts(shared)[0].joints) == shared.num_joints
+def test_tips_that_share_a_joint_are_one_part(torso, pair):
+    assert [part.tips.tolist() for part in independent_parts(torso)] == [[0, 1]]
+    assert len(independent_parts(torso)[0].joints) == torso.num_joints
     parts = independent_parts(pair)
     assert sorted(part.tips.tolist() for part in parts) == [[0], [1]]
     joints = np.concatenate([part.joints for part in parts])
@@ -57,7 +56,8 @@ def test_every_start_serves_when_each_part_was_found_once(pair):
     rng = np.random.default_rng(1)
     q0 = rng.uniform(pair.lower, pair.upper, (20, 100, pair.num_joints))
     goals = rng.uniform(pair.lower, pair.upper, (20, pair.num_joints))
-    targets = np.stack([pinocchio_kinematics(pair, q)[0] for q in goals])
+    judge = Judge(pair)
+    targets = np.stack([judge.poses(q) for q in goals])
     refined = refine_lm(pair, q0, targets)
     arms = [
         refine_lm(pair, q0, targets, axis_weights=np.repeat(np.eye(2)[[tip]].T, 6, 1))
@@ -67,8 +67,7 @@ def test_every_start_serves_when_each_part_was_found_once(pair):
     assert refined.converged.mean() > by_chance + 0.1
     assert refined.converged.any(1).all()
     for b, n in np.argwhere(refined.converged)[::50]:
-        reached, _ = pinocchio_kinematics(pair, refined.q[b, n])
-        assert np.abs(reached - targets[b]).max() < 1e-5
+        assert np.abs(judge.poses(refined.q[b, n]) - targets[b]).max() < 1e-5
         assert pair.within_limits(refined.q[b, n])
 
 
@@ -108,13 +107,14 @@ def test_what_cannot_be_reached_stays_so(pair):
 def test_a_tip_out_of_reach_leaves_the_other_exact(pair, lost, rows):
     rng = np.random.default_rng(2)
     goals = rng.uniform(pair.lower, pair.upper, (10, pair.num_joints))
-    targets = np.stack([pinocchio_kinematics(pair, q)[0] for q in goals])
+    judge = Judge(pair)
+    targets = np.stack([judge.poses(q) for q in goals])
     targets[:, lost, 0, 3] += 5.0
     result = mik.load_solver(pair, sampler="uniform").solve(targets, 128, rows, seed=0)
     assert not result.valid.any()
     other = 1 - lost
     for b, row in np.ndindex(len(targets), rows):
-        reached = pinocchio_kinematics(pair, result.joint_positions[b, row])[0]
+        reached = judge.poses(result.joint_positions[b, row])
         np.testing.assert_allclose(reached[other], targets[b, other], atol=1e-8)
         assert reached[lost, 0, 3] > 0.0  # it leans towards its target
 

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What refinement promises, judged by Pinocchio; Adam against finite differences."""
 
-import time
-
 import numpy as np
 import pinocchio as pin
 import pytest
 import torch
-from example_robots import TORSO, TORSO_TIPS
 from oracles import Judge
 
 import meanflow_ik_core as mik
@@ -28,10 +25,6 @@ def by_torch(robot, q0, targets, *args, **options) -> Refined:
 
 LM = {"kernel": refine_lm, "torch": by_torch}
 ALL = {"lm": refine_lm, "torch": by_torch, "adam": REFINEMENTS["adam"]}
-ROBOTS = {
-    "panda": lambda: mik.load_robot("panda"),
-    "torso": lambda: mik.load_robot(TORSO, tips=TORSO_TIPS),
-}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,14 +32,9 @@ def _compiled():
     compile_all()
 
 
-@pytest.fixture(scope="module", params=ROBOTS)
+@pytest.fixture(scope="module", params=["panda", "torso"])
 def robot(request) -> mik.Robot:
-    return ROBOTS[request.param]()
-
-
-@pytest.fixture(scope="module")
-def panda() -> mik.Robot:
-    return ROBOTS["panda"]()
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(params=LM)
@@ -142,16 +130,11 @@ def test_torch_and_kernel_solve_the_same_starts(robot):
     assert np.median(np.abs(kernel.q - tensor.q)[both]) < 1e-4
 
 
-def test_the_time_limit_holds(panda):
-    q0, targets = draw(panda, 1, 50_000, 8)
+def test_the_time_limit_leaves_later_starts_as_they_are(panda):
+    q0, targets = draw(panda, 1, 10_000, 8)
     targets[..., :3, 3] *= 20
-    refine_lm(panda, q0[:, :10], targets)
-    start = time.perf_counter()
-    full = refine_lm(panda, q0, targets, max_iterations=100)
-    middle = time.perf_counter()
-    limited = refine_lm(panda, q0, targets, max_iterations=100, time_limit=0.01)
-    end = time.perf_counter()
-    assert end - middle < 0.5 * (middle - start)
+    full = refine_lm(panda, q0, targets, max_iterations=20)
+    limited = refine_lm(panda, q0, targets, max_iterations=20, time_limit=1e-9)
     assert not np.array_equal(full.q[0, -1], q0[0, -1])
     np.testing.assert_array_equal(limited.q[0, -1], q0[0, -1])
     np.testing.assert_array_equal(limited.q[0, :100], full.q[0, :100])
@@ -167,14 +150,13 @@ def test_weights_say_which_error_gives_way(panda):
         assert np.median(heavy.orientation_error) > np.median(light.orientation_error)
 
 
-def test_each_tip_has_its_tolerance(refine):
-    robot = ROBOTS["torso"]()
-    q0, targets = draw(robot, 20, 50, 10)
+def test_each_tip_has_its_tolerance(torso, refine):
+    q0, targets = draw(torso, 20, 50, 10)
     targets[:, 1, :3, 3] += 0.03
     weights = {"position_weight": np.array([1.0, 0]), "orientation_weight": np.array([1.0, 0])}
     tolerance = np.array([1e-5, 10.0])
-    loose = refine(robot, q0, targets, tolerance, tolerance, **weights)
-    assert not refine(robot, q0, targets, **weights).converged.any()
+    loose = refine(torso, q0, targets, tolerance, tolerance, **weights)
+    assert not refine(torso, q0, targets, **weights).converged.any()
     assert loose.converged.sum() > 20
     errors = np.maximum(loose.position_error, loose.orientation_error)[loose.converged]
     assert (errors[:, 0] <= 1e-5).all()

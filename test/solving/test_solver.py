@@ -4,37 +4,22 @@
 import numpy as np
 import pytest
 import torch
-from example_robots import TORSO, TORSO_TIPS
-from oracles import Judge
+from oracles import Judge, reachable
 
 import meanflow_ik_core as mik
 
-SOLVERS = ("panda-meanflow", "panda-uniform", "torso-uniform")
+SOLVERS = ("learned", "uniform", "torso_solver")
 
 
 @pytest.fixture(scope="module", params=SOLVERS)
 def solver(request) -> mik.IKSolver:
-    name, sampler = request.param.split("-")
-    robot = mik.load_robot(TORSO, tips=TORSO_TIPS) if name == "torso" else mik.load_robot("panda")
-    return mik.load_solver(robot, sampler=sampler)
+    return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(scope="module")
-def panda() -> mik.IKSolver:
-    return mik.load_solver("panda", sampler="uniform")
-
-
-@pytest.fixture(scope="module", params=["meanflow", "uniform"])
+@pytest.fixture(scope="module", params=["learned", "uniform"])
 def redundant(request) -> mik.IKSolver:
     """A robot with more joints than a target has numbers, so with a continuum of solutions."""
-    return mik.load_solver("panda", sampler=request.param)
-
-
-def reachable(robot: mik.Robot, count: int, seed: int) -> np.ndarray:
-    """(count, T, 4, 4) poses, made by Pinocchio."""
-    judge = Judge(robot)
-    q = robot.random_configurations(count, torch.Generator().manual_seed(seed)).numpy()
-    return np.stack([judge.poses(row) for row in q])
+    return request.getfixturevalue(request.param)
 
 
 def test_every_row_called_valid_is_an_exact_solution_within_the_limits(solver):
@@ -101,30 +86,29 @@ def test_samples_have_the_documented_shape_kind_and_limits(solver):
     np.testing.assert_array_equal(tensor.numpy(), q)
 
 
-def test_learned_samples_are_nearer_to_the_target_than_random_ones(panda):
-    learned = mik.load_solver("panda", sampler="meanflow")
-    targets = reachable(panda.robot, 50, 6)
+def test_learned_samples_are_nearer_to_the_target_than_random_ones(learned, uniform):
+    targets = reachable(uniform.robot, 50, 6)
     miss = []
-    for solver in (learned, panda):
+    for solver in (learned, uniform):
         q = solver.sample(targets, num_samples=50, seed=0)
-        reached = panda.robot.forward(q)[..., 0, :3, 3]
+        reached = uniform.robot.forward(q)[..., 0, :3, 3]
         miss.append(np.linalg.norm(reached - targets[:, :, :3, 3], axis=-1).mean())
     assert miss[0] < 0.5 * miss[1]
 
 
-def test_the_current_joints_come_back_first_when_they_already_solve_it(panda):
-    judge = Judge(panda.robot)
-    current = panda.robot.random_configurations(1, torch.Generator().manual_seed(7))[0].numpy()
-    result = panda.solve(judge.poses(current), seed_state=current, seed=0)
+def test_the_current_joints_come_back_first_when_they_already_solve_it(uniform):
+    judge = Judge(uniform.robot)
+    current = uniform.robot.random_configurations(1, torch.Generator().manual_seed(7))[0].numpy()
+    result = uniform.solve(judge.poses(current), seed_state=current, seed=0)
     np.testing.assert_allclose(result.joint_positions[0, 0], current, atol=1e-6)
     assert result.origin[0, 0] == "seed" and result.distance[0, 0] < 1e-5
     deltas = result.joint_positions[0] - current
     np.testing.assert_allclose(result.distance[0], np.linalg.norm(deltas, axis=-1))
 
 
-def test_a_seed_per_target_is_taken_row_by_row(panda):
-    q = panda.robot.random_configurations(6, torch.Generator().manual_seed(8)).numpy()
-    result = panda.solve(panda.robot.forward(q), seed_state=q, seed=0)
+def test_a_seed_per_target_is_taken_row_by_row(uniform):
+    q = uniform.robot.random_configurations(6, torch.Generator().manual_seed(8)).numpy()
+    result = uniform.solve(uniform.robot.forward(q), seed_state=q, seed=0)
     np.testing.assert_allclose(result.joint_positions[:, 0], q, atol=1e-6)
 
 
@@ -138,11 +122,11 @@ def test_too_few_solutions_are_topped_up_and_the_result_says_from_where(redundan
     assert set(result.origin_counts()) <= {"uniform", "meanflow"}
 
 
-def test_a_longer_timeout_searches_longer_and_ends(panda):
+def test_a_longer_timeout_searches_longer_and_ends(uniform):
     target = np.eye(4)[None]
     target[0, :3, 3] = (3.0, 0.0, 0.0)
     starts = [
-        panda.solve(target, timeout=seconds, seed=0).starts["uniform"] for seconds in (1e-9, 0.2)
+        uniform.solve(target, timeout=seconds, seed=0).starts["uniform"] for seconds in (1e-9, 0.2)
     ]
     assert starts[0] == 128 < starts[1]
 
@@ -160,36 +144,35 @@ def test_diverse_solutions_are_farther_apart_than_the_best_ones(redundant):
     assert nearest["diverse"] > 2 * nearest["best"]
 
 
-def test_solutions_free_of_self_collision_are_the_only_valid_ones_when_asked(panda):
-    targets = reachable(panda.robot, 60, 11)
-    plain = panda.solve(targets, seed=0)
-    careful = panda.solve(targets, seed=0, avoid_self_collision=True)
-    touching = panda.self_collision.in_collision
+def test_solutions_free_of_self_collision_are_the_only_valid_ones_when_asked(uniform):
+    targets = reachable(uniform.robot, 60, 11)
+    plain = uniform.solve(targets, seed=0)
+    careful = uniform.solve(targets, seed=0, avoid_self_collision=True)
+    touching = uniform.self_collision.in_collision
     assert touching(plain.joint_positions[plain.valid]).any()
     assert not touching(careful.joint_positions[careful.valid]).any()
 
 
-def test_a_batch_gives_as_many_solutions_as_single_calls(panda):
-    targets = reachable(panda.robot, 8, 12)
-    together = panda.solve(targets, num_samples=64, max_solutions=4, seed=0)
+def test_a_batch_gives_as_many_solutions_as_single_calls(uniform):
+    targets = reachable(uniform.robot, 8, 12)
+    together = uniform.solve(targets, num_samples=64, max_solutions=4, seed=0)
     assert together.valid.all()
     for target in targets:
-        assert panda.solve(target[None], num_samples=64, max_solutions=4, seed=0).valid.all()
+        assert uniform.solve(target[None], num_samples=64, max_solutions=4, seed=0).valid.all()
 
 
-def test_adam_brings_learned_starts_nearer_and_claims_no_more_than_it_reached():
-    solver = mik.load_solver("panda", sampler="meanflow")
-    judge, targets = Judge(solver.robot), reachable(solver.robot, 10, 13)
+def test_adam_brings_learned_starts_nearer_and_claims_no_more_than_it_reached(learned):
+    judge, targets = Judge(learned.robot), reachable(learned.robot, 10, 13)
     options = {"num_samples": 32, "max_solutions": 16, "seed": 0, "position_tolerance": 0.02}
-    result = solver.solve(targets, refinement="adam", orientation_tolerance=0.2, **options)
+    result = learned.solve(targets, refinement="adam", orientation_tolerance=0.2, **options)
     assert result.valid.any()
     for problem, row in np.argwhere(result.valid):
         position, angle = judge.errors(result.joint_positions[problem, row], targets[problem])
         assert position[0] <= 0.02 + 1e-9 and angle[0] <= 0.2 + 1e-9
 
 
-def test_no_targets_give_an_empty_result(panda):
-    result = panda.solve(np.zeros((0, 4, 4)))
+def test_no_targets_give_an_empty_result(uniform):
+    result = uniform.solve(np.zeros((0, 4, 4)))
     assert result.joint_positions.shape == (0, 32, 7)
 
 
@@ -210,8 +193,8 @@ HALF_TURN_MIRRORED = np.diag([1.0, 1.0, -1.0, 1.0])
         ([[[1.0], [2.0, 3.0]]], "not an array"),
     ],
 )
-def test_targets_that_are_no_poses_are_refused(panda, targets, message):
-    for call in (panda.solve, panda.sample):
+def test_targets_that_are_no_poses_are_refused(uniform, targets, message):
+    for call in (uniform.solve, uniform.sample):
         with pytest.raises(mik.TargetError, match=message):
             call(targets)
 
@@ -225,9 +208,9 @@ def test_targets_that_are_no_poses_are_refused(panda, targets, message):
         (["a"] * 7, "not an array"),
     ],
 )
-def test_seed_states_that_are_no_configurations_are_refused(panda, seed_state, message):
+def test_seed_states_that_are_no_configurations_are_refused(uniform, seed_state, message):
     with pytest.raises(mik.SeedError, match=message):
-        panda.solve(reachable(panda.robot, 1, 0), seed_state=seed_state)
+        uniform.solve(reachable(uniform.robot, 1, 0), seed_state=seed_state)
 
 
 @pytest.mark.parametrize(
@@ -244,15 +227,15 @@ def test_seed_states_that_are_no_configurations_are_refused(panda, seed_state, m
         {"position_tolerance": "a"},
     ],
 )  # fmt: skip
-def test_options_out_of_range_are_refused_by_name(panda, option):
+def test_options_out_of_range_are_refused_by_name(uniform, option):
     with pytest.raises(mik.OptionError, match=next(iter(option))):
-        panda.solve(reachable(panda.robot, 1, 0), **option)
+        uniform.solve(reachable(uniform.robot, 1, 0), **option)
 
 
 @pytest.mark.parametrize("option", [{"num_samples": "a"}, {"num_samples": 10.0}, {"seed": "a"}])
-def test_options_of_samples_are_refused_by_name(panda, option):
+def test_options_of_samples_are_refused_by_name(uniform, option):
     with pytest.raises(mik.OptionError, match=next(iter(option))):
-        panda.sample(reachable(panda.robot, 1, 0), **option)
+        uniform.sample(reachable(uniform.robot, 1, 0), **option)
 
 
 def test_unknown_samplers_devices_and_robots_are_refused():
@@ -264,11 +247,12 @@ def test_unknown_samplers_devices_and_robots_are_refused():
         mik.load_solver("nobody")
 
 
-def test_many_targets_are_refined_in_slices_that_fit_into_memory(panda, monkeypatch):
-    judge, targets = Judge(panda.robot), reachable(panda.robot, 30, 5)
+def test_many_targets_are_refined_in_slices_that_fit_into_memory(panda):
+    solver = mik.load_solver(panda, sampler="uniform")
+    judge, targets = Judge(panda), reachable(panda, 30, 5)
     targets[::7, :, :3, 3] += 5.0  # some are topped up without success
-    monkeypatch.setattr(panda, "starts_per_pass", 100)
-    result = panda.solve(targets, num_samples=32, max_solutions=4, seed=0)
+    solver.starts_per_pass = 100
+    result = solver.solve(targets, num_samples=32, max_solutions=4, seed=0)
     away = np.isin(np.arange(30), np.arange(0, 30, 7))
     np.testing.assert_array_equal(result.valid.any(1), ~away)
     for problem, row in np.argwhere(result.valid):

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """When a search ends: `timeout` and `max_rounds` of `solve`."""
 
-import time
 from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 from example_robots import TORSO, TORSO_TIPS
-from oracles import Judge
+from oracles import Judge, reachable
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.collision.self_collision import SelfCollision
@@ -48,11 +47,6 @@ class SlowSampler(Sampler):
         return q.view(len(T_base_tip), count, -1)
 
 
-@pytest.fixture(scope="module")
-def panda() -> mik.IKSolver:
-    return mik.load_solver("panda", sampler="uniform")
-
-
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
@@ -62,18 +56,11 @@ def clock(monkeypatch) -> Clock:
 
 
 @pytest.fixture
-def slow(panda, clock) -> tuple[mik.IKSolver, SlowSampler]:
-    sampler = SlowSampler(panda.robot, clock)
-    solver = mik.IKSolver(panda.robot, sampler, "uniform", CPU)
+def slow(uniform, clock) -> tuple[mik.IKSolver, SlowSampler]:
+    sampler = SlowSampler(uniform.robot, clock)
+    solver = mik.IKSolver(uniform.robot, sampler, "uniform", CPU)
     solver.starts_per_pass = 100
     return solver, sampler
-
-
-def reachable(robot: mik.Robot, count: int, seed: int) -> np.ndarray:
-    """(count, T, 4, 4) poses, made by Pinocchio."""
-    judge = Judge(robot)
-    q = robot.random_configurations(count, torch.Generator().manual_seed(seed)).numpy()
-    return np.stack([judge.poses(row) for row in q])
 
 
 def seconds_per_check(clock: Clock, monkeypatch) -> list[int]:
@@ -91,15 +78,17 @@ def seconds_per_check(clock: Clock, monkeypatch) -> list[int]:
 
 
 @pytest.mark.parametrize(("timeout", "passes"), [(1e-9, 1), (1.0, 1), (2.5, 3), (99.0, 5)])
-def test_the_first_round_ends_between_two_passes_and_has_at_least_one(panda, slow, timeout, passes):
+def test_the_first_round_ends_between_two_passes_and_has_at_least_one(
+    uniform, slow, timeout, passes
+):
     solver, sampler = slow
-    result = solver.solve(reachable(panda.robot, 1, 0), 500, 4, timeout=timeout, seed=0)
+    result = solver.solve(reachable(uniform.robot, 1, 0), 500, 4, timeout=timeout, seed=0)
     assert sampler.calls == passes * [(1, 100)]
     assert result.starts == {"uniform": passes * 100}
     assert result.valid.all()
 
 
-def test_further_rounds_end_as_well(panda, slow):
+def test_further_rounds_end_as_well(uniform, slow):
     solver, sampler = slow
     result = solver.solve(BEYOND_REACH[None], 100, 4, timeout=6.5, seed=0)
     assert sampler.calls == 7 * [(1, 100)]
@@ -107,9 +96,9 @@ def test_further_rounds_end_as_well(panda, slow):
     assert np.isfinite(result.joint_positions[0]).all()
 
 
-def test_each_of_many_targets_has_its_share_of_the_time(panda, slow):
+def test_each_of_many_targets_has_its_share_of_the_time(uniform, slow):
     solver, sampler = slow
-    targets, judge = reachable(panda.robot, 6, 1), Judge(panda.robot)
+    targets, judge = reachable(uniform.robot, 6, 1), Judge(uniform.robot)
     result = solver.solve(targets, 500, 2, timeout=11.5, seed=0)
     assert len(sampler.calls) == 12
     assert result.valid.all()
@@ -117,7 +106,7 @@ def test_each_of_many_targets_has_its_share_of_the_time(panda, slow):
         assert judge.accepts(result.joint_positions[problem, row], targets[problem])
 
 
-def test_targets_of_one_pass_are_refined_together(panda, clock, monkeypatch):
+def test_targets_of_one_pass_are_refined_together(uniform, clock, monkeypatch):
     limits, batches = [], []
 
     def refine(robot, q0, targets, *tolerances, time_limit, **options):
@@ -127,26 +116,26 @@ def test_targets_of_one_pass_are_refined_together(panda, clock, monkeypatch):
         return refine_lm(robot, q0, targets, *tolerances, **options)
 
     monkeypatch.setitem(REFINEMENTS, "lm", refine)
-    targets = reachable(panda.robot, 45, 1)
-    result = panda.solve(targets, 100, 2, timeout=8.0, seed=0)
+    targets = reachable(uniform.robot, 45, 1)
+    result = uniform.solve(targets, 100, 2, timeout=8.0, seed=0)
     assert result.valid.all() and batches == [40, 5]
     assert limits == pytest.approx([8 / 2, 7 / 1])
-    panda.solve(targets, 100, 2, seed=0)
+    uniform.solve(targets, 100, 2, seed=0)
     assert (limits[2:], batches[2:]) == ([None, None], [40, 5])
 
 
-def test_time_that_some_targets_do_not_need_goes_to_the_others(panda, slow):
+def test_time_that_some_targets_do_not_need_goes_to_the_others(uniform, slow):
     solver, sampler = slow
-    targets = reachable(panda.robot, 4, 1)
+    targets = reachable(uniform.robot, 4, 1)
     targets[1:, :, :3, 3] += 3.0  # only the first has solutions
     result = solver.solve(targets, 100, 2, timeout=9.5, seed=0)
     assert result.valid.all(1).tolist() == [True, False, False, False]
     assert sampler.calls == 10 * [(1, 100)]
 
 
-def test_targets_that_were_not_reached_in_time_have_no_candidates(panda, slow):
+def test_targets_that_were_not_reached_in_time_have_no_candidates(uniform, slow):
     solver, sampler = slow
-    result = solver.solve(reachable(panda.robot, 6, 1), 500, 2, timeout=2.5, seed=0)
+    result = solver.solve(reachable(uniform.robot, 6, 1), 500, 2, timeout=2.5, seed=0)
     assert len(sampler.calls) == 3
     np.testing.assert_array_equal(result.valid.all(1), np.arange(6) < 3)
     assert np.isnan(result.joint_positions[3:]).all()
@@ -156,34 +145,34 @@ def test_targets_that_were_not_reached_in_time_have_no_candidates(panda, slow):
 
 @pytest.mark.parametrize("select", ["best", "diverse"])
 def test_self_collision_checks_end_and_what_is_unchecked_is_not_returned(
-    panda, clock, monkeypatch, select
+    uniform, clock, monkeypatch, select
 ):
-    target = reachable(panda.robot, 1, 2)
-    touching = panda.self_collision.in_collision
-    full = panda.solve(target, 512, 40, seed=0, select=select, avoid_self_collision=True)
+    target = reachable(uniform.robot, 1, 2)
+    touching = uniform.self_collision.in_collision
+    full = uniform.solve(target, 512, 40, seed=0, select=select, avoid_self_collision=True)
     asked = seconds_per_check(clock, monkeypatch)
     options = {"seed": 0, "select": select, "avoid_self_collision": True, "max_rounds": 1}
-    short = panda.solve(target, 512, 40, timeout=9.5, **options)
+    short = uniform.solve(target, 512, 40, timeout=9.5, **options)
     assert sum(asked) == 12  # the clock is looked at every 4
     assert full.valid.sum() == 40 > 12 >= short.valid.sum() > 0
     assert not touching(short.joint_positions[short.valid]).any()
-    first = panda.solve(target, 512, 40, timeout=1e-9, **options)
+    first = uniform.solve(target, 512, 40, timeout=1e-9, **options)
     assert 0 < first.valid.sum() <= 4
 
 
-def test_checks_are_not_repeated_in_later_passes(panda, clock, monkeypatch):
-    monkeypatch.setattr(panda, "starts_per_pass", 100)
+def test_checks_are_not_repeated_in_later_passes(uniform, clock, monkeypatch):
+    monkeypatch.setattr(uniform, "starts_per_pass", 100)
     asked = seconds_per_check(clock, monkeypatch)
-    result = panda.solve(
-        reachable(panda.robot, 1, 2), 1000, 8, seed=0, avoid_self_collision=True, max_rounds=1
+    result = uniform.solve(
+        reachable(uniform.robot, 1, 2), 1000, 8, seed=0, avoid_self_collision=True, max_rounds=1
     )
     assert result.valid.all()
     # Of numbers that come in any order, the 8 best so far change some 8 ln(10) times.
     assert 8 <= sum(asked) < 60
 
 
-def test_null_space_steps_end_in_time_and_lose_no_solution(panda, clock):
-    target = reachable(panda.robot, 1, 3)
+def test_null_space_steps_end_in_time_and_lose_no_solution(uniform, clock):
+    target = reachable(uniform.robot, 1, 3)
 
     def reach(q, robot):
         if q.requires_grad:  # a step; the ranking and the samples take no time
@@ -193,14 +182,14 @@ def test_null_space_steps_end_in_time_and_lose_no_solution(panda, clock):
     goal = {"name": "custom", "function": reach}
     options = {"num_samples": 64, "max_solutions": 8, "seed": 0, "guidance_choices": 1}
     plain, full = (
-        panda.solve(target, objectives=[goal], objective_steps=steps, **options)
+        uniform.solve(target, objectives=[goal], objective_steps=steps, **options)
         for steps in (0, 10)
     )
     took = clock.now
     values = [plain.objective_values[0, :, 0].min()]
     for timeout, steps in ((1e-9, 1), (3.5, 4), (1e3, took)):
         clock.now = 0.0
-        result = panda.solve(target, objectives=[goal], timeout=timeout, **options)
+        result = uniform.solve(target, objectives=[goal], timeout=timeout, **options)
         assert clock.now == steps
         assert result.valid.sum() == plain.valid.sum() == 8
         values.append(result.objective_values[0, :, 0].min())
@@ -208,24 +197,24 @@ def test_null_space_steps_end_in_time_and_lose_no_solution(panda, clock):
     np.testing.assert_array_equal(result.joint_positions, full.joint_positions)
 
 
-def test_no_null_space_steps_are_taken_where_the_time_is_over(panda, slow):
+def test_no_null_space_steps_are_taken_where_the_time_is_over(uniform, slow):
     solver, _ = slow
-    target = reachable(panda.robot, 1, 3)
+    target = reachable(uniform.robot, 1, 3)
     options = {"num_samples": 100, "max_solutions": 8, "seed": 0, "objectives": ["posture"]}
     plain = solver.solve(target, objective_steps=0, **options)
     result = solver.solve(target, timeout=0.5, **options)
     np.testing.assert_array_equal(result.joint_positions, plain.joint_positions)
 
 
-def test_time_is_kept_to_check_what_the_null_space_gives(panda, clock, monkeypatch):
-    target = reachable(panda.robot, 1, 3)
+def test_time_is_kept_to_check_what_the_null_space_gives(uniform, clock, monkeypatch):
+    target = reachable(uniform.robot, 1, 3)
     asked = seconds_per_check(clock, monkeypatch)
 
     def reach(q, robot):
         clock.now += 3.0 * q.requires_grad
         return q[..., 0] ** 2
 
-    result = panda.solve(
+    result = uniform.solve(
         target, 64, 8, seed=0, guidance_choices=1, avoid_self_collision=True, timeout=100.0,
         objectives=[{"name": "custom", "function": reach}], objective_steps=1000,
     )  # fmt: skip
@@ -261,41 +250,33 @@ def test_a_timeout_that_is_not_hit_changes_nothing(name, setting):
             np.testing.assert_array_equal(getattr(free, field.name), getattr(bound, field.name))
 
 
-def test_learned_starts_are_the_same_with_a_timeout_that_is_not_hit():
-    solver = mik.load_solver("panda")
-    targets = reachable(solver.robot, 30, 4)
+def test_learned_starts_are_the_same_with_a_timeout_that_is_not_hit(learned):
+    targets = reachable(learned.robot, 30, 4)
     free, bound = (
-        solver.solve(targets, 200, 4, seed=1, timeout=timeout) for timeout in (None, 600.0)
+        learned.solve(targets, 200, 4, seed=1, timeout=timeout) for timeout in (None, 600.0)
     )
     assert free.valid.all()
     np.testing.assert_array_equal(free.joint_positions, bound.joint_positions)
 
 
-def test_a_call_of_very_many_starts_returns_in_time_with_solutions():
-    solver = mik.load_solver("panda")
-    target, judge = reachable(solver.robot, 1, 6), Judge(solver.robot)
-    solver.warm_up()
-    began = time.perf_counter()
-    solver.solve(target, 200_000, seed=0, max_rounds=1)
-    between = time.perf_counter()
-    result = solver.solve(target, 200_000, seed=0, timeout=0.05)
-    ended = time.perf_counter()
-    assert ended - between < 0.25 * (between - began)
+def test_a_call_of_very_many_starts_is_cut_short_and_returns_solutions(learned):
+    target, judge = reachable(learned.robot, 1, 6), Judge(learned.robot)
+    result = learned.solve(target, 200_000, seed=0, timeout=0.05)
     assert result.starts["meanflow"] < 100_000
     assert result.valid.all()
     assert all(judge.accepts(q, target[0]) for q in result.joint_positions[0])
 
 
-def test_the_seed_is_among_the_starts_of_a_call_without_time(panda):
-    q = panda.robot.random_configurations(1, torch.Generator().manual_seed(7)).numpy()
-    result = panda.solve(panda.robot.forward(q), seed_state=q, seed=0, timeout=1e-9)
+def test_the_seed_is_among_the_starts_of_a_call_without_time(uniform):
+    q = uniform.robot.random_configurations(1, torch.Generator().manual_seed(7)).numpy()
+    result = uniform.solve(uniform.robot.forward(q), seed_state=q, seed=0, timeout=1e-9)
     assert result.starts == {"seed": 1, "uniform": 128}
     np.testing.assert_allclose(result.joint_positions[0, 0], q[0], atol=1e-6)
 
 
 @pytest.mark.parametrize(("rounds", "starts"), [(1, 64), (2, 128), (3, 256), (None, 1024)])
-def test_rounds_can_be_limited(panda, rounds, starts):
-    result = panda.solve(BEYOND_REACH[None], 64, seed=0, max_rounds=rounds)
+def test_rounds_can_be_limited(uniform, rounds, starts):
+    result = uniform.solve(BEYOND_REACH[None], 64, seed=0, max_rounds=rounds)
     assert result.starts["uniform"] == starts
 
 

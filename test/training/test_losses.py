@@ -5,8 +5,8 @@ import numpy as np
 import pinocchio as pin
 import pytest
 import torch
+from oracles import Judge
 
-from meanflow_ik_core import load_robot
 from meanflow_ik_core.errors import OptionError
 from meanflow_ik_core.evaluation.distribution import mmd_squared
 from meanflow_ik_core.network.model import MeanFlowNetwork, normalise_joints
@@ -200,72 +200,63 @@ def test_rotation_vector_inverts_the_exponential():
 
 def pinocchio_error(robot, q, targets):
     """Norm of the pose error in SE(3), by Pinocchio alone."""
-    model = pin.buildModelFromUrdf(str(robot.urdf_path))
-    data = model.createData()
-    whole = pin.neutral(model)
-    rows = [model.joints[model.getJointId(name)].idx_q for name in robot.joint_names]
-    frame = model.getFrameId(robot.tips[0])
+    judge = Judge(robot)
     errors = []
     for joints, target in zip(q.double().numpy(), targets[:, 0].double().numpy(), strict=True):
-        whole[rows] = joints
-        pin.framesForwardKinematics(model, data, whole)
-        errors.append(np.linalg.norm(pin.log6(data.oMf[frame].actInv(pin.SE3(target))).vector))
+        missing = judge.link(joints, robot.tips[0]).actInv(pin.SE3(target))
+        errors.append(np.linalg.norm(pin.log6(missing).vector))
     return np.array(errors)
 
 
-def test_damped_steps_bring_a_disturbed_configuration_back_to_its_pose():
-    robot = load_robot("panda")
+def test_damped_steps_bring_a_disturbed_configuration_back_to_its_pose(panda):
     generator = torch.Generator().manual_seed(0)
-    lower, upper = robot.limits(torch.float64)
+    lower, upper = panda.limits(torch.float64)
     middle = 0.5 * (lower + upper)
-    q_true = middle + 0.8 * (robot.random_configurations(200, generator) - middle)
-    targets = robot.forward(q_true)
+    q_true = middle + 0.8 * (panda.random_configurations(200, generator) - middle)
+    targets = panda.forward(q_true)
     q = q_true + 0.1 * torch.randn(200, 7, generator=generator, dtype=torch.float64)
-    before = pinocchio_error(robot, q, targets)
+    before = pinocchio_error(panda, q, targets)
     for _ in range(5):
-        q = damped_step(robot, q, targets)
-    after = pinocchio_error(robot, q, targets)
+        q = damped_step(panda, q, targets)
+    after = pinocchio_error(panda, q, targets)
     assert np.quantile(after / before, 0.95) < 1e-3
 
 
-def test_a_damped_step_is_bounded_and_ends_within_the_limits():
-    robot = load_robot("panda")
+def test_a_damped_step_is_bounded_and_ends_within_the_limits(panda):
     generator = torch.Generator().manual_seed(0)
-    targets = robot.forward(robot.random_configurations(500, generator))
-    q = robot.random_configurations(500, generator)
-    moved = damped_step(robot, q, targets, max_step=0.2)
+    targets = panda.forward(panda.random_configurations(500, generator))
+    q = panda.random_configurations(500, generator)
+    moved = damped_step(panda, q, targets, max_step=0.2)
     assert (moved - q).abs().max() <= 0.2 + 1e-12
-    assert robot.within_limits(moved.numpy()).all()
+    assert panda.within_limits(moved.numpy()).all()
 
 
-def test_the_refinement_loss_vanishes_at_solutions_and_pulls_towards_the_refined_estimate():
-    robot = load_robot("panda")
+def test_the_refinement_loss_vanishes_at_solutions_and_pulls_towards_the_refined_estimate(panda):
     generator = torch.Generator().manual_seed(0)
-    lower, upper = robot.limits(torch.float64)
-    q = robot.random_configurations(50, generator)
-    targets = robot.forward(q)
+    lower, upper = panda.limits(torch.float64)
+    q = panda.random_configurations(50, generator)
+    targets = panda.forward(q)
     x0 = normalise_joints(q, lower, upper)
-    assert refinement_loss(robot, x0, targets).item() < 1e-20
+    assert refinement_loss(panda, x0, targets).item() < 1e-20
 
     x0_hat = (x0 + 0.05 * torch.randn_like(x0)).requires_grad_()
-    refinement_loss(robot, x0_hat, targets).backward()
+    refinement_loss(panda, x0_hat, targets).backward()
     refined = normalise_joints(
-        damped_step(robot, lower + 0.5 * (x0_hat.detach() + 1) * (upper - lower), targets),
+        damped_step(panda, lower + 0.5 * (x0_hat.detach() + 1) * (upper - lower), targets),
         lower,
         upper,
     )
     torch.testing.assert_close(x0_hat.grad, 2 * (x0_hat.detach() - refined) / x0_hat.numel())
 
 
-def test_the_refinement_loss_with_power_one_half_pulls_equally_hard_from_near_and_far():
-    robot = load_robot("panda")
+def test_the_refinement_loss_with_power_one_half_pulls_equally_hard_from_near_and_far(panda):
     generator = torch.Generator().manual_seed(0)
-    q = robot.random_configurations(50, generator)
-    x0 = normalise_joints(q, *robot.limits(torch.float64))
+    q = panda.random_configurations(50, generator)
+    x0 = normalise_joints(q, *panda.limits(torch.float64))
     for size in (0.02, 0.1):
         offset = size * torch.randn(x0.shape, generator=generator, dtype=torch.float64)
         x0_hat = (x0 + offset).requires_grad_()
-        refinement_loss(robot, x0_hat, robot.forward(q), power=0.5).backward()
+        refinement_loss(panda, x0_hat, panda.forward(q), power=0.5).backward()
         pull = x0_hat.grad.norm(dim=-1) * x0_hat.numel() / 2
         assert 0.9 < pull.median() <= 1
 

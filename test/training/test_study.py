@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meanflow_ik_core import load_robot
 from meanflow_ik_core.errors import ConfigError
 from meanflow_ik_core.evaluation.evaluate import evaluate
 from meanflow_ik_core.network.checkpoint import load_checkpoint
@@ -25,11 +24,6 @@ validation_samples: 2
 """
 
 
-@pytest.fixture(scope="module")
-def robot():
-    return load_robot("panda")
-
-
 @pytest.fixture
 def recipes(tmp_path):
     folder = tmp_path / "recipes"
@@ -39,13 +33,13 @@ def recipes(tmp_path):
     return folder
 
 
-def test_every_recipe_is_trained_and_judged_as_evaluate_does(robot, recipes, tmp_path):
+def test_every_recipe_is_trained_and_judged_as_evaluate_does(panda, recipes, tmp_path):
     out = tmp_path / "out"
-    records = study(robot, recipes, out, poses=5, detail_poses=2)
+    records = study(panda, recipes, out, poses=5, detail_poses=2)
     assert [(r["recipe"], r["steps"]) for r in records] == [("a_long", 5), ("b_short", 3)]
     checkpoint = out / "a_long" / "panda.safetensors"
-    assert load_checkpoint(checkpoint, robot)[1]["training"]["steps"] == 5
-    expected = evaluate(robot, checkpoint=checkpoint, poses=5, detail_poses=2)
+    assert load_checkpoint(checkpoint, panda)[1]["training"]["steps"] == 5
+    expected = evaluate(panda, checkpoint=checkpoint, poses=5, detail_poses=2)
     metrics = {**records[0]["metrics"], "sample_time": expected.metrics["sample_time"]}
     assert metrics == expected.metrics
     assert records[0]["draws"]["raw"] == pytest.approx(expected.exact.draws["raw"], nan_ok=True)
@@ -55,29 +49,29 @@ def test_every_recipe_is_trained_and_judged_as_evaluate_does(robot, recipes, tmp
     assert float(row["rotation [deg]"]) == pytest.approx(np.degrees(mean), abs=0.05)
 
 
-def test_a_study_goes_on_where_it_stopped(robot, recipes, tmp_path, monkeypatch):
+def test_a_study_goes_on_where_it_stopped(panda, recipes, tmp_path, monkeypatch):
     out = tmp_path / "out"
     monkeypatch.setattr("meanflow_ik_core.training.study.evaluate", None)  # nothing can be judged
     with pytest.raises(TypeError):
-        study(robot, recipes, out, poses=3, detail_poses=0)
+        study(panda, recipes, out, poses=3, detail_poses=0)
     monkeypatch.setattr("meanflow_ik_core.training.study.evaluate", evaluate)
-    first = study(robot, recipes, out, poses=3, detail_poses=0)
+    first = study(panda, recipes, out, poses=3, detail_poses=0)
     assert [r["recipe"] for r in first] == ["a_long", "b_short"]
     assert first[0]["draws"] == {}
     assert dict(zip(COLUMNS, table(first)[0], strict=True))["MMD^2 raw"] == "-"
 
     monkeypatch.setattr("meanflow_ik_core.training.study.evaluate", None)  # nothing is judged again
-    assert study(robot, recipes, out, poses=3, detail_poses=0) == first
+    assert study(panda, recipes, out, poses=3, detail_poses=0) == first
     stored = json.loads((out / "a_long" / "judged.json").read_text())
     assert stored == first[0]
 
 
-def test_a_folder_without_recipes_and_a_wrong_one_are_refused(robot, recipes, tmp_path):
+def test_a_folder_without_recipes_and_a_wrong_one_are_refused(panda, recipes, tmp_path):
     with pytest.raises(ConfigError, match=r"no \.yaml file"):
-        study(robot, tmp_path, tmp_path / "out")
+        study(panda, tmp_path, tmp_path / "out")
     (recipes / "c.yaml").write_text("depht: 3")
     with pytest.raises(ConfigError, match="depht"):
-        study(robot, recipes, tmp_path / "out")
+        study(panda, recipes, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -3,11 +3,11 @@
 
 import contextlib
 import logging
+import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,8 @@ from meanflow_ik_core.training.trainer import Run, learning_rate_factor, train
 from meanflow_ik_core.training.training_loss import TrainingLoss
 from meanflow_ik_core.training.validation import validate
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 SMALL = TrainConfig(
     hidden_dim=16, depth=2, context_dim=8, batch_size=32, iterations=20, warmup_steps=3,
     lambda_disp=0.1, one_step_share=0.5, one_step_start=0.3,
@@ -41,11 +42,6 @@ SMALL = TrainConfig(
 
 # 14 steps with rows for the velocities, 12 with estimates
 SAMPLES = 14 * 32 + 12 * 8 * 4
-
-
-@pytest.fixture(scope="module")
-def robot():
-    return load_robot("panda")
 
 
 def read_state(folder):
@@ -95,16 +91,16 @@ def signal_at_validation(request):
 
 @pytest.mark.parametrize("signal_at_validation", [signal.SIGTERM, signal.SIGINT], indirect=True)
 def test_an_interrupted_and_resumed_run_ends_bitwise_like_an_uninterrupted_one(
-    robot, tmp_path, signal_at_validation
+    panda, tmp_path, signal_at_validation
 ):
     before = signal.getsignal(signal.SIGINT)
-    cut = train(robot, SMALL, tmp_path / "cut")
+    cut = train(panda, SMALL, tmp_path / "cut")
     assert not cut.finished
     assert cut.step == 8
     assert signal.getsignal(signal.SIGINT) is before
     signal_at_validation()
-    resumed = train(robot, SMALL, tmp_path / "cut")
-    whole = train(robot, SMALL, tmp_path / "whole")
+    resumed = train(panda, SMALL, tmp_path / "cut")
+    whole = train(panda, SMALL, tmp_path / "whole")
     assert resumed.finished and whole.finished
     assert resumed.step == whole.step == 20
     assert resumed.samples == whole.samples == SAMPLES
@@ -115,37 +111,37 @@ def test_an_interrupted_and_resumed_run_ends_bitwise_like_an_uninterrupted_one(
     assert resumed.metrics == whole.metrics
 
 
-def test_two_steps_use_different_data(robot):
+def test_two_steps_use_different_data(panda):
     generator = torch.Generator().manual_seed(0)
-    first = draw_batch(robot, SMALL, 32, 0.0, generator)
-    second = draw_batch(robot, SMALL, 32, 0.0, generator)
+    first = draw_batch(panda, SMALL, 32, 0.0, generator)
+    second = draw_batch(panda, SMALL, 32, 0.0, generator)
     assert not (first.x0 == second.x0).any()
     assert not (first.x1 == second.x1).any()
 
 
-def test_a_batch_holds_poses_of_its_joints_and_late_one_step_rows(robot):
+def test_a_batch_holds_poses_of_its_joints_and_late_one_step_rows(panda):
     config = replace(SMALL, flow_share=0.25)
-    batch = draw_batch(robot, config, 32, 0.9, torch.Generator().manual_seed(0))
-    lower, upper = robot.limits(torch.float64)
+    batch = draw_batch(panda, config, 32, 0.9, torch.Generator().manual_seed(0))
+    lower, upper = panda.limits(torch.float64)
     q = lower + 0.5 * (batch.x0.double() + 1) * (upper - lower)
-    expected = condition_from_poses(robot.forward(q), robot.workspace_scale).float()
+    expected = condition_from_poses(panda.forward(q), panda.workspace_scale).float()
     torch.testing.assert_close(batch.condition, expected, rtol=0, atol=1e-4)
     one_step = (batch.r == 0) & (batch.t == 1)
     assert one_step.sum() == 12  # half of the 24 rows with r < t
     assert (batch.r == batch.t).sum() == 8
-    early = draw_batch(robot, config, 32, 0.1, torch.Generator().manual_seed(0))
+    early = draw_batch(panda, config, 32, 0.1, torch.Generator().manual_seed(0))
     assert not ((early.r == 0) & (early.t == 1)).any()
 
 
-def test_a_warm_up_has_no_gaps(robot):
+def test_a_warm_up_has_no_gaps(panda):
     config = replace(SMALL, gap_start=0.2)
     for progress, gaps in ((0.19, 0), (0.2, 16)):
-        batch = draw_batch(robot, config, 32, progress, torch.Generator().manual_seed(0))
+        batch = draw_batch(panda, config, 32, progress, torch.Generator().manual_seed(0))
         assert (batch.r < batch.t).sum() == gaps
 
 
-def test_muon_has_the_matrices_of_the_blocks_and_adamw_all_else(robot, tmp_path):
-    run = Run(robot, SMALL, tmp_path, 0, 1, torch.device("cpu"))
+def test_muon_has_the_matrices_of_the_blocks_and_adamw_all_else(panda, tmp_path):
+    run = Run(panda, SMALL, tmp_path, 0, 1, torch.device("cpu"))
     muon, adamw = ([p for g in o.param_groups for p in g["params"]] for o in run.optimizers)
     assert isinstance(run.optimizers[0], torch.optim.Muon)
     names = {id(p): name for name, p in run.network.named_parameters()}
@@ -155,21 +151,21 @@ def test_muon_has_the_matrices_of_the_blocks_and_adamw_all_else(robot, tmp_path)
     assert len(muon) + len(adamw) == len(names)
 
 
-def test_muon_without_a_torch_that_has_it_is_refused(robot, tmp_path, monkeypatch):
+def test_muon_without_a_torch_that_has_it_is_refused(panda, tmp_path, monkeypatch):
     monkeypatch.delattr(torch.optim, "Muon")
     with pytest.raises(ConfigError, match=r"muon.*2\.9"):
-        train(robot, SMALL, tmp_path)
+        train(panda, SMALL, tmp_path)
 
 
-def test_the_seed_configuration_computes_the_literal_objective(robot):
+def test_the_seed_configuration_computes_the_literal_objective(panda):
     """Oracle: the objective written out step by step, with its own JVP and pair loop."""
     config = replace(
         load_train_config(ROOT / "config/train/seed.yaml"), hidden_dim=4, depth=2, lambda_disp=0.3
     )
     torch.manual_seed(0)
-    network = network_for(robot, hidden_dim=4, depth=2, context_dim=8)
+    network = network_for(panda, hidden_dim=4, depth=2, context_dim=8)
     torch.nn.init.normal_(network.out.weight)
-    batch = draw_batch(robot, config, 16, 0.5, torch.Generator().manual_seed(0))
+    batch = draw_batch(panda, config, 16, 0.5, torch.Generator().manual_seed(0))
     assert torch.equal(batch.r, torch.zeros(16))
 
     z_t = (1 - batch.t[:, None]) * batch.x0 + batch.t[:, None] * batch.x1
@@ -191,56 +187,56 @@ def test_the_seed_configuration_computes_the_literal_objective(robot):
     kernel = torch.exp(-(torch.cdist(features, features) ** 2) / 0.5) * (1 - torch.eye(16))
     dispersive = torch.log((kernel.sum(1) / 15).mean() + 1e-8)
 
-    loss, terms = TrainingLoss(network, robot, config)(batch)
+    loss, terms = TrainingLoss(network, panda, config)(batch)
     torch.testing.assert_close(terms["flow"], flow)
     torch.testing.assert_close(terms["meanflow"], consistency)
     torch.testing.assert_close(terms["dispersive"], dispersive, rtol=0, atol=1e-3)
     torch.testing.assert_close(loss, flow + 0.1 * consistency + 0.3 * dispersive, rtol=0, atol=1e-3)
 
 
-def test_the_baseline_is_flow_matching_alone(robot):
+def test_the_baseline_is_flow_matching_alone(panda):
     config = replace(SMALL, mode="baseline", adaptive_power=0.0, precision="float32")
     config = replace(config, lambda_disp=0.0)
-    network = network_for(robot, hidden_dim=16, depth=2, context_dim=8)
-    batch = draw_batch(robot, config, 64, 0.5, torch.Generator().manual_seed(0))
-    loss, terms = TrainingLoss(network, robot, config)(batch)
+    network = network_for(panda, hidden_dim=16, depth=2, context_dim=8)
+    batch = draw_batch(panda, config, 64, 0.5, torch.Generator().manual_seed(0))
+    loss, terms = TrainingLoss(network, panda, config)(batch)
     # a fresh network predicts zero
     torch.testing.assert_close(loss, (batch.x1 - batch.x0).square().mean())
     assert terms["meanflow"] == 0
 
 
 @pytest.mark.parametrize("term", ["lambda_disp", "lambda_refine", "lambda_energy", "lambda_kernel"])
-def test_each_extra_term_changes_the_gradient(robot, term):
+def test_each_extra_term_changes_the_gradient(panda, term):
     off = dict.fromkeys(("lambda_disp", "lambda_refine", "lambda_energy", "lambda_kernel"), 0.0)
     gradients = []
     for weight in (0.0, 0.5):
         config = replace(SMALL, **{**off, term: weight}, precision="float32")
         torch.manual_seed(0)
-        network = network_for(robot, hidden_dim=16, depth=2, context_dim=8)
+        network = network_for(panda, hidden_dim=16, depth=2, context_dim=8)
         torch.nn.init.normal_(network.out.weight, std=0.1)
         generator = torch.Generator().manual_seed(0)
-        batch = draw_batch(robot, config, 64, 0.9, generator)
-        estimates = draw_estimates(robot, config, 16, 0.0, generator)
-        loss, _ = TrainingLoss(network, robot, config)(batch, estimates)
+        batch = draw_batch(panda, config, 64, 0.9, generator)
+        estimates = draw_estimates(panda, config, 16, 0.0, generator)
+        loss, _ = TrainingLoss(network, panda, config)(batch, estimates)
         loss.backward()
         gradients.append(network.blocks[0].first.weight.grad)
     assert (gradients[1] - gradients[0]).norm() > 1e-3 * gradients[0].norm()
 
 
-def test_estimates_have_the_joints_of_their_poses(robot):
-    estimates = draw_estimates(robot, SMALL, 8, 0.0, torch.Generator().manual_seed(0))
-    lower, upper = robot.limits(torch.float64)
+def test_estimates_have_the_joints_of_their_poses(panda):
+    estimates = draw_estimates(panda, SMALL, 8, 0.0, torch.Generator().manual_seed(0))
+    lower, upper = panda.limits(torch.float64)
     q = lower + 0.5 * (estimates.x0.double() + 1) * (upper - lower)
-    torch.testing.assert_close(robot.forward(q).float(), estimates.targets, rtol=0, atol=1e-5)
+    torch.testing.assert_close(panda.forward(q).float(), estimates.targets, rtol=0, atol=1e-5)
     assert estimates.x1.shape == (8, 4, 7)
     assert len(estimates.x1.unique()) == estimates.x1.numel()
 
 
-def test_each_kind_of_term_acts_in_its_part_of_the_run(robot):
-    network = network_for(robot, hidden_dim=16, depth=2, context_dim=8)
+def test_each_kind_of_term_acts_in_its_part_of_the_run(panda):
+    network = network_for(panda, hidden_dim=16, depth=2, context_dim=8)
 
     def kinds(progress, **changes):
-        loss = TrainingLoss(network, robot, replace(SMALL, **changes))
+        loss = TrainingLoss(network, panda, replace(SMALL, **changes))
         return loss.uses_velocities(progress), loss.uses_estimates(progress)
 
     assert [kinds(p) for p in (0.0, 0.39)] == [(True, False)] * 2
@@ -251,13 +247,13 @@ def test_each_kind_of_term_acts_in_its_part_of_the_run(robot):
 
 
 @pytest.mark.parametrize("mode", ["baseline", "meanflow"])
-def test_training_lowers_the_flow_error(robot, tmp_path, mode):
+def test_training_lowers_the_flow_error(panda, tmp_path, mode):
     config = replace(
         SMALL, mode=mode, hidden_dim=32, batch_size=128, iterations=150, lr=3e-3, lambda_disp=0.0,
         lambda_refine=0.0, lambda_energy=0.0, lambda_kernel=0.0, one_step_share=0.0,
         validate_every=1000, save_every=1000,
     )  # fmt: skip
-    train(robot, config, tmp_path)
+    train(panda, config, tmp_path)
     # not the total: its target is the network's own derivative, and moves
     losses = [event.value for event in scalars(tmp_path, "train/flow")]
     assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
@@ -269,8 +265,8 @@ def scalars(folder, tag):
     return events.Scalars(tag)
 
 
-def test_scalars_of_losses_and_validations_are_written(robot, tmp_path):
-    result = train(robot, SMALL, tmp_path)
+def test_scalars_of_losses_and_validations_are_written(panda, tmp_path):
+    result = train(panda, SMALL, tmp_path)
     assert [event.step for event in scalars(tmp_path, "train/loss")] == list(range(1, 21))
     assert [event.step for event in scalars(tmp_path, "train/refine")] == list(range(9, 21))
     assert [event.step for event in scalars(tmp_path, "train/energy")] == list(range(9, 21))
@@ -281,7 +277,7 @@ def test_scalars_of_losses_and_validations_are_written(robot, tmp_path):
         assert events[-1].value == pytest.approx(value, rel=1e-6)
 
 
-def test_progress_is_shown_from_the_first_step_to_the_last(robot, tmp_path):
+def test_progress_is_shown_from_the_first_step_to_the_last(panda, tmp_path):
     shown = []
 
     @contextlib.contextmanager
@@ -289,7 +285,7 @@ def test_progress_is_shown_from_the_first_step_to_the_last(robot, tmp_path):
         yield lambda *numbers: shown.append(numbers)
         shown.append("closed")
 
-    train(robot, SMALL, tmp_path, progress=progress_bar)
+    train(panda, SMALL, tmp_path, progress=progress_bar)
     assert shown.pop() == "closed"
     shares, losses, rates = zip(*shown, strict=True)
     assert shares == pytest.approx([step / 20 for step in range(20)])
@@ -298,9 +294,9 @@ def test_progress_is_shown_from_the_first_step_to_the_last(robot, tmp_path):
     assert min(rates) > 0
 
 
-def test_the_exported_checkpoint_holds_the_averaged_weights_and_the_record(robot, tmp_path):
-    result = train(robot, SMALL, tmp_path)
-    network, record = load_checkpoint(result.checkpoint, robot)
+def test_the_exported_checkpoint_holds_the_averaged_weights_and_the_record(panda, tmp_path):
+    result = train(panda, SMALL, tmp_path)
+    network, record = load_checkpoint(result.checkpoint, panda)
     state = read_state(tmp_path)
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, state["average"][f"module.{name}"].half().float())
@@ -315,11 +311,11 @@ def test_the_exported_checkpoint_holds_the_averaged_weights_and_the_record(robot
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.999])
-def test_the_average_follows_the_weights_with_a_decay_that_rises(robot, tmp_path, decay):
+def test_the_average_follows_the_weights_with_a_decay_that_rises(panda, tmp_path, decay):
     weights, averages = [], []
     for step in (1, 2, 3, 4):
         config = replace(SMALL, ema_decay=decay, iterations=step, decay_start=1.0)
-        train(robot, config, tmp_path)
+        train(panda, config, tmp_path)
         state = read_state(tmp_path)
         weights.append(state["network"]["time_in.bias"])
         averages.append(state["average"]["module.time_in.bias"])
@@ -331,15 +327,13 @@ def test_the_average_follows_the_weights_with_a_decay_that_rises(robot, tmp_path
         torch.testing.assert_close(average, expected)
 
 
-def test_a_time_budget_ends_a_run_and_its_schedule(robot, tmp_path):
-    config = replace(SMALL, iterations=10**9, max_seconds=1.5, validate_every=10**9)
-    began = time.perf_counter()
-    result = train(robot, config, tmp_path)
-    assert time.perf_counter() - began < 60
-    assert result.finished
-    assert 1.5 <= result.seconds < 30
+def test_a_time_budget_ends_a_run_and_its_schedule(panda, tmp_path):
+    config = replace(SMALL, iterations=10**9, max_seconds=1.0, validate_every=10**9)
+    result = train(panda, config, tmp_path)
+    assert result.finished and result.step < 10**9
+    assert result.seconds >= 1.0
     assert scalars(tmp_path, "train/learning_rate")[-1].value < 0.3 * config.lr
-    again = train(robot, config, tmp_path)
+    again = train(panda, config, tmp_path)
     assert again.step == result.step
 
 
@@ -353,34 +347,35 @@ def test_the_learning_rate_rises_stays_and_falls_to_zero():
     assert learning_rate_factor(replace(config, decay_start=1.0), 100, 1.0) == 1
 
 
-def test_a_run_starts_anew_when_it_is_not_resumed(robot, tmp_path):
-    first = train(robot, SMALL, tmp_path)
-    again = train(robot, SMALL, tmp_path, resume=False)
+def test_a_run_starts_anew_when_it_is_not_resumed(panda, tmp_path):
+    first = train(panda, SMALL, tmp_path)
+    torch.save({**read_state(tmp_path), "seconds": 1e6}, tmp_path / "state.pt")
+    again = train(panda, SMALL, tmp_path, resume=False)
     assert again.step == first.step
-    assert again.seconds < first.seconds + 60
+    assert again.seconds < 1e6
     assert read_state(tmp_path)["samples"] == SAMPLES
 
 
-def test_a_resumed_run_keeps_its_last_validation_until_the_next(robot, tmp_path):
-    train(robot, SMALL, tmp_path)
+def test_a_resumed_run_keeps_its_last_validation_until_the_next(panda, tmp_path):
+    train(panda, SMALL, tmp_path)
     before = read_state(tmp_path)["metrics"]
     assert "position_error_mean" in before
-    run = Run(robot, SMALL, tmp_path, 0, 1, torch.device("cpu"))
+    run = Run(panda, SMALL, tmp_path, 0, 1, torch.device("cpu"))
     run.load()
     assert run.record()["validation"] == before
 
 
-def test_a_longer_run_goes_on_from_the_end_of_a_shorter_one(robot, tmp_path):
-    train(robot, SMALL, tmp_path)
-    longer = train(robot, replace(SMALL, iterations=40), tmp_path)
+def test_a_longer_run_goes_on_from_the_end_of_a_shorter_one(panda, tmp_path):
+    train(panda, SMALL, tmp_path)
+    longer = train(panda, replace(SMALL, iterations=40), tmp_path)
     assert longer.step == 40
     # step 20 of 40 is at half of the run: velocities to step 28, estimates from there on
     assert longer.samples == SAMPLES + 8 * 32 + 20 * 8 * 4
 
 
 @pytest.mark.parametrize("change", ["truncated", "foreign", "pickle"])
-def test_a_damaged_state_is_refused(robot, tmp_path, change):
-    train(robot, SMALL, tmp_path)
+def test_a_damaged_state_is_refused(panda, tmp_path, change):
+    train(panda, SMALL, tmp_path)
     path = tmp_path / "state.pt"
     if change == "truncated":
         path.write_bytes(path.read_bytes()[:1000])
@@ -389,15 +384,15 @@ def test_a_damaged_state_is_refused(robot, tmp_path, change):
     else:
         torch.save({"robot": Path("x")}, path)
     with pytest.raises(CheckpointError, match=r"state\.pt"):
-        train(robot, SMALL, tmp_path)
+        train(panda, SMALL, tmp_path)
 
 
-def test_the_state_of_another_robot_or_network_is_refused(robot, tmp_path):
-    train(robot, SMALL, tmp_path)
+def test_the_state_of_another_robot_or_network_is_refused(panda, tmp_path):
+    train(panda, SMALL, tmp_path)
     with pytest.raises(ConfigError, match="another robot"):
         train(load_robot("panda", tips=["panda_hand"]), SMALL, tmp_path)
     with pytest.raises(ConfigError, match="'hidden_dim': 24"):
-        train(robot, replace(SMALL, hidden_dim=24), tmp_path)
+        train(panda, replace(SMALL, hidden_dim=24), tmp_path)
 
 
 class Shifted(torch.nn.Module):
@@ -415,13 +410,13 @@ class Shifted(torch.nn.Module):
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.01])
-def test_validation_measures_the_distance_to_known_solutions(robot, shift):
-    q = robot.random_configurations(60, torch.Generator().manual_seed(5), torch.float32)
-    lower, upper = robot.limits(torch.float32)
+def test_validation_measures_the_distance_to_known_solutions(panda, shift):
+    q = panda.random_configurations(60, torch.Generator().manual_seed(5), torch.float32)
+    lower, upper = panda.limits(torch.float32)
     q = q.clamp(lower + 0.02, upper - 0.02)
     inside = ((q > lower + 0.02) & (q < upper - 0.02)).all(-1)
     network = Shifted(2 * (q + shift - lower) / (upper - lower) - 1)
-    metrics = validate(robot, network, 60, 7, seed=5)
+    metrics = validate(panda, network, 60, 7, seed=5)
     assert inside.float().mean() > 0.8
     assert metrics["recall_median"] == pytest.approx(shift * 7**0.5, abs=1e-5)
     assert metrics["spread"] == pytest.approx(0, abs=1e-5)
@@ -432,136 +427,79 @@ def test_validation_measures_the_distance_to_known_solutions(robot, shift):
     assert metrics["refined_success"] > 0.95
 
 
-GRADIENT_SCRIPT = """
-import torch
-from torch import distributed as dist
-from meanflow_ik_core import load_robot
-from meanflow_ik_core.network.kinds import network_for
-from meanflow_ik_core.training.batches import Batch, Estimates, draw_batch, draw_estimates
-from meanflow_ik_core.training.config import TrainConfig
-from meanflow_ik_core.training.processes import average_gradients, processes
-from meanflow_ik_core.training.training_loss import TrainingLoss
-
-robot = load_robot("panda")
-config = TrainConfig(
-    hidden_dim=16, depth=2, context_dim=8, batch_size=32, lambda_energy=1.0, lambda_refine=1.0
-)
-
-def gradient(batch):
-    torch.manual_seed(0)
-    network = network_for(robot, hidden_dim=16, depth=2, context_dim=8)
-    torch.nn.init.normal_(network.out.weight, std=0.1)
-    loss, _ = TrainingLoss(network, robot, config)(*batch)
-    loss.backward()
-    return list(network.parameters())
-
-def shard(rank):
-    generator = torch.Generator().manual_seed(rank)
-    batch = draw_batch(robot, config, 16, 0.0, generator)
-    return batch, draw_estimates(robot, config, 8, 0.0, generator)
-
-def values(pair):
-    return zip(vars(pair[0]).values(), vars(pair[1]).values())
-
-with processes() as (rank, world):
-    assert world == 2
-    parameters = gradient(shard(rank))
-    average_gradients(parameters, world)
-    pairs = zip(shard(0), shard(1))
-    # the whole batch in one process: rows with r < t of both shards first
-    whole = (
-        Batch(*(torch.cat((a[:8], b[:8], a[8:], b[8:])) for a, b in values(next(pairs)))),
-        Estimates(*map(torch.cat, values(next(pairs)))),
-    )
-    for given, expected in zip(parameters, gradient(whole)):
-        torch.testing.assert_close(given.grad, expected.grad, rtol=1e-4, atol=1e-6)
-"""
-
-
-def torchrun(script, *arguments):
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """What two_processes.py leaves behind, and how it ended."""
+    out = tmp_path_factory.mktemp("two_processes")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", str(script), *map(str, arguments)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr[-3000:]
+    command += ["--nproc-per-node", "2", str(HERE / "two_processes.py"), str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return out, done
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_gradient_of_one_with_the_whole_batch(tmp_path):
-    script = tmp_path / "gradient.py"
-    script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{GRADIENT_SCRIPT}")
-    torchrun(script)
-
-
-TRAIN_SCRIPT = """
-import sys
-from meanflow_ik_core import load_robot
-from meanflow_ik_core.training.config import TrainConfig
-from meanflow_ik_core.training.trainer import train
-
-config = TrainConfig(
-    hidden_dim=16, depth=2, context_dim=8, batch_size=32, iterations=int(sys.argv[2]),
-    validation_poses=3, validation_samples=4, log_every=1,
-)
-train(load_robot("panda"), config, sys.argv[1])
-"""
+def test_two_processes_have_the_gradient_of_one_with_the_whole_batch(two_processes):
+    _, done = two_processes
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.slow
-def test_two_processes_train_resume_and_write_one_run(robot, tmp_path):
-    script = tmp_path / "run.py"
-    script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{TRAIN_SCRIPT}")
-    out = tmp_path / "run"
-    for iterations in (4, 9):
-        torchrun(script, out, iterations)
-        state = read_state(out)
-        assert state["step"] == iterations
-        assert state["samples"] == 32 * iterations
+def test_two_processes_train_resume_and_write_one_run(panda, two_processes):
+    out, done = two_processes
+    for steps in (4, 9):
+        path = out / f"state_{steps}.pt"
+        assert path.exists(), done.stderr[-3000:]
+        state = torch.load(path, weights_only=True)
+        assert state["step"] == steps
+        assert state["samples"] == 32 * steps
         assert len(state["streams"]) == 2
         assert not torch.equal(*state["streams"])
-    _, record = load_checkpoint(out / "panda.safetensors", robot)
+    run = out / "run"
+    _, record = load_checkpoint(run / "panda.safetensors", panda)
     assert record["training"]["processes"] == 2
-    assert {path.name for path in out.iterdir() if not path.name.startswith("events")} == {
+    assert {path.name for path in run.iterdir() if not path.name.startswith("events")} == {
         "state.pt",
         "panda.safetensors",
     }
     # one process goes on where two stopped
-    result = train(robot, replace(SMALL, iterations=12), out)
+    result = train(panda, replace(SMALL, iterations=12), run)
     assert result.step == 12
 
 
-def test_a_batch_that_does_not_split_over_the_processes_is_refused(tmp_path, robot, monkeypatch):
+def test_a_batch_that_does_not_split_over_the_processes_is_refused(tmp_path, panda, monkeypatch):
     monkeypatch.setattr(training, "processes", lambda: contextlib.nullcontext((0, 3)))
     with pytest.raises(ConfigError, match="multiple of the 3 processes"):
-        train(robot, SMALL, tmp_path)
+        train(panda, SMALL, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
-def test_the_compiled_objective_agrees_with_the_plain_one(robot):
+def test_the_compiled_objective_agrees_with_the_plain_one(panda):
     results = []
     for compiled in (False, True):
         config = replace(SMALL, compile=compiled, precision="float32", depth=1)
         torch.manual_seed(0)
-        network = network_for(robot, hidden_dim=16, depth=1, context_dim=8)
+        network = network_for(panda, hidden_dim=16, depth=1, context_dim=8)
         torch.nn.init.normal_(network.out.weight, std=0.1)
-        batch = draw_batch(robot, config, 32, 0.0, torch.Generator().manual_seed(0))
-        estimates = draw_estimates(robot, config, 8, 0.0, torch.Generator().manual_seed(1))
-        loss, _ = TrainingLoss(network, robot, config)(batch, estimates)
+        batch = draw_batch(panda, config, 32, 0.0, torch.Generator().manual_seed(0))
+        estimates = draw_estimates(panda, config, 8, 0.0, torch.Generator().manual_seed(1))
+        loss, _ = TrainingLoss(network, panda, config)(batch, estimates)
         loss.backward()
         results.append((loss.detach(), network.z_in.weight.grad))
     torch.testing.assert_close(results[1], results[0], rtol=1e-3, atol=1e-5)
 
 
-def test_compilation_without_a_compiler_is_refused(robot, monkeypatch, tmp_path):
+def test_compilation_without_a_compiler_is_refused(panda, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ConfigError, match=r"compile.*g\+\+"):
-        train(robot, replace(SMALL, compile=True), tmp_path)
+        train(panda, replace(SMALL, compile=True), tmp_path)
 
 
-def test_a_run_that_diverges_ends_with_an_error_and_keeps_the_last_good_state(robot, tmp_path):
-    train(robot, SMALL, tmp_path)
+def test_a_run_that_diverges_ends_with_an_error_and_keeps_the_last_good_state(panda, tmp_path):
+    train(panda, SMALL, tmp_path)
     good = (tmp_path / "state.pt").read_bytes()
     with pytest.raises(CheckpointError, match="not finite"):
-        train(robot, replace(SMALL, lr=1e30, iterations=40), tmp_path)
+        train(panda, replace(SMALL, lr=1e30, iterations=40), tmp_path)
     assert (tmp_path / "state.pt").read_bytes() == good
