@@ -4,6 +4,7 @@
 import numpy as np
 import pinocchio as pin
 import pytest
+from oracles import Judge
 from visualization_msgs.msg import Marker
 
 SHAPES = {"Box": Marker.CUBE, "Cylinder": Marker.CYLINDER, "Sphere": Marker.SPHERE}
@@ -11,20 +12,11 @@ SHAPES = {"Box": Marker.CUBE, "Cylinder": Marker.CYLINDER, "Sphere": Marker.SPHE
 
 def expected_markers(robot, q) -> list[tuple[int, list[float], np.ndarray]]:
     """Type, scale and pose in the base of every visual, through Pinocchio's GeometryModel."""
-    model = pin.buildModelFromUrdf(str(robot.urdf_path), mimic=True)
-    shapes = pin.buildGeomFromUrdf(model, str(robot.urdf_path), pin.GeometryType.VISUAL)
-    data, shape_data = model.createData(), shapes.createData()
-    full = pin.neutral(model)
-    for name, value in zip(robot.joint_names, q, strict=True):
-        joint = model.joints[model.getJointId(name)]
-        full[joint.idx_q : joint.idx_q + joint.nq] = (
-            value if joint.nq == 1 else (np.cos(value), np.sin(value))
-        )
-    pin.framesForwardKinematics(model, data, full)
-    pin.updateGeometryPlacements(model, data, shapes, shape_data)
-    base = data.oMf[model.getFrameId(robot.base)]
+    judge = Judge(robot)
+    visuals = judge.shapes(pin.GeometryType.VISUAL)
     expected = []
-    for index, item in enumerate(shapes.geometryObjects):
+    poses = judge.shape_poses(visuals, q)
+    for item, pose in zip(visuals.geometryObjects, poses, strict=True):
         shape = item.geometry
         kind = type(shape).__name__
         if kind == "Box":
@@ -33,7 +25,7 @@ def expected_markers(robot, q) -> list[tuple[int, list[float], np.ndarray]]:
             scale = [2 * shape.radius, 2 * shape.radius, 2 * shape.halfLength]
         else:
             scale = [2 * shape.radius] * 3
-        expected.append((SHAPES[kind], scale, base.actInv(shape_data.oMg[index]).homogeneous))
+        expected.append((SHAPES[kind], scale, pose))
     return expected
 
 

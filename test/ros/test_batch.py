@@ -4,46 +4,26 @@
 import math
 
 import numpy as np
-import pinocchio as pin
 import pytest
-import rclpy
 import torch
 from example_robots import TORSO, TORSO_TIPS
-from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
 from meanflow_ik_ros.srv import GetIKSolutionsBatch
-from oracles import Judge
+from oracles import Judge, reachable
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from ros_user import make_node, pose_array
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.node import MeanFlowIKNode
 from meanflow_ik_ros.services import batch
 
 Codes = GetIKSolutionsBatch.Response
 OUT_OF_REACH = np.array([3.0, 0.0, 0.5])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ros():
-    rclpy.init()
-    yield
-    rclpy.try_shutdown()
-
-
-def make_node(**values):
-    values = {"sampler": "uniform", "seed": 3, **values}
-    overrides = [Parameter(name, value=value) for name, value in values.items()]
-    return MeanFlowIKNode(parameter_overrides=overrides)
-
-
-@pytest.fixture(scope="module")
-def panda_node(ros):
-    node = make_node()
-    yield node
-    node.destroy_node()
+pytestmark = pytest.mark.usefixtures("ros")
 
 
 @pytest.fixture(scope="module")
@@ -53,26 +33,6 @@ def torso_node(ros, tmp_path_factory):
     node = make_node(robot=str(file))
     yield node
     node.destroy_node()
-
-
-def pose_array(T_base_tip: np.ndarray, frame_id: str) -> PoseArray:
-    """Poses (N, 4, 4), written without the code under test."""
-    poses = []
-    for matrix in T_base_tip:
-        quat_xyzw = pin.Quaternion(matrix[:3, :3]).coeffs().tolist()
-        x, y, z = matrix[:3, 3].tolist()
-        orientation = Quaternion(**dict(zip("xyzw", quat_xyzw, strict=True)))
-        poses.append(Pose(position=Point(x=x, y=y, z=z), orientation=orientation))
-    message = PoseArray(poses=poses)
-    message.header.frame_id = frame_id
-    return message
-
-
-def reachable(robot, count, seed=0) -> np.ndarray:
-    """(count, T, 4, 4)."""
-    q = robot.random_configurations(count, torch.Generator().manual_seed(seed)).numpy()
-    judge = Judge(robot)
-    return np.stack([judge.poses(row) for row in q])
 
 
 def rows_of(response, target):

@@ -7,9 +7,10 @@ import numpy as np
 import pinocchio as pin
 import pytest
 from builtin_interfaces.msg import Time
-from example_robots import TORSO, TORSO_TIPS
+from example_robots import TORSO_TIPS
 from geometry_msgs.msg import PoseStamped
 from meanflow_ik_ros.srv import GetIKSolutions
+from oracles import Judge, fixed_offset
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
@@ -22,21 +23,6 @@ from meanflow_ik_ros.topics.frames import Frames
 
 MIDDLE = np.array([0.0, 0.1, 0.2, -1.5, 0.3, 1.8, 0.4])
 PARAMETERS = NodeParameters()
-
-
-@pytest.fixture(scope="module")
-def panda() -> mik.Robot:
-    return mik.load_robot("panda")
-
-
-@pytest.fixture(scope="module")
-def torso() -> mik.Robot:
-    return mik.load_robot(TORSO, tips=TORSO_TIPS)
-
-
-@pytest.fixture(scope="module")
-def solver(panda) -> mik.IKSolver:
-    return mik.load_solver(panda, sampler="uniform")
 
 
 def random_pose(random: np.random.Generator) -> pin.SE3:
@@ -108,9 +94,7 @@ def test_pose_message_is_the_inverse_of_matrix_from_pose():
 @pytest.mark.parametrize("link", ["panda_link8", "panda_hand", "panda_hand_tcp"])
 def test_a_frame_fixed_to_the_tip_is_a_valid_target(panda, link):
     pose = random_pose(np.random.default_rng(3))
-    model = pin.buildModelFromUrdf(str(panda.urdf_path))
-    place = {name: model.frames[model.getFrameId(name)].placement for name in (link, "panda_link8")}
-    expected = pose * place[link].inverse() * place["panda_link8"]
+    expected = pose * fixed_offset(panda, link, "panda_link8")
     for fields, parameters in (
         ({"tip_links": [link]}, PARAMETERS),
         ({}, NodeParameters(tip_link=link)),
@@ -355,14 +339,11 @@ def solve(solver, result_query, parameters=PARAMETERS):
 
 
 @pytest.mark.parametrize("link", ["panda_link8", "panda_hand_tcp"])
-def test_the_answer_carries_valid_solutions_best_first_with_their_errors(panda, solver, link):
-    model = pin.buildModelFromUrdf(str(panda.urdf_path), mimic=True)
-    data = model.createData()
-    place = {name: model.frames[model.getFrameId(name)].placement for name in (link, "panda_link8")}
-    flange = pin.SE3(panda.forward(MIDDLE + 0.1)[0])
-    goal = flange * place["panda_link8"].inverse() * place[link]
+def test_the_answer_carries_valid_solutions_best_first_with_their_errors(panda, uniform, link):
+    judge = Judge(panda)
+    goal = judge.link(MIDDLE + 0.1, link)
     result_query = query(request_of(stamped(goal), tip_links=[link]), panda)
-    response = solve(solver, result_query)
+    response = solve(uniform, result_query)
     assert (response.error_code, response.message) == (Codes.SUCCESS, "")
     assert response.total_time == 0.25
     assert len(response.solutions) == 8
@@ -374,9 +355,8 @@ def test_the_answer_carries_valid_solutions_best_first_with_their_errors(panda, 
         assert state.name == list(panda.joint_names)
         assert state.header.frame_id == "panda_link0"
         assert state.header.stamp == Time(sec=7, nanosec=8)
-        q = np.array([*state.position, 0.0])
-        pin.framesForwardKinematics(model, data, q)
-        miss = data.oMf[model.getFrameId(link)].actInv(goal)
+        q = np.array(state.position)
+        miss = judge.link(q, link).actInv(goal)
         np.testing.assert_allclose(
             solution.position_error, [np.linalg.norm(miss.translation)], atol=1e-12
         )
@@ -384,12 +364,12 @@ def test_the_answer_carries_valid_solutions_best_first_with_their_errors(panda, 
             solution.orientation_error, [np.linalg.norm(pin.log3(miss.rotation))], atol=1e-12
         )
         assert max(*solution.position_error, *solution.orientation_error) <= 1e-5
-        assert solution.distance == pytest.approx(np.linalg.norm(q[:7] - MIDDLE), abs=1e-9)
+        assert solution.distance == pytest.approx(np.linalg.norm(q - MIDDLE), abs=1e-9)
 
 
-def test_an_unreachable_target_is_answered_with_near_misses_and_honest_errors(panda, solver):
+def test_an_unreachable_target_is_answered_with_near_misses_and_honest_errors(panda, uniform):
     far = pin.SE3(np.eye(3), np.array([2.0, 0.0, 0.5]))
-    response = solve(solver, query(request_of(stamped(far)), panda))
+    response = solve(uniform, query(request_of(stamped(far)), panda))
     assert response.error_code == Codes.NO_IK_SOLUTION
     assert "nearest" in response.message
     assert response.solutions
@@ -402,13 +382,13 @@ def test_an_unreachable_target_is_answered_with_near_misses_and_honest_errors(pa
         assert solution.position_error[0] == pytest.approx(miss, abs=1e-12)
 
 
-def test_a_solution_outside_the_tolerance_at_the_link_asked_for_is_not_valid(panda, solver):
+def test_a_solution_outside_the_tolerance_at_the_link_asked_for_is_not_valid(panda, uniform):
     """The tip may be within tolerance where a link at the end of a lever is not."""
     result_query = query(
         request_of(stamped(pin.SE3(panda.forward(MIDDLE)[0])), tip_links=["panda_hand_tcp"]), panda
     )
     strict = NodeParameters(position_tolerance=1e-9, orientation_tolerance=1e-9)
-    result = solver.solve(result_query.targets, seed_state=MIDDLE, seed=0)
+    result = uniform.solve(result_query.targets, seed_state=MIDDLE, seed=0)
     q = result.joint_positions.copy()
     q[0, :, 6] += 1e-6
     moved = type(result)(**{**vars(result), "joint_positions": q})
@@ -438,10 +418,10 @@ def test_errors_of_the_core_have_their_code(error, code):
     assert not response.solutions
 
 
-def test_candidates_carry_the_goals_stamp_and_the_solutions(panda, solver):
+def test_candidates_carry_the_goals_stamp_and_the_solutions(panda, uniform):
     message = stamped(pin.SE3(panda.forward(MIDDLE)[0]))
     result_query = query(request_of(message), panda)
-    response = solve(solver, result_query)
+    response = solve(uniform, result_query)
     candidates = goals.candidates_from_response(result_query, response, panda)
     assert candidates.header.stamp == message.header.stamp
     assert candidates.header.frame_id == "panda_link0"

@@ -5,14 +5,12 @@ import importlib.util
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pinocchio as pin
 import pytest
-import rclpy
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
 from meanflow_ik_ros.msg import IKSolutionArray
@@ -20,20 +18,14 @@ from meanflow_ik_ros.srv import GetIKSolutions
 from oracles import Judge
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
-from ros_user import spun
+from ros_user import DEADLINE_S, MANY, Q, wait_until
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
 from meanflow_ik_ros.messages.poses import pose_message
-from meanflow_ik_ros.node import MeanFlowIKNode
 
 Codes = GetIKSolutions.Response
-DEADLINE_S = 60.0
-MANY = QoSProfile(depth=100)
 HERE = Path(__file__).parent
-Q = np.array([0.3, 0.2, -0.2, -1.7, 0.4, 2.0, 0.5])
 T_BASE_CAMERA = pin.SE3(pin.exp3(np.array([0.4, -1.1, 0.7])), np.array([0.6, -0.4, 0.9]))
 
 
@@ -51,13 +43,8 @@ def tf2_folder():
 
 
 @pytest.fixture(scope="module")
-def running(tf2_folder):
-    rclpy.init()
-    overrides = [Parameter("sampler", value="uniform"), Parameter("seed", value=3)]
-    node = MeanFlowIKNode(parameter_overrides=overrides)
-    with spun(node):
-        yield node
-    rclpy.try_shutdown()
+def running(tf2_folder, running):
+    return running
 
 
 class User:
@@ -78,10 +65,7 @@ class User:
         )
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < deadline, f"waited {DEADLINE_S} s in vain: {what}"
-            self.executor.spin_once(0.02)
+        wait_until(self.executor, condition, what)
 
     def ask(self, target: PoseStamped) -> GetIKSolutions.Response:
         request = GetIKSolutions.Request(targets=[target], tip_links=["panda_hand_tcp"])
@@ -132,11 +116,7 @@ def start_source(tf2_folder):
 
 def tcp_place(robot: mik.Robot, q) -> pin.SE3:
     """The finger tips in the base by Pinocchio."""
-    model = pin.buildModelFromUrdf(str(robot.urdf_path))
-    flange, tcp = (
-        model.frames[model.getFrameId(name)].placement for name in ("panda_link8", "panda_hand_tcp")
-    )
-    return pin.SE3(Judge(robot).poses(np.asarray(q))[0]) * flange.inverse() * tcp
+    return Judge(robot).link(np.asarray(q), "panda_hand_tcp")
 
 
 def target_in(frame_id: str, robot: mik.Robot, stamp: Time | None = None) -> PoseStamped:

@@ -3,9 +3,7 @@
 
 import numpy as np
 import pinocchio as pin
-import pytest
 from builtin_interfaces.msg import Time
-from example_robots import TORSO, TORSO_TIPS
 from meanflow_ik_ros.msg import IKSolution
 from oracles import Judge
 from sensor_msgs.msg import JointState
@@ -19,11 +17,6 @@ from meanflow_ik_ros.tools.raytrace import Camera
 from meanflow_ik_ros.tools.render import render, write_picture
 
 STAMP = Time(sec=3, nanosec=4)
-
-
-@pytest.fixture(scope="module")
-def panda() -> mik.Robot:
-    return mik.load_robot("panda")
 
 
 def solutions(robot: mik.Robot, count: int, valid: bool = True) -> list[IKSolution]:
@@ -164,8 +157,7 @@ def test_near_misses_are_not_drawn_and_the_legend_says_so(panda):
     assert viewer.texts() == ["no solution"]
 
 
-def test_the_goal_of_each_tip_is_drawn_where_it_is():
-    torso = mik.load_robot(TORSO, tips=TORSO_TIPS)
+def test_the_goal_of_each_tip_is_drawn_where_it_is(torso):
     found = solutions(torso, 2)
     viewer = Viewer()
     viewer.take(show(GoalMarkers(torso), found, torso))

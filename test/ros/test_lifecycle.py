@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from example_robots import TORSO, TORSO_TIPS
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -18,7 +17,8 @@ from oracles import Judge
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import ReliabilityPolicy
+from ros_user import DEADLINE_S, MANY, Q, make_node, wait_until
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
@@ -36,21 +36,7 @@ from meanflow_ik_ros.request_statistics import (
 from meanflow_ik_ros.topics.diagnostics import diagnostic_status
 
 Codes = GetIKSolutions.Response
-DEADLINE_S = 60.0
-MANY = QoSProfile(depth=1000)
-Q = np.array([0.3, 0.2, -0.2, -1.7, 0.4, 2.0, 0.5])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ros():
-    rclpy.init()
-    yield
-    rclpy.try_shutdown()
-
-
-@pytest.fixture(scope="module")
-def robot() -> mik.Robot:
-    return mik.load_robot("panda")
+pytestmark = pytest.mark.usefixtures("ros")
 
 
 def request_for(robot: mik.Robot) -> GetIKSolutions.Request:
@@ -61,9 +47,7 @@ class Running:
     """A node that is spun as its own main function does, and a user who talks to it."""
 
     def __init__(self, namespace: str = "", **values):
-        values = {"sampler": "uniform", "seed": 3, **values}
-        overrides = [Parameter(name, value=value) for name, value in values.items()]
-        self.node = MeanFlowIKNode(parameter_overrides=overrides, namespace=namespace)
+        self.node = make_node(namespace, **values)
         self.prefix = self.node.get_fully_qualified_name()
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=spin_until, args=(self.node, self.stopped))
@@ -73,10 +57,7 @@ class Running:
         self.executor.add_node(self.user)
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < deadline, f"waited {DEADLINE_S} s in vain: {what}"
-            self.executor.spin_once(0.02)
+        wait_until(self.executor, condition, what)
 
     def call(self, kind: type, name: str, request) -> Any:
         client = self.user.create_client(kind, f"{self.prefix}/{name}", qos_profile=MANY)
@@ -123,45 +104,45 @@ def start():
         running.close()
 
 
-def test_a_managed_node_goes_through_its_states_and_answers_in_one(start, robot):
+def test_a_managed_node_goes_through_its_states_and_answers_in_one(start, panda):
     running = start(autostart=False)
     service = f"{running.prefix}/get_ik_solutions"
     assert service not in running.services()
     assert running.change("activate") == (False, "unconfigured")
     assert running.change("configure") == (True, "inactive")
-    refused = running.ask(robot)
+    refused = running.ask(panda)
     assert refused.error_code == Codes.FAILURE and "not active" in refused.message
     assert running.change("activate") == (True, "active")
-    assert running.ask(robot).error_code == Codes.SUCCESS
+    assert running.ask(panda).error_code == Codes.SUCCESS
     assert running.change("deactivate") == (True, "inactive")
-    assert running.ask(robot).error_code == Codes.FAILURE
+    assert running.ask(panda).error_code == Codes.FAILURE
     assert running.change("cleanup") == (True, "unconfigured")
     running.wait(lambda: service not in running.services(), "the end of the service")
     assert running.change("configure") == (True, "inactive")
     assert running.change("activate") == (True, "active")
-    assert running.ask(robot).error_code == Codes.SUCCESS
+    assert running.ask(panda).error_code == Codes.SUCCESS
     assert running.change("shutdown") == (True, "finalized")
     running.wait(lambda: service not in running.services(), "the end of the service")
 
 
-def test_by_default_the_node_is_active_at_once_and_can_be_managed_all_the_same(start, robot):
+def test_by_default_the_node_is_active_at_once_and_can_be_managed_all_the_same(start, panda):
     running = start()
-    assert running.ask(robot).error_code == Codes.SUCCESS
+    assert running.ask(panda).error_code == Codes.SUCCESS
     assert running.change("deactivate") == (True, "inactive")
-    assert running.ask(robot).error_code == Codes.FAILURE
+    assert running.ask(panda).error_code == Codes.FAILURE
 
 
 def test_a_checkpoint_replaced_on_disk_counts_from_the_next_configuration(
-    start, robot, tmp_path, capfd
+    start, panda, tmp_path, capfd
 ):
     checkpoint = tmp_path / "net.safetensors"
     shutil.copy(CHECKPOINT_FOLDER / "panda.safetensors", checkpoint)
     running = start(sampler="meanflow", checkpoint=str(checkpoint))
-    before = running.ask(robot)
+    before = running.ask(panda)
     with checkpoint.open("r+b") as file:  # in place, and shorter: what is mapped would be gone
         file.write(b"\xff" * 100_000)
         file.truncate(100_000)
-    after = running.ask(robot)
+    after = running.ask(panda)
     assert after.error_code == before.error_code == Codes.SUCCESS
     assert [s.joint_state.position for s in after.solutions] == [
         s.joint_state.position for s in before.solutions
@@ -174,10 +155,10 @@ def test_a_checkpoint_replaced_on_disk_counts_from_the_next_configuration(
     shutil.copy(CHECKPOINT_FOLDER / "panda.safetensors", checkpoint)
     assert running.change("configure") == (True, "inactive")
     assert running.change("activate") == (True, "active")
-    assert running.ask(robot).error_code == Codes.SUCCESS
+    assert running.ask(panda).error_code == Codes.SUCCESS
 
 
-def test_two_nodes_with_two_robots_live_side_by_side(start, robot, tmp_path):
+def test_two_nodes_with_two_robots_live_side_by_side(start, panda, tmp_path):
     left = start(namespace="/left")
     right = start(namespace="/right", robot=str(TORSO), tip_link=TORSO_TIPS[0])
     other = mik.load_robot(TORSO, tips=TORSO_TIPS[:1])
@@ -188,12 +169,12 @@ def test_two_nodes_with_two_robots_live_side_by_side(start, robot, tmp_path):
     assert list(answer.solutions[0].joint_state.name) == list(other.joint_names)
     states = left.user.create_publisher(JointState, "/left/joint_states", MANY)
     left.wait(lambda: states.get_subscription_count() == 1, "joint_states of the left node")
-    states.publish(JointState(name=list(robot.joint_names), position=Q.tolist()))
+    states.publish(JointState(name=list(panda.joint_names), position=Q.tolist()))
     left.wait(
         lambda: np.array_equal(left.node.desk.current_state.q, Q), "the state of the left arm"
     )
-    answer = left.ask(robot)
-    assert list(answer.solutions[0].joint_state.name) == list(robot.joint_names)
+    answer = left.ask(panda)
+    assert list(answer.solutions[0].joint_state.name) == list(panda.joint_names)
     assert right.node.desk.current_state.ages() is None
 
 
@@ -201,7 +182,7 @@ def values_of(status: DiagnosticStatus) -> dict[str, str]:
     return {value.key: value.value for value in status.values}
 
 
-def test_diagnostics_tell_what_the_node_does(start, robot):
+def test_diagnostics_tell_what_the_node_does(start, panda):
     running = start(sampler="meanflow", diagnostics_period=0.05)
     heard: list[DiagnosticStatus] = []
     running.user.create_subscription(
@@ -217,7 +198,7 @@ def test_diagnostics_tell_what_the_node_does(start, robot):
     assert fresh["joint_states age [ms]"] == "never heard"
     assert heard[-1].name == "meanflow_ik: solver" and heard[-1].hardware_id == "panda"
     assert heard[-1].level == DiagnosticStatus.OK
-    running.ask(robot)
+    running.ask(panda)
     running.call(GetIKSolutions, "get_ik_solutions", GetIKSolutions.Request())  # no target
     values = last(lambda status: values_of(status)["requests"] == "2", "both requests")
     assert values["share solved"] == "0.5000"
@@ -228,7 +209,7 @@ def test_diagnostics_tell_what_the_node_does(start, robot):
     assert (values["sampler"], values["device"]) == ("meanflow", "cpu")
     states = running.user.create_publisher(JointState, "/joint_states", MANY)
     running.wait(lambda: states.get_subscription_count() == 1, "joint_states")
-    states.publish(JointState(name=list(robot.joint_names), position=Q.tolist()))
+    states.publish(JointState(name=list(panda.joint_names), position=Q.tolist()))
     running.wait(lambda: values_of(heard[-1])["joint_states age [ms]"] != "never heard", "the age")
     running.change("deactivate")
     last(lambda status: status.level == DiagnosticStatus.WARN, "the warning")
@@ -297,18 +278,18 @@ def test_a_bad_quality_of_service_stops_the_start_with_its_name(value):
         MeanFlowIKNode(parameter_overrides=overrides)
 
 
-def test_paths_are_answered_by_the_running_node(start, robot):
+def test_paths_are_answered_by_the_running_node(start, panda):
     running = start(seed=1)
     q = Q + np.linspace(0, 0.3, 15)[:, None] * np.array([1, -1, 0.5, 1, -0.5, 1, 1])
-    request = GetIKPath.Request(start_state=JointState(name=list(robot.joint_names)))
+    request = GetIKPath.Request(start_state=JointState(name=list(panda.joint_names)))
     request.start_state.position = Q.tolist()
-    request.waypoints.header.frame_id = robot.base
-    request.waypoints.poses = [pose_message(T[0], robot.base).pose for T in robot.forward(q)]
+    request.waypoints.header.frame_id = panda.base
+    request.waypoints.poses = [pose_message(T[0], panda.base).pose for T in panda.forward(q)]
     response = running.call(GetIKPath, "get_ik_path", request)
     assert response.error_code == GetIKPath.Response.SUCCESS, response.message
-    judge = Judge(robot)
+    judge = Judge(panda)
     found = np.array([point.positions for point in response.trajectory.points])
-    assert all(judge.accepts(a, b) for a, b in zip(found, robot.forward(q), strict=True))
+    assert all(judge.accepts(a, b) for a, b in zip(found, panda.forward(q), strict=True))
     steps = np.abs(np.diff(found, axis=0)).max()
     assert steps == pytest.approx(response.largest_step) and steps < 0.1
     assert response.failed_waypoint == -1
@@ -323,7 +304,7 @@ def test_paths_are_answered_by_the_running_node(start, robot):
     assert refused.failed_waypoint == -1 and refused.message
 
 
-def test_transitions_under_load_end_no_node(start, robot):
+def test_transitions_under_load_end_no_node(start, panda):
     running = start()
     client = running.user.create_client(
         GetIKSolutions, f"{running.prefix}/get_ik_solutions", qos_profile=MANY
@@ -331,11 +312,11 @@ def test_transitions_under_load_end_no_node(start, robot):
     running.wait(client.service_is_ready, "the service")
     futures = []
     for _ in range(4):
-        futures += [client.call_async(request_for(robot)) for _ in range(20)]
+        futures += [client.call_async(request_for(panda)) for _ in range(20)]
         running.wait(futures[0].done, "the first answer")
         for label in ("deactivate", "cleanup", "configure", "activate"):
             assert running.change(label)[0], label
-    assert running.ask(robot).error_code == Codes.SUCCESS
+    assert running.ask(panda).error_code == Codes.SUCCESS
     assert running.thread.is_alive()
     answers = [future.result() for future in futures if future.done()]
     assert answers and {answer.error_code for answer in answers} <= {Codes.SUCCESS, Codes.FAILURE}
@@ -363,7 +344,7 @@ def test_the_fair_lock_goes_to_whoever_came_first():
     assert order == list(range(20)) and not lock.locked()
 
 
-def test_a_callback_that_fails_ends_no_node(start, robot, capfd):
+def test_a_callback_that_fails_ends_no_node(start, panda, capfd):
     running = start()
 
     def fail(message: JointState) -> None:
@@ -374,12 +355,12 @@ def test_a_callback_that_fails_ends_no_node(start, robot, capfd):
     running.wait(lambda: poison.get_subscription_count() == 1, "the subscription")
     for _ in range(3):
         poison.publish(JointState())
-        assert running.ask(robot).error_code == Codes.SUCCESS
+        assert running.ask(panda).error_code == Codes.SUCCESS
     # a transition that does not exist from here
     request = ChangeState.Request()
     request.transition.id = 3
     assert not running.call(ChangeState, "change_state", request).success
-    assert running.ask(robot).error_code == Codes.SUCCESS
+    assert running.ask(panda).error_code == Codes.SUCCESS
     assert running.thread.is_alive() and not running.stopped.is_set()
     assert "not my day" in capfd.readouterr().err
 

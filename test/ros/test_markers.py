@@ -6,7 +6,6 @@ import pinocchio as pin
 import pytest
 from builtin_interfaces.msg import Time
 from drawn import SHAPES, expected_markers, matrix_of
-from example_robots import TORSO, TORSO_TIPS
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
@@ -21,18 +20,13 @@ HEADER = Header(stamp=STAMP, frame_id="panda_link0")
 
 
 @pytest.fixture(scope="module")
-def panda() -> mik.Robot:
-    return mik.load_robot("panda")
-
-
-@pytest.fixture(scope="module")
 def visuals(panda) -> RobotVisuals:
     return RobotVisuals(panda)
 
 
 @pytest.mark.parametrize("name", ["panda", "torso"])
-def test_every_visual_is_where_pinocchio_puts_it(panda, name):
-    robot = panda if name == "panda" else mik.load_robot(TORSO, tips=TORSO_TIPS)
+def test_every_visual_is_where_pinocchio_puts_it(request, name):
+    robot = request.getfixturevalue(name)
     q = np.random.default_rng(0).uniform(robot.lower, robot.upper, (20, robot.num_joints))
     visuals = RobotVisuals(robot)
     markers = list(arm_markers(visuals, q, 0.5, HEADER))

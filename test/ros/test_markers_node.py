@@ -2,21 +2,17 @@
 """The arrays that a running node publishes, as a viewer that outlives the node shows them."""
 
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-import rclpy
 from builtin_interfaces.msg import Time
 from drawn import expected_markers, matrix_of
 from geometry_msgs.msg import PoseStamped
 from meanflow_ik_ros.msg import IKSolutionArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from ros_user import DEADLINE_S, LATCHED, MANY, SHARED, Q, flags, start_node, wait_until
 from viewer import Viewer
 from visualization_msgs.msg import MarkerArray
 
@@ -26,30 +22,20 @@ from meanflow_ik_ros.tools import demo
 from meanflow_ik_ros.tools.raytrace import Camera
 from meanflow_ik_ros.tools.render import render
 
-DEADLINE_S = 60.0
-MANY = QoSProfile(depth=100)
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-Q = np.array([0.3, 0.2, -0.2, -1.7, 0.4, 2.0, 0.5])
-OPACITY, LIFETIME_S, ARMS = 0.55, 90.5, 4
-
-
-def start_node(namespace: str = "/drawn") -> subprocess.Popen:
-    values = {"sampler": "uniform", "marker_count": ARMS, "marker_opacity": OPACITY}
-    values |= {"marker_lifetime": LIFETIME_S, "max_solutions": 7}
-    flags = [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
-    command = [sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", *flags]
-    return subprocess.Popen([*command, "-r", f"__ns:={namespace}", "--log-level", "error"])
+pytestmark = [pytest.mark.usefixtures("ros"), pytest.mark.xdist_group("shared_node")]
+ARMS = SHARED["marker_count"]
 
 
 class Screen:
     """A node with a viewer, as RViz is one; and what it takes to send goals."""
 
-    def __init__(self, namespace: str = "/drawn", sees: bool = True):
+    def __init__(self, namespace: str, sees: bool = True):
         self.namespace = namespace
         self.node = Node("screen")
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
         self.viewer = Viewer()
+        self.met: set[bytes] = set()
         self.arrays: list[MarkerArray] = []
         self.candidates: list[IKSolutionArray] = []
         self.node.create_subscription(
@@ -70,10 +56,7 @@ class Screen:
         self.viewer.take(array)
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < deadline, f"waited {DEADLINE_S} s in vain: {what}"
-            self.executor.spin_once(0.02)
+        wait_until(self.executor, condition, what)
 
     def connect(self) -> None:
         """Wait for a node that has just been started; its first array is always heard."""
@@ -82,8 +65,22 @@ class Screen:
         self.reach_node()
 
     def reach_node(self) -> None:
-        self.wait(lambda: self.goals.get_subscription_count() == 1, "the goal topic")
-        self.wait(lambda: self.node.count_publishers(self.topic("candidates")) == 1, "candidates")
+        """Wait for a node that has not been met: one that was killed is known for 20 s more."""
+
+        def reached() -> bool:
+            hears = self.node.get_subscriptions_info_by_topic(self.topic("goal_pose"))
+            tells = self.node.get_publishers_info_by_topic(self.topic("candidates"))
+            new = [{bytes(end.endpoint_gid) for end in ends} - self.met for ends in (hears, tells)]
+            if all(new) and self.goals.get_subscription_count() == len(hears):
+                self.met.update(*new)
+                return True
+            return False
+
+        self.wait(reached, "the goal topic and the candidates")
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
 
     def show(self, goal: PoseStamped) -> IKSolutionArray:
         self.arrays.clear()
@@ -94,18 +91,10 @@ class Screen:
 
 
 @pytest.fixture(scope="module")
-def robot() -> mik.Robot:
-    return mik.load_robot("panda")
-
-
-@pytest.fixture(scope="module")
-def screen():
-    rclpy.init()
-    screen = Screen()
+def screen(ros):
+    screen = Screen("/drawn")
     yield screen
-    screen.executor.shutdown()
-    screen.node.destroy_node()
-    rclpy.try_shutdown()
+    screen.close()
 
 
 def goal_at(robot: mik.Robot, q=Q) -> PoseStamped:
@@ -114,17 +103,17 @@ def goal_at(robot: mik.Robot, q=Q) -> PoseStamped:
     return goal
 
 
-def test_a_viewer_shows_the_candidates_of_the_goal_and_nothing_of_an_ended_node(screen, robot):
+def test_a_viewer_shows_the_candidates_of_the_goal_and_nothing_of_an_ended_node(screen, panda):
     for run in range(2):
-        node = start_node()
+        node = start_node(*flags("/drawn", **SHARED))
         try:
             screen.connect()
             # the arms of the run before are gone before the first goal comes
             assert not screen.viewer.shown
-            shown = screen.show(goal_at(robot, Q + 0.1 * run))
-            check_arms(screen.viewer, [s.joint_state.position for s in shown.solutions], robot)
-            again = screen.show(goal_at(robot, Q + 0.1 * run + 0.05))
-            check_arms(screen.viewer, [s.joint_state.position for s in again.solutions], robot)
+            shown = screen.show(goal_at(panda, Q + 0.1 * run))
+            check_arms(screen.viewer, [s.joint_state.position for s in shown.solutions], panda)
+            again = screen.show(goal_at(panda, Q + 0.1 * run + 0.05))
+            check_arms(screen.viewer, [s.joint_state.position for s in again.solutions], panda)
             assert not screen.viewer.built and not screen.viewer.dropped
         finally:
             node.send_signal(signal.SIGINT if run else signal.SIGKILL)
@@ -132,22 +121,18 @@ def test_a_viewer_shows_the_candidates_of_the_goal_and_nothing_of_an_ended_node(
     check_picture(screen.viewer)
 
 
-def test_a_viewer_that_comes_after_the_goal_is_shown_its_arms(screen, robot):
-    node = start_node("/late")
-    late = Screen("/late", sees=False)
+def test_a_viewer_that_comes_after_the_goal_is_shown_its_arms(shared_node, panda):
+    late = Screen("/own", sees=False)
     try:
         late.reach_node()
-        late.goals.publish(goal_at(robot))
+        late.goals.publish(goal_at(panda))
         late.wait(lambda: bool(late.candidates), "the candidates")
         late.look()
         late.wait(lambda: bool(late.viewer.namespaces("candidate")), "the arms")
         shown = late.candidates[-1].solutions
-        check_arms(late.viewer, [s.joint_state.position for s in shown], robot)
+        check_arms(late.viewer, [s.joint_state.position for s in shown], panda)
     finally:
-        node.kill()
-        node.wait(DEADLINE_S)
-        late.executor.shutdown()
-        late.node.destroy_node()
+        late.close()
 
 
 def check_arms(viewer: Viewer, positions, robot: mik.Robot) -> None:
@@ -160,7 +145,7 @@ def check_arms(viewer: Viewer, positions, robot: mik.Robot) -> None:
         assert (marker.lifetime.sec, marker.lifetime.nanosec) == (90, 500_000_000)
     for name, q in zip(ranks, positions, strict=False):
         drawn = [marker for (ns, _), marker in viewer.shown.items() if ns == name]
-        assert {marker.color.a for marker in drawn} == {np.float32(OPACITY)}
+        assert {marker.color.a for marker in drawn} == {np.float32(SHARED["marker_opacity"])}
         for kind, scale, pose in expected_markers(robot, np.array(q)):
             drawn.remove(
                 next(

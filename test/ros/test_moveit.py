@@ -12,12 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import oracles
 import pinocchio as pin
 import pytest
-import torch
 import yaml
 from builtin_interfaces.msg import Duration
-from example_robots import TORSO, TORSO_TIPS
+from example_robots import TORSO_TIPS, draw
 from geometry_msgs.msg import PoseStamped, Transform
 from oracles import Judge
 from sensor_msgs.msg import JointState, MultiDOFJointState
@@ -118,16 +118,6 @@ def messages(request):
     return request.param()
 
 
-@pytest.fixture(scope="module")
-def panda():
-    return mik.load_solver("panda", sampler="uniform")
-
-
-@pytest.fixture(scope="module")
-def torso():
-    return mik.load_solver(mik.load_robot(TORSO, tips=TORSO_TIPS), sampler="uniform")
-
-
 class Solve:
     """Calls a solver as the node does, and keeps what it was asked."""
 
@@ -197,9 +187,7 @@ def joints_of(response, robot) -> np.ndarray:
 
 def reachable(robot, count, seed=0) -> tuple[np.ndarray, np.ndarray]:
     """Configurations (count, J) and their poses (count, T, 4, 4)."""
-    q = robot.random_configurations(count, torch.Generator().manual_seed(seed)).numpy()
-    judge = Judge(robot)
-    return q, np.stack([judge.poses(row) for row in q])
+    return draw(robot, count, seed).numpy(), oracles.reachable(robot, count, seed)
 
 
 def test_the_stand_ins_have_the_fields_of_moveit_msgs():
@@ -235,18 +223,18 @@ def test_the_error_codes_are_moveits():
         assert getattr(Codes, name) == getattr(MoveItErrorCodes, name)
 
 
-def test_answers_reach_the_pose_by_pinocchio(messages, panda):
-    robot = panda.robot
+def test_answers_reach_the_pose_by_pinocchio(messages, uniform):
+    robot = uniform.robot
     q, targets = reachable(robot, 20)
     judge = Judge(robot)
     for seed, target in zip(np.roll(q, 1, axis=0), targets, strict=True):
-        response = ask(panda, request_for(messages, target[0], seed), messages.Response())
+        response = ask(uniform, request_for(messages, target[0], seed), messages.Response())
         assert response.error_code.val == Codes.SUCCESS
         assert judge.accepts(joints_of(response, robot), target)
 
 
-def test_joints_of_other_groups_come_back_unchanged_and_in_their_order(messages, panda):
-    _, targets = reachable(panda.robot, 1, seed=1)
+def test_joints_of_other_groups_come_back_unchanged_and_in_their_order(messages, uniform):
+    _, targets = reachable(uniform.robot, 1, seed=1)
     request = request_for(messages, targets[0, 0])
     state = request.ik_request.robot_state
     state.joint_state = sent = whole_panda(READY, velocity=True)
@@ -256,22 +244,22 @@ def test_joints_of_other_groups_come_back_unchanged_and_in_their_order(messages,
     state.attached_collision_objects = [messages.attached()]
     state.is_diff = True
     before = list(sent.position)
-    response = ask(panda, request, messages.Response())
+    response = ask(uniform, request, messages.Response())
     solution = response.solution
     assert solution.joint_state.name == sent.name
     assert solution.joint_state.header == sent.header
     assert list(solution.joint_state.velocity) == list(sent.velocity)
     values = dict(zip(solution.joint_state.name, solution.joint_state.position, strict=True))
     assert (values["panda_finger_joint1"], values["rail"]) == (0.04, 1.5)
-    assert Judge(panda.robot).accepts(joints_of(response, panda.robot), targets[0])
+    assert Judge(uniform.robot).accepts(joints_of(response, uniform.robot), targets[0])
     assert solution.multi_dof_joint_state == state.multi_dof_joint_state
     assert solution.attached_collision_objects == state.attached_collision_objects
     assert solution.is_diff
     assert list(sent.position) == before, "the request itself was changed"
 
 
-def test_joints_that_the_state_lacks_start_at_the_current_ones_and_come_last(messages, panda):
-    robot = panda.robot
+def test_joints_that_the_state_lacks_start_at_the_current_ones_and_come_last(messages, uniform):
+    robot = uniform.robot
     q, targets = reachable(robot, 1, seed=2)
     request = request_for(messages, targets[0, 0])
     request.ik_request.robot_state.joint_state = JointState(
@@ -280,7 +268,7 @@ def test_joints_that_the_state_lacks_start_at_the_current_ones_and_come_last(mes
         velocity=[0.1, 0.2],
         effort=[3.0, 4.0],
     )
-    response = ask(panda, request, messages.Response(), current=q[0])
+    response = ask(uniform, request, messages.Response(), current=q[0])
     state = response.solution.joint_state
     others = [name for name in robot.joint_names if name != "panda_joint3"]
     assert state.name == ["rail", "panda_joint3", *others]
@@ -290,18 +278,18 @@ def test_joints_that_the_state_lacks_start_at_the_current_ones_and_come_last(mes
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_solution_at_the_seed_is_the_answer(messages, panda, seed):
-    q, targets = reachable(panda.robot, 1, seed=10 + seed)
-    response = ask(panda, request_for(messages, targets[0, 0], q[0]), messages.Response())
-    np.testing.assert_allclose(joints_of(response, panda.robot), q[0], atol=1e-4)
+def test_a_solution_at_the_seed_is_the_answer(messages, uniform, seed):
+    q, targets = reachable(uniform.robot, 1, seed=10 + seed)
+    response = ask(uniform, request_for(messages, targets[0, 0], q[0]), messages.Response())
+    np.testing.assert_allclose(joints_of(response, uniform.robot), q[0], atol=1e-4)
 
 
-def test_no_other_solution_that_was_found_is_nearer(panda):
-    robot = panda.robot
+def test_no_other_solution_that_was_found_is_nearer(uniform):
+    robot = uniform.robot
     q, targets = reachable(robot, 10, seed=3)
     for seed, target in zip(np.roll(q, 1, axis=0), targets, strict=True):
-        solve = Solve(panda)
-        response = ask(panda, request_for(stand_ins(), target[0], seed), Response(), solve=solve)
+        solve = Solve(uniform)
+        response = ask(uniform, request_for(stand_ins(), target[0], seed), Response(), solve=solve)
         found = solve(*solve.asked[0])
         others = found.joint_positions[0][found.valid[0]]
         assert len(others) > 5
@@ -309,19 +297,19 @@ def test_no_other_solution_that_was_found_is_nearer(panda):
         assert step == pytest.approx(np.abs(others - seed).max(1).min(), abs=1e-12)
 
 
-def test_the_largest_step_counts_first_then_the_distance(panda):
+def test_the_largest_step_counts_first_then_the_distance(uniform):
     near_but_one = np.zeros(7)
     near_but_one[0] = 0.5
     spread = np.full(7, 0.4)  # farther in the Euclidean sense
     choose = moveit.nearest_configuration
     q = np.stack([near_but_one, spread])
-    np.testing.assert_array_equal(choose(q, np.zeros(7), panda.robot), spread)
+    np.testing.assert_array_equal(choose(q, np.zeros(7), uniform.robot), spread)
     same_step = np.stack([np.full(7, 0.5), near_but_one])
-    np.testing.assert_array_equal(choose(same_step, np.zeros(7), panda.robot), near_but_one)
+    np.testing.assert_array_equal(choose(same_step, np.zeros(7), uniform.robot), near_but_one)
 
 
-def test_continuous_joints_stay_on_the_seeds_turn(messages, torso):
-    robot = torso.robot
+def test_continuous_joints_stay_on_the_seeds_turn(messages, torso_solver):
+    robot = torso_solver.robot
     q, targets = reachable(robot, 5, seed=4)
     judge = Judge(robot)
     for turns in (-3, 2):
@@ -334,19 +322,19 @@ def test_continuous_joints_stay_on_the_seeds_turn(messages, torso):
             asked.robot_state.joint_state = JointState(
                 name=list(robot.joint_names), position=seed.tolist()
             )
-            found = joints_of(ask(torso, request, messages.Response()), robot)
+            found = joints_of(ask(torso_solver, request, messages.Response()), robot)
             np.testing.assert_allclose(found, seed, atol=1e-4)
             assert judge.accepts(found, target)
 
 
-def test_limits_wider_than_a_turn_let_the_answer_follow_the_seed(panda):
+def test_limits_wider_than_a_turn_let_the_answer_follow_the_seed(uniform):
     # As the joints of a UR: two turns from end to end.
-    wide = replace(panda.robot, lower=np.full(7, -2 * np.pi), upper=np.full(7, 2 * np.pi))
+    wide = replace(uniform.robot, lower=np.full(7, -2 * np.pi), upper=np.full(7, 2 * np.pi))
     q, seed = np.full((1, 7), 1.0), np.full(7, -5.0)
     np.testing.assert_allclose(moveit.on_nearest_turn(q, seed, wide), q - 2 * np.pi)
     # Nearer still, but beyond the limit.
     np.testing.assert_allclose(moveit.on_nearest_turn(q, seed - 6, wide), q - 2 * np.pi)
-    np.testing.assert_array_equal(moveit.on_nearest_turn(q, seed, panda.robot), q)
+    np.testing.assert_array_equal(moveit.on_nearest_turn(q, seed, uniform.robot), q)
     sliding = replace(wide, prismatic=np.ones(7, dtype=bool))
     np.testing.assert_array_equal(moveit.on_nearest_turn(q, seed, sliding), q)
 
@@ -356,8 +344,10 @@ def test_limits_wider_than_a_turn_let_the_answer_follow_the_seed(panda):
     [(1, True), (-1, True), (1, False)],
     ids=["own order", "other order", "not named"],
 )
-def test_several_tips_are_solved_together_and_mimic_joints_follow(messages, torso, order, named):
-    robot = torso.robot
+def test_several_tips_are_solved_together_and_mimic_joints_follow(
+    messages, torso_solver, order, named
+):
+    robot = torso_solver.robot
     _, targets = reachable(robot, 3, seed=6)
     for target in targets:
         request = messages.Request()
@@ -371,7 +361,7 @@ def test_several_tips_are_solved_together_and_mimic_joints_follow(messages, tors
             name=["left_twist", *robot.joint_names],
             position=[9.9, *(0.5 * (robot.lower + robot.upper)).tolist()],
         )
-        response = ask(torso, request, messages.Response())
+        response = ask(torso_solver, request, messages.Response())
         assert response.error_code.val == Codes.SUCCESS
         found = joints_of(response, robot)
         assert Judge(robot).accepts(found, target)
@@ -381,7 +371,7 @@ def test_several_tips_are_solved_together_and_mimic_joints_follow(messages, tors
         assert state.position[0] == pytest.approx(0.25 - 0.5 * elbow)
 
 
-def test_a_link_fixed_to_the_tip_and_a_tip_from_the_parameters(messages, panda):
+def test_a_link_fixed_to_the_tip_and_a_tip_from_the_parameters(messages, uniform):
     hand = mik.load_robot("panda", tips=["panda_hand_tcp"])
     _, targets = reachable(hand, 3, seed=7)
     for target in targets:
@@ -390,21 +380,21 @@ def test_a_link_fixed_to_the_tip_and_a_tip_from_the_parameters(messages, panda):
             ("", replace(PARAMETERS, tip_link="panda_hand_tcp")),
         ):
             request = request_for(messages, target[0], READY, link=link)
-            response = ask(panda, request, messages.Response(), parameters)
+            response = ask(uniform, request, messages.Response(), parameters)
             assert Judge(hand).accepts(joints_of(response, hand), target)
 
 
-def test_collisions_are_avoided_when_asked(messages, panda):
-    robot, check = panda.robot, SelfCollision(panda.robot)
+def test_collisions_are_avoided_when_asked(messages, uniform):
+    robot, check = uniform.robot, SelfCollision(uniform.robot)
     q, targets = reachable(robot, 120, seed=9)
     touching = np.flatnonzero(check.in_collision(q))[:8]
     answered = 0
     for row in touching:
         request = request_for(messages, targets[row, 0], q[row])
-        response = ask(panda, request, messages.Response())
+        response = ask(uniform, request, messages.Response())
         assert check.in_collision(joints_of(response, robot))
         request.ik_request.avoid_collisions = True
-        response = ask(panda, request, messages.Response())
+        response = ask(uniform, request, messages.Response())
         if response.error_code.val == Codes.SUCCESS:
             answered += 1
             assert not check.in_collision(joints_of(response, robot))
@@ -412,28 +402,28 @@ def test_collisions_are_avoided_when_asked(messages, panda):
     assert len(touching) == 8 and answered >= 3
 
 
-def test_a_pose_that_only_touching_arms_reach_is_told_from_one_out_of_reach(messages, panda):
-    request = request_for(messages, Judge(panda.robot).poses(FOLDED)[0], FOLDED)
+def test_a_pose_that_only_touching_arms_reach_is_told_from_one_out_of_reach(messages, uniform):
+    request = request_for(messages, Judge(uniform.robot).poses(FOLDED)[0], FOLDED)
     request.ik_request.avoid_collisions = True
-    response = ask(panda, request, messages.Response())
+    response = ask(uniform, request, messages.Response())
     assert response.error_code.val == Codes.NO_IK_SOLUTION
     assert "touches the robot itself" in response.error_code.message
 
 
-def test_a_pose_out_of_reach_has_no_solution_and_no_state(messages, panda):
+def test_a_pose_out_of_reach_has_no_solution_and_no_state(messages, uniform):
     far = np.eye(4)
     far[:3, 3] = 3.0, 0.0, 0.5
-    response = ask(panda, request_for(messages, far, READY), messages.Response())
+    response = ask(uniform, request_for(messages, far, READY), messages.Response())
     assert response.error_code.val == Codes.NO_IK_SOLUTION
     assert "misses it by" in response.error_code.message
     assert response.error_code.source == "/arm/meanflow_ik"
     assert not response.solution.joint_state.name
 
 
-def test_error_codes_without_a_message_take_the_number_alone(panda):
-    target = Judge(panda.robot).poses(READY)[0]
+def test_error_codes_without_a_message_take_the_number_alone(uniform):
+    target = Judge(uniform.robot).poses(READY)[0]
     response = Response(error_code=OldErrorCodes())
-    ask(panda, request_for(stand_ins(), target, READY), response)
+    ask(uniform, request_for(stand_ins(), target, READY), response)
     assert vars(response.error_code) == {"val": Codes.SUCCESS}
 
 
@@ -442,7 +432,7 @@ def test_error_codes_without_a_message_take_the_number_alone(panda):
     [(0.0, 0.0, 0.0), (0.0, 0.4, 0.4), (0.2, 0.0, 0.2), (0.2, 0.4, 0.2), (-1.0, 0.4, 0.4)],
 )
 def test_the_timeout_bounds_the_search_for_a_first_solution(
-    messages, panda, requested, parameter, searched
+    messages, uniform, requested, parameter, searched
 ):
     far = np.eye(4)
     far[:3, 3] = 3.0, 0.0, 0.5
@@ -450,8 +440,14 @@ def test_the_timeout_bounds_the_search_for_a_first_solution(
     request.ik_request.timeout = Duration(
         sec=math.floor(requested), nanosec=int(1e9 * (requested % 1))
     )
-    solve = Solve(panda)
-    ask(panda, request, messages.Response(), replace(PARAMETERS, timeout=parameter), solve=solve)
+    solve = Solve(uniform)
+    ask(
+        uniform,
+        request,
+        messages.Response(),
+        replace(PARAMETERS, timeout=parameter),
+        solve=solve,
+    )
     (_, one_round, first), (query, rest, as_many_as_it_takes) = solve.asked
     assert (first, as_many_as_it_takes) == (1, None)
     assert one_round.timeout == searched
@@ -459,47 +455,47 @@ def test_the_timeout_bounds_the_search_for_a_first_solution(
     assert query.max_solutions == 1
 
 
-def test_a_pose_that_is_reached_takes_one_round(panda):
-    target = Judge(panda.robot).poses(READY)[0]
-    solve = Solve(panda)
+def test_a_pose_that_is_reached_takes_one_round(uniform):
+    target = Judge(uniform.robot).poses(READY)[0]
+    solve = Solve(uniform)
     request = request_for(stand_ins(), target, READY)
     request.ik_request.timeout = Duration(sec=5)
-    ask(panda, request, Response(), solve=solve)
+    ask(uniform, request, Response(), solve=solve)
     assert len(solve.asked) == 1
     query, _, max_rounds = solve.asked[0]
-    found = panda.solve(query.targets, 64, 1000, query.seed_state, max_rounds=max_rounds)
+    found = uniform.solve(query.targets, 64, 1000, query.seed_state, max_rounds=max_rounds)
     assert found.starts == {"seed": 1, "uniform": 64}
 
 
-def test_what_one_round_misses_the_search_finds(panda):
-    q, targets = reachable(panda.robot, 10, seed=8)
+def test_what_one_round_misses_the_search_finds(uniform):
+    q, targets = reachable(uniform.robot, 10, seed=8)
     rounds = []
     for seed, target in zip(np.roll(q, 1, axis=0), targets, strict=True):
-        solve, parameters = Solve(panda), replace(PARAMETERS, num_samples=1)
+        solve, parameters = Solve(uniform), replace(PARAMETERS, num_samples=1)
         request = request_for(stand_ins(), target[0], seed)
-        response = ask(panda, request, Response(), parameters, solve=solve)
-        assert Judge(panda.robot).accepts(joints_of(response, panda.robot), target)
+        response = ask(uniform, request, Response(), parameters, solve=solve)
+        assert Judge(uniform.robot).accepts(joints_of(response, uniform.robot), target)
         rounds.append(len(solve.asked))
     assert set(rounds) == {1, 2}
 
 
-def test_a_timeout_longer_than_the_parameter_allows_is_cut(messages, panda):
+def test_a_timeout_longer_than_the_parameter_allows_is_cut(messages, uniform):
     request = request_for(messages, np.eye(4), READY)
     request.ik_request.timeout = Duration(sec=10**6)
-    lookup = Frames(panda.robot).T_base_frame
-    query = moveit.query_from_request(request, panda.robot, PARAMETERS, lookup, READY)
+    lookup = Frames(uniform.robot).T_base_frame
+    query = moveit.query_from_request(request, uniform.robot, PARAMETERS, lookup, READY)
     assert query.timeout == moveit.LONGEST_TIMEOUT_S == 60.0
 
 
-def test_a_seed_beyond_the_limits_starts_at_the_limit(messages, panda):
-    robot = panda.robot
+def test_a_seed_beyond_the_limits_starts_at_the_limit(messages, uniform):
+    robot = uniform.robot
     beyond = READY.copy()
     beyond[3] = robot.lower[3] - 0.2
     request = request_for(messages, Judge(robot).poses(READY)[0], beyond)
     lookup = Frames(robot).T_base_frame
     query = moveit.query_from_request(request, robot, PARAMETERS, lookup, READY)
     assert query.seed[3] == beyond[3] and query.ik.seed_state[3] == robot.lower[3]
-    assert ask(panda, request, messages.Response()).error_code.val == Codes.SUCCESS
+    assert ask(uniform, request, messages.Response()).error_code.val == Codes.SUCCESS
 
 
 @pytest.mark.parametrize(
@@ -507,26 +503,26 @@ def test_a_seed_beyond_the_limits_starts_at_the_limit(messages, panda):
     [("panda_arm", "", True), ("", "panda_arm", True), ("panda_arm", "panda_arm", True),
      ("hand", "panda_arm", False)],
 )  # fmt: skip
-def test_only_the_nodes_group_is_answered_for(messages, panda, group, served, accepted):
-    request = request_for(messages, Judge(panda.robot).poses(READY)[0], READY)
+def test_only_the_nodes_group_is_answered_for(messages, uniform, group, served, accepted):
+    request = request_for(messages, Judge(uniform.robot).poses(READY)[0], READY)
     request.ik_request.group_name = group
     if accepted:
-        response = ask(panda, request, messages.Response(), group=served)
+        response = ask(uniform, request, messages.Response(), group=served)
         assert response.error_code.val == Codes.SUCCESS
         return
     with pytest.raises(RequestError, match=r"'hand'.*'panda_arm'") as refusal:
-        ask(panda, request, messages.Response(), group=served)
+        ask(uniform, request, messages.Response(), group=served)
     assert refusal.value.error_code == -15
 
 
 @pytest.mark.parametrize("kind", moveit.CONSTRAINTS)
-def test_constraints_are_refused_rather_than_ignored(messages, panda, kind):
-    request = request_for(messages, Judge(panda.robot).poses(READY)[0], READY)
+def test_constraints_are_refused_rather_than_ignored(messages, uniform, kind):
+    request = request_for(messages, Judge(uniform.robot).poses(READY)[0], READY)
     request.ik_request.constraints.name = "a name alone constrains nothing"
-    assert ask(panda, request, messages.Response()).error_code.val == Codes.SUCCESS
+    assert ask(uniform, request, messages.Response()).error_code.val == Codes.SUCCESS
     setattr(request.ik_request.constraints, kind, [messages.constraint(kind)])
     with pytest.raises(RequestError, match=kind) as refusal:
-        ask(panda, request, messages.Response())
+        ask(uniform, request, messages.Response())
     assert refusal.value.error_code == Codes.INVALID_GOAL_CONSTRAINTS
 
 
@@ -585,18 +581,18 @@ def state_of(request):
     ],
     ids=["link", "links", "frame", "quaternion", "position", "lengths", "velocity", "inf", "twice"],
 )
-def test_bad_requests_are_refused_with_a_code_and_a_reason(messages, panda, change, code, words):
-    request = request_for(messages, Judge(panda.robot).poses(READY)[0], READY)
+def test_bad_requests_are_refused_with_a_code_and_a_reason(messages, uniform, change, code, words):
+    request = request_for(messages, Judge(uniform.robot).poses(READY)[0], READY)
     change(request)
     with pytest.raises(RequestError, match=words) as refusal:
-        ask(panda, request, messages.Response())
+        ask(uniform, request, messages.Response())
     assert refusal.value.error_code == code
 
 
-def test_a_bad_joint_of_another_group_is_none_of_our_business(messages, panda):
-    request = request_for(messages, Judge(panda.robot).poses(READY)[0], READY)
+def test_a_bad_joint_of_another_group_is_none_of_our_business(messages, uniform):
+    request = request_for(messages, Judge(uniform.robot).poses(READY)[0], READY)
     state_of(request).position[0] = math.nan
-    response = ask(panda, request, messages.Response())
+    response = ask(uniform, request, messages.Response())
     assert response.error_code.val == Codes.SUCCESS
     assert math.isnan(response.solution.joint_state.position[0])
 

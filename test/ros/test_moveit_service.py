@@ -7,21 +7,19 @@ import sys
 import numpy as np
 import pinocchio as pin
 import pytest
-import rclpy
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import PoseStamped
 from meanflow_ik_ros.srv import GetIKSolutions
 from oracles import Judge
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
+from ros_user import DEADLINE_S, make_node
 from sensor_msgs.msg import JointState
 
 from meanflow_ik_core.collision.self_collision import SelfCollision
 from meanflow_ik_ros.node import MeanFlowIKNode
 
 Codes = GetIKSolutions.Response
-DEADLINE_S = 60.0
 SERVICE = "/left/meanflow_ik/solve_ik"
 HAS_MOVEIT = importlib.util.find_spec("moveit_msgs") is not None
 needs_moveit = pytest.mark.skipif(
@@ -30,17 +28,11 @@ needs_moveit = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ros():
-    rclpy.init()
-    yield
-    rclpy.try_shutdown()
+pytestmark = pytest.mark.usefixtures("ros")
 
 
-def make_node(**values) -> MeanFlowIKNode:
-    values = {"sampler": "uniform", "seed": 3, "moveit_group": "panda_arm", **values}
-    overrides = [Parameter(name, value=value) for name, value in values.items()]
-    return MeanFlowIKNode(namespace="left", parameter_overrides=overrides)
+def moveit_node() -> MeanFlowIKNode:
+    return make_node("left", moveit_group="panda_arm")
 
 
 def is_served(node) -> bool:
@@ -50,7 +42,7 @@ def is_served(node) -> bool:
 def start_and_stop(capfd) -> tuple[bool, list[str]]:
     """Whether a node serves ~/solve_ik, and what it says about MoveIt while it starts."""
     capfd.readouterr()
-    node = make_node()
+    node = moveit_node()
     served = is_served(node)
     node.destroy_node()
     return served, [line for line in capfd.readouterr().err.splitlines() if "MoveIt" in line]
@@ -155,7 +147,7 @@ class Plugin:
 
 @pytest.fixture(scope="module")
 def node(ros):
-    node = make_node()
+    node = moveit_node()
     yield node
     node.destroy_node()
 
@@ -251,7 +243,7 @@ def test_an_inactive_node_says_so(node, plugin):
 
 @needs_moveit
 def test_cleaning_up_takes_the_service_down_and_configuring_opens_it_again(ros):
-    node = make_node()
+    node = moveit_node()
     try:
         assert is_served(node)
         node.trigger_deactivate()

@@ -3,7 +3,6 @@
 
 import numpy as np
 import pytest
-import rclpy
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
 from meanflow_ik_ros.msg import IKSolutionArray
@@ -12,21 +11,15 @@ from oracles import Judge
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from ros_user import User, spun
+from ros_user import LATCHED, MANY, Q, User
 from sensor_msgs.msg import JointState
 from visualization_msgs.msg import Marker, MarkerArray
 
 import meanflow_ik_core as mik
 from meanflow_ik_ros.messages.poses import pose_message
-from meanflow_ik_ros.node import MeanFlowIKNode
 
 Codes = GetIKSolutions.Response
 SERVICE = "/meanflow_ik/get_ik_solutions"
-DEADLINE_S = 60.0
-MANY = QoSProfile(depth=1000)
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-Q = np.array([0.3, 0.2, -0.2, -1.7, 0.4, 2.0, 0.5])
 OUT_OF_REACH = np.array([3.0, 0.0, 0.5])
 
 
@@ -70,27 +63,6 @@ class Client(User):
         valid = [solution for solution in candidates.solutions if solution.valid]
         self.wait(lambda: len(self.heard["joint_candidates"]) >= len(valid), "joint_candidates")
         return candidates
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ros():
-    rclpy.init()
-    yield
-    rclpy.try_shutdown()
-
-
-@pytest.fixture(scope="module")
-def robot() -> mik.Robot:
-    return mik.load_robot("panda")
-
-
-@pytest.fixture(scope="module")
-def running(ros):
-    """The node in this process, spun as its own main function does."""
-    overrides = [Parameter("sampler", value="uniform"), Parameter("seed", value=3)]
-    node = MeanFlowIKNode(parameter_overrides=overrides)
-    with spun(node):
-        yield node
 
 
 @pytest.fixture(scope="module")
@@ -139,23 +111,23 @@ def positions(solutions) -> np.ndarray:
     return np.array([solution.joint_state.position for solution in solutions])
 
 
-def test_every_solution_is_right_by_pinocchio(client, robot):
-    random, judge = np.random.default_rng(0), Judge(robot)
+def test_every_solution_is_right_by_pinocchio(client, panda):
+    random, judge = np.random.default_rng(0), Judge(panda)
     for _ in range(20):
-        q = random.uniform(robot.lower, robot.upper)
-        request = GetIKSolutions.Request(targets=[reachable(robot, q)], max_solutions=20)
+        q = random.uniform(panda.lower, panda.upper)
+        request = GetIKSolutions.Request(targets=[reachable(panda, q)], max_solutions=20)
         response = client.ask(request)
         assert response.error_code == Codes.SUCCESS, response.message
         assert 1 <= len(response.solutions) <= 20
         for solution in positions(response.solutions):
-            assert judge.accepts(solution, robot.forward(q))
+            assert judge.accepts(solution, panda.forward(q))
         assert 0 < response.refine_time <= response.total_time
 
 
-def test_the_seed_state_of_the_request_is_what_the_distance_refers_to(client, robot):
+def test_the_seed_state_of_the_request_is_what_the_distance_refers_to(client, panda):
     seed = Q + 0.2
     response = client.ask(
-        GetIKSolutions.Request(targets=[reachable(robot)], seed_state=state_of(seed, robot))
+        GetIKSolutions.Request(targets=[reachable(panda)], seed_state=state_of(seed, panda))
     )
     found = positions(response.solutions)
     np.testing.assert_allclose(
@@ -165,8 +137,8 @@ def test_the_seed_state_of_the_request_is_what_the_distance_refers_to(client, ro
     )
 
 
-def test_the_same_request_gets_the_same_answer_with_a_fixed_seed_only(client, robot, defaults):
-    request = request_for(robot)
+def test_the_same_request_gets_the_same_answer_with_a_fixed_seed_only(client, panda, defaults):
+    request = request_for(panda)
     first, second = (positions(client.ask(request).solutions) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     client.set(SetParameters, seed=-1)
@@ -174,15 +146,15 @@ def test_the_same_request_gets_the_same_answer_with_a_fixed_seed_only(client, ro
     assert not np.array_equal(first, second)
 
 
-def test_self_collision_is_avoided_when_asked(client, robot):
+def test_self_collision_is_avoided_when_asked(client, panda):
     """Some of the solutions of this pose collide; with the wish, none of those that come does."""
     q = np.array([-2.03, -0.06, 2.29, -1.8, 0.52, 0.07, 1.01])
-    collides = mik.load_solver(robot, sampler="uniform").self_collision.in_collision
+    collides = mik.load_solver(panda, sampler="uniform").self_collision.in_collision
     counts = []
     for avoid in (False, True):
         response = client.ask(
             GetIKSolutions.Request(
-                targets=[reachable(robot, q)],
+                targets=[reachable(panda, q)],
                 num_samples=1000,
                 max_solutions=300,
                 avoid_self_collision=avoid,
@@ -195,12 +167,12 @@ def test_self_collision_is_avoided_when_asked(client, robot):
     assert counts[1] == 0
 
 
-def test_an_unreachable_target_is_answered_with_honest_near_misses(client, robot):
+def test_an_unreachable_target_is_answered_with_honest_near_misses(client, panda):
     response = client.ask(GetIKSolutions.Request(targets=[out_of_reach()]))
     assert response.error_code == Codes.NO_IK_SOLUTION
     assert "misses it by" in response.message
     assert response.solutions
-    judge = Judge(robot)
+    judge = Judge(panda)
     target = np.eye(4)
     target[:3, 3] = OUT_OF_REACH
     for solution, q in zip(response.solutions, positions(response.solutions), strict=True):
@@ -261,19 +233,19 @@ BAD_REQUESTS = list(bad_requests(mik.load_robot("panda")))
 
 
 @pytest.mark.parametrize("name", BAD_REQUESTS)
-def test_a_bad_request_gets_its_code_and_message_and_the_node_lives_on(client, robot, name):
-    request, code, words = bad_requests(robot)[name]
+def test_a_bad_request_gets_its_code_and_message_and_the_node_lives_on(client, panda, name):
+    request, code, words = bad_requests(panda)[name]
     response = client.ask(request)
     assert response.error_code == code
     assert words in response.message
     assert not response.solutions
-    assert client.ask(request_for(robot)).error_code == Codes.SUCCESS
+    assert client.ask(request_for(panda)).error_code == Codes.SUCCESS
 
 
-def test_an_empty_frame_id_is_the_base_with_one_warning(client, robot, running, capfd):
+def test_an_empty_frame_id_is_the_base_with_one_warning(client, panda, running, capfd):
     running.desk._empty_frame_id_said = False
-    named = reachable(robot)
-    nameless = reachable(robot)
+    named = reachable(panda)
+    nameless = reachable(panda)
     nameless.header.frame_id = ""
     expected = positions(client.ask(GetIKSolutions.Request(targets=[named])).solutions)
     for _ in range(3):
@@ -282,27 +254,27 @@ def test_an_empty_frame_id_is_the_base_with_one_warning(client, robot, running, 
     assert capfd.readouterr().err.count("empty frame_id") == 1
 
 
-def test_an_exception_in_the_solver_is_an_answer(client, robot, running, monkeypatch, capfd):
+def test_an_exception_in_the_solver_is_an_answer(client, panda, running, monkeypatch, capfd):
     def fail(*args, **kwargs):
         raise ZeroDivisionError("no such thing")
 
     monkeypatch.setattr(running.desk.solver, "solve", fail)
-    response = client.ask(request_for(robot))
+    response = client.ask(request_for(panda))
     assert (response.error_code, response.message) == (Codes.FAILURE, "no such thing")
     assert "Traceback" in capfd.readouterr().err
     monkeypatch.undo()
-    assert client.ask(request_for(robot)).error_code == Codes.SUCCESS
+    assert client.ask(request_for(panda)).error_code == Codes.SUCCESS
 
 
-def test_a_goal_gives_candidates_joint_states_and_markers(client, robot, running):
-    candidates = client.show_goal(reachable(robot, stamp=17))
-    judge = Judge(robot)
+def test_a_goal_gives_candidates_joint_states_and_markers(client, panda, running):
+    candidates = client.show_goal(reachable(panda, stamp=17))
+    judge = Judge(panda)
     assert candidates.header.stamp == Time(sec=17)
     assert candidates.header.frame_id == "panda_link0"
-    assert candidates.targets == [reachable(robot, stamp=17)]
+    assert candidates.targets == [reachable(panda, stamp=17)]
     found = positions(candidates.solutions)
     assert len(found) == running.desk.parameters.max_solutions
-    assert all(judge.accepts(q, robot.forward(Q)) for q in found)
+    assert all(judge.accepts(q, panda.forward(Q)) for q in found)
     costs = [solution.cost for solution in candidates.solutions]
     assert costs == sorted(costs)
     np.testing.assert_array_equal(
@@ -311,7 +283,7 @@ def test_a_goal_gives_candidates_joint_states_and_markers(client, robot, running
     client.wait(lambda: bool(client.heard["best_candidate"]), "best_candidate")
     (best,) = client.heard["best_candidate"]
     np.testing.assert_array_equal(best.position, found[0])
-    assert best.name == list(robot.joint_names)
+    assert best.name == list(panda.joint_names)
     assert best.header.stamp == Time(sec=17)
     (markers,) = client.heard["markers"]
     arms = {marker.ns for marker in markers.markers if marker.ns.startswith("candidate")}
@@ -328,16 +300,16 @@ def test_a_goal_out_of_reach_gives_flagged_candidates_and_clears_the_markers(cli
     assert drawn == {"goal", "legend"}
 
 
-def test_a_bad_goal_is_passed_over_and_the_next_one_answered(client, robot):
-    bad = reachable(robot, stamp=19)
+def test_a_bad_goal_is_passed_over_and_the_next_one_answered(client, panda):
+    bad = reachable(panda, stamp=19)
     bad.pose.position.x = float("nan")
     client.goals.publish(bad)
-    assert client.show_goal(reachable(robot, stamp=20)).header.stamp == Time(sec=20)
+    assert client.show_goal(reachable(panda, stamp=20)).header.stamp == Time(sec=20)
     assert len(client.heard["candidates"]) == 1
 
 
-def test_markers_reach_a_viewer_that_starts_later(client, robot, running):
-    client.show_goal(reachable(robot))
+def test_markers_reach_a_viewer_that_starts_later(client, panda, running):
+    client.show_goal(reachable(panda))
     viewer, heard = Node("viewer"), []
     viewer.create_subscription(MarkerArray, "/meanflow_ik/markers", heard.append, LATCHED)
     client.executor.add_node(viewer)
@@ -347,14 +319,14 @@ def test_markers_reach_a_viewer_that_starts_later(client, robot, running):
     viewer.destroy_node()
 
 
-def test_joint_states_are_the_default_seed(client, robot, running):
+def test_joint_states_are_the_default_seed(client, panda, running):
     q = Q + 0.1
     gripper = JointState(name=["finger"], position=[0.02])
-    mixed = JointState(name=["finger", *robot.joint_names], position=[0.02, *q.tolist()])
+    mixed = JointState(name=["finger", *panda.joint_names], position=[0.02, *q.tolist()])
     client.states.publish(mixed)
     client.states.publish(gripper)
     client.wait(lambda: np.array_equal(running.desk.current_state.q, q), "the state")
-    response = client.ask(request_for(robot))
+    response = client.ask(request_for(panda))
     np.testing.assert_allclose(
         [solution.distance for solution in response.solutions],
         np.linalg.norm(positions(response.solutions) - q, axis=-1),
@@ -362,24 +334,24 @@ def test_joint_states_are_the_default_seed(client, robot, running):
     )
 
 
-def test_joint_states_may_come_in_parts(client, robot, running):
+def test_joint_states_may_come_in_parts(client, panda, running):
     q = Q - 0.1
-    names = list(robot.joint_names)
+    names = list(panda.joint_names)
     client.states.publish(JointState(name=names[:3], position=q[:3].tolist()))
     client.states.publish(JointState(name=names[3:], position=q[3:].tolist()))
     client.wait(lambda: np.array_equal(running.desk.current_state.q, q), "both parts")
 
 
-def test_bad_joint_states_are_passed_over(client, robot, running):
+def test_bad_joint_states_are_passed_over(client, panda, running):
     before = Q.copy()
-    client.states.publish(state_of(before, robot))
+    client.states.publish(state_of(before, panda))
     client.wait(lambda: np.array_equal(running.desk.current_state.q, before), "the state")
-    names = list(robot.joint_names)
+    names = list(panda.joint_names)
     client.states.publish(JointState(name=names, position=[float("nan")] * 7))
     client.states.publish(JointState(name=names, position=[0.0] * 3))
     outside = before.copy()
     outside[1] = 1.9
-    client.states.publish(state_of(outside, robot))
+    client.states.publish(state_of(outside, panda))
     expected = before.copy()
     expected[1] = 1.7628
     client.wait(
@@ -387,36 +359,36 @@ def test_bad_joint_states_are_passed_over(client, robot, running):
     )
 
 
-def test_a_long_solve_does_not_block_joint_states(client, robot, running, defaults):
+def test_a_long_solve_does_not_block_joint_states(client, panda, running, defaults):
     assert client.set(SetParametersAtomically, max_num_samples=200_000).result.successful
     request = GetIKSolutions.Request(targets=[out_of_reach()], num_samples=200_000)
     future = client.service.call_async(request)
     client.wait(running.desk.solver_lock.locked, "the solve")
     for step in range(3):
         q = Q + 0.01 * step
-        client.states.publish(state_of(q, robot))
+        client.states.publish(state_of(q, panda))
         client.wait(lambda q=q: np.array_equal(running.desk.current_state.q, q), "the state")
     assert running.desk.solver_lock.locked() and not future.done(), "the solve was too short"
     client.wait(future.done, "the answer")
     assert future.result().error_code == Codes.NO_IK_SOLUTION
 
 
-def test_parameters_changed_at_run_time_are_used(client, robot, running, defaults):
+def test_parameters_changed_at_run_time_are_used(client, panda, running, defaults):
     changes = {"max_solutions": 5, "marker_count": 2, "marker_opacity": 0.75, "select": "diverse"}
     results = client.set(SetParameters, **changes).results
     assert all(result.successful for result in results)
-    candidates = client.show_goal(reachable(robot))
+    candidates = client.show_goal(reachable(panda))
     assert len(candidates.solutions) == 5
     drawn = [item for item in client.heard["markers"][0].markers if item.action == Marker.ADD]
     arms = [marker for marker in drawn if marker.ns.startswith("candidate")]
     assert {marker.ns for marker in arms} == {"candidate_000", "candidate_001"}
     assert {marker.color.a for marker in arms} == {0.75}
     client.set(SetParameters, tip_link="panda_hand_tcp")
-    response = client.ask(request_for(robot))
+    response = client.ask(request_for(panda))
     hand = response.solutions[0].joint_state.position
-    _, T_tip_tcp = robot.tip_offset("panda_hand_tcp")
-    reached = Judge(robot).poses(np.array(hand))[0] @ T_tip_tcp
-    np.testing.assert_allclose(reached, robot.forward(Q)[0], atol=2e-5)
+    _, T_tip_tcp = panda.tip_offset("panda_hand_tcp")
+    reached = Judge(panda).poses(np.array(hand))[0] @ T_tip_tcp
+    np.testing.assert_allclose(reached, panda.forward(Q)[0], atol=2e-5)
 
 
 @pytest.mark.parametrize(

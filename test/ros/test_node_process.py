@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
-import rclpy
 import torch
 import yaml
 from example_robots import TORSO, TORSO_TIPS
@@ -19,25 +20,17 @@ from oracles import Judge
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
+from ros_user import DEADLINE_S, MANY, SHARED, Q, make_node, overrides, start_node
 
 import meanflow_ik_core as mik
 from meanflow_ik_ros.messages.poses import pose_message
 from meanflow_ik_ros.node import MeanFlowIKNode
+from meanflow_ik_ros.parameters import NodeParameters
 from meanflow_ik_ros.services import solutions
 
 Codes = GetIKSolutions.Response
-DEADLINE_S = 60.0
-MANY = QoSProfile(depth=1000)
-Q = np.array([0.3, 0.2, -0.2, -1.7, 0.4, 2.0, 0.5])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ros():
-    rclpy.init()
-    yield
-    rclpy.try_shutdown()
+CLIENT = Path(__file__).with_name("killed_client.py")
+pytestmark = [pytest.mark.usefixtures("ros"), pytest.mark.xdist_group("shared_node")]
 
 
 def test_bad_parameters_stop_the_start_with_a_named_error(ros, tmp_path):
@@ -56,9 +49,8 @@ def test_bad_parameters_stop_the_start_with_a_named_error(ros, tmp_path):
         ({"position_tolerance": float("nan")}, mik.ConfigError, "position_tolerance.*nan"),
     ]
     for values, kind, words in cases:
-        overrides = [Parameter(name, value=value) for name, value in values.items()]
         with pytest.raises(kind, match=words):
-            MeanFlowIKNode(parameter_overrides=overrides)
+            MeanFlowIKNode(parameter_overrides=overrides(**values))
 
 
 @pytest.mark.parametrize("tips", [TORSO_TIPS[:1], TORSO_TIPS], ids=["one arm", "two arms"])
@@ -69,9 +61,7 @@ def test_other_robots_and_several_tips_are_solved(ros, tmp_path, tips):
         file = tmp_path / "torso.yaml"
         file.write_text(yaml.safe_dump({"urdf": str(TORSO), "tips": tips}))
         values = {"robot": str(file)}
-    values["sampler"] = "uniform"
-    overrides = [Parameter(name, value=value) for name, value in values.items()]
-    node = MeanFlowIKNode(parameter_overrides=overrides)
+    node = make_node(**values)
     try:
         robot = mik.load_robot(TORSO, tips=tips)
         q = np.random.default_rng(0).uniform(robot.lower, robot.upper)
@@ -94,17 +84,14 @@ def test_the_network_gets_the_threads_of_the_parameter(ros):
     before = torch.get_num_threads()
     try:
         for given, used in ((3, 3), (0, 3), (1, 1)):  # 0 leaves the number as it is
-            values = {"num_threads": given, "sampler": "uniform"}
-            overrides = [Parameter(name, value=value) for name, value in values.items()]
-            MeanFlowIKNode(parameter_overrides=overrides).destroy_node()
+            make_node(num_threads=given).destroy_node()
             assert torch.get_num_threads() == used
     finally:
         torch.set_num_threads(before)
 
 
-def start_node(*ros_arguments: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", *ros_arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+def start_heard(*ros_arguments: str) -> subprocess.Popen:
+    return start_node(*ros_arguments, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_damaged_checkpoint_and_a_bad_file_end_with_one_line_and_an_exit_code(tmp_path):
@@ -115,9 +102,9 @@ def test_a_damaged_checkpoint_and_a_bad_file_end_with_one_line_and_an_exit_code(
     garbage = tmp_path / "garbage.yaml"
     garbage.write_text("meanflow_ik: [1, {")
     processes = {
-        "damaged.safetensors": start_node("-p", f"checkpoint:={damaged}"),
-        "unknown parameter robott; did you mean robot?": start_node("--params-file", str(unknown)),
-        "garbage.yaml": start_node("--params-file", str(garbage)),
+        "damaged.safetensors": start_heard("-p", f"checkpoint:={damaged}"),
+        "unknown parameter robott; did you mean robot?": start_heard("--params-file", str(unknown)),
+        "garbage.yaml": start_heard("--params-file", str(garbage)),
     }
     for words, process in processes.items():
         _, errors = process.communicate(timeout=DEADLINE_S)
@@ -133,26 +120,38 @@ def process(ros, tmp_path):
     """The node in its own process and namespace, started from a parameter file."""
     file = tmp_path / "node.yaml"
     file.write_text("/**:\n  ros__parameters:\n    sampler: uniform\n    num_samples: 64\n")
-    process = start_node("--params-file", str(file), "-r", "__ns:=/own")
+    process = start_heard("--params-file", str(file), "-r", "__ns:=/alone")
     yield process
     if process.poll() is None:
         process.kill()
         process.communicate()
 
 
-@pytest.fixture
-def other(process):
-    """A node and client for the service of `process`, once that is there."""
+@contextmanager
+def client_of(process: subprocess.Popen, namespace: str):
+    """A client of the service of a process, once that is there, and the executor of its node."""
     user = Node("other_user")
     executor = SingleThreadedExecutor()
     executor.add_node(user)
     service = user.create_client(
-        GetIKSolutions, "/own/meanflow_ik/get_ik_solutions", qos_profile=MANY
+        GetIKSolutions, f"{namespace}/meanflow_ik/get_ik_solutions", qos_profile=MANY
     )
     until_answered(process, executor, service, GetIKSolutions.Request())
     yield service, executor
     executor.shutdown()
     user.destroy_node()
+
+
+@pytest.fixture
+def alone(process):
+    with client_of(process, "/alone") as client:
+        yield client
+
+
+@pytest.fixture
+def shared(shared_node):
+    with client_of(shared_node, "/own") as client:
+        yield client
 
 
 def until_answered(process, executor, client, request) -> None:
@@ -175,9 +174,9 @@ def spin_for(executor, condition: Callable[[], bool], seconds: float = DEADLINE_
     return condition()
 
 
-def test_a_burst_of_200_is_answered_and_sigint_refuses_what_is_queued(process, other):
-    service, executor = other
-    pose = mik.load_robot("panda").forward(Q)[0]
+def test_a_burst_of_200_is_answered_and_sigint_refuses_what_is_queued(process, alone, panda):
+    service, executor = alone
+    pose = panda.forward(Q)[0]
     request = GetIKSolutions.Request(targets=[pose_message(pose, "panda_link0")])
     futures = [service.call_async(request) for _ in range(200)]
     assert spin_for(executor, lambda: all(future.done() for future in futures))
@@ -214,68 +213,50 @@ def test_sigterm_ends_an_idle_node_with_exit_code_0(process):
     assert "Traceback" not in errors
 
 
-KILLED = """
-import rclpy, sys
-from meanflow_ik_ros.srv import GetIKSolutions
-from meanflow_ik_ros.messages.poses import pose_message
-import meanflow_ik_core as mik
-
-rclpy.init()
-node = rclpy.create_node("doomed")
-client = node.create_client(GetIKSolutions, "/own/meanflow_ik/get_ik_solutions")
-assert client.wait_for_service(60)
-robot = mik.load_robot("panda")
-target = robot.forward([0.3, 0.2, -0.2, -1.7, 0.4, 2.0, 0.5])[0]
-target[0, 3] += 3.0  # out of reach: long work
-request = GetIKSolutions.Request(targets=[pose_message(target, robot.base)], num_samples=20_000)
-futures = [client.call_async(request) for _ in range(5)]
-rclpy.spin_once(node, timeout_sec=0.05)
-print("asked", flush=True)
-rclpy.spin(node)
-"""
-
-
-def test_a_client_killed_in_mid_call_leaves_the_node_answering_others(process, other):
-    service, executor = other
+def test_a_client_killed_in_mid_call_leaves_the_node_answering_others(shared_node, shared, panda):
+    service, executor = shared
     for _ in range(2):
-        doomed = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
+        doomed = subprocess.Popen([sys.executable, CLIENT], stdout=subprocess.PIPE, text=True)
         assert doomed.stdout is not None and doomed.stdout.readline() == "asked\n"
         doomed.kill()
         doomed.communicate()
-        pose = mik.load_robot("panda").forward(Q)[0]
+        pose = panda.forward(Q)[0]
         request = GetIKSolutions.Request(targets=[pose_message(pose, "panda_link0")])
         futures = [service.call_async(request) for _ in range(10)]
         assert spin_for(executor, lambda futures=futures: all(f.done() for f in futures))
         assert {future.result().error_code for future in futures} == {Codes.SUCCESS}
-    assert process.poll() is None
+    assert shared_node.poll() is None
 
 
-def test_parameters_changed_under_load_take_effect_between_requests(process, other):
-    service, executor = other
+def test_parameters_changed_under_load_take_effect_between_requests(shared_node, shared, panda):
+    service, executor = shared
     setter = executor.get_nodes()[0].create_client(
         SetParametersAtomically, "/own/meanflow_ik/set_parameters_atomically", qos_profile=MANY
     )
-    until_answered(process, executor, setter, SetParametersAtomically.Request())
-    pose = mik.load_robot("panda").forward(Q)[0]
-    request = GetIKSolutions.Request(targets=[pose_message(pose, "panda_link0")])
+    until_answered(shared_node, executor, setter, SetParametersAtomically.Request())
+
+    def change(count: int, tolerance: float):
+        values = overrides(max_solutions=count, position_tolerance=tolerance)
+        parameters = [value.to_parameter_msg() for value in values]
+        return setter.call_async(SetParametersAtomically.Request(parameters=parameters))
+
+    request = GetIKSolutions.Request(targets=[pose_message(panda.forward(Q)[0], panda.base)])
     answers, changes = [], []
     for index in range(100):
         count = (5, 9)[index % 2]
-        values = {"max_solutions": count, "position_tolerance": 1e-5 / count}
-        parameters = [Parameter(k, value=v).to_parameter_msg() for k, v in values.items()]
-        changes.append(setter.call_async(SetParametersAtomically.Request(parameters=parameters)))
+        changes.append(change(count, 1e-5 / count))
         answers.append(service.call_async(request))
+    changes.append(change(SHARED["max_solutions"], NodeParameters().position_tolerance))
     spin_for(executor, lambda: all(future.done() for future in (*answers, *changes)))
     unanswered = [sum(not future.done() for future in some) for some in (answers, changes)]
     assert unanswered == [0, 0], f"requests and changes without an answer: {unanswered}"
     assert all(future.result().result.successful for future in changes)
+    assert {future.result().error_code for future in answers} == {Codes.SUCCESS}
     counts = [len(future.result().solutions) for future in answers]
-    assert set(counts) <= {5, 9, 32} and {future.result().error_code for future in answers} == {
-        Codes.SUCCESS
-    }
+    assert set(counts) <= {5, 9, SHARED["max_solutions"]} and {5, 9} & set(counts)
     # each answer was made with one set of values, not a mixture
     for answer in answers:
         solutions = answer.result().solutions
         for solution in solutions:
-            if len(solutions) != 32:
+            if len(solutions) != SHARED["max_solutions"]:
                 assert max(solution.position_error) <= 1e-5 / len(solutions)

@@ -4,12 +4,11 @@
 import math
 
 import numpy as np
-import pinocchio as pin
 import pytest
-from example_robots import TORSO, TORSO_TIPS
-from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
+from example_robots import TORSO_TIPS
 from meanflow_ik_ros.srv import GetIKPath
 from oracles import Judge
+from ros_user import pose_array
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
@@ -26,29 +25,6 @@ from meanflow_ik_ros.topics.frames import Frames
 READY = np.array([0.0, -0.4, 0.0, -2.0, 0.0, 1.6, 0.8])
 PARAMETERS = NodeParameters(num_samples=64)
 Codes = GetIKPath.Response
-
-
-@pytest.fixture(scope="module")
-def panda() -> mik.IKSolver:
-    return mik.load_solver("panda", sampler="uniform")
-
-
-@pytest.fixture(scope="module")
-def torso() -> mik.IKSolver:
-    return mik.load_solver(mik.load_robot(TORSO, tips=TORSO_TIPS), sampler="uniform")
-
-
-def pose_array(poses: np.ndarray, frame_id: str) -> PoseArray:
-    """Poses (N, 4, 4), written without the code under test."""
-    listed = []
-    for matrix in poses:
-        x, y, z = matrix[:3, 3].tolist()
-        quat_xyzw = pin.Quaternion(matrix[:3, :3]).coeffs().tolist()
-        orientation = Quaternion(**dict(zip("xyzw", quat_xyzw, strict=True)))
-        listed.append(Pose(position=Point(x=x, y=y, z=z), orientation=orientation))
-    message = PoseArray(poses=listed)
-    message.header.frame_id = frame_id
-    return message
 
 
 def line(robot, waypoints=12, metres=0.1) -> np.ndarray:
@@ -81,9 +57,9 @@ def positions_of(response) -> np.ndarray:
     return np.array([point.positions for point in response.trajectory.points])
 
 
-def test_an_empty_request_but_for_waypoints_takes_the_parameters(panda):
-    query = query_of(panda)
-    np.testing.assert_allclose(query.targets[:, 0], line(panda.robot), atol=1e-12)
+def test_an_empty_request_but_for_waypoints_takes_the_parameters(uniform):
+    query = query_of(uniform)
+    np.testing.assert_allclose(query.targets[:, 0], line(uniform.robot), atol=1e-12)
     np.testing.assert_allclose(query.T_tip_link, np.eye(4)[None])
     assert query.start_state is None and query.times is None
     assert query.num_samples == 64
@@ -91,10 +67,10 @@ def test_an_empty_request_but_for_waypoints_takes_the_parameters(panda):
     assert query.avoid_self_collision is False
 
 
-def test_every_field_of_a_request_is_taken(panda):
+def test_every_field_of_a_request_is_taken(uniform):
     query = query_of(
-        panda,
-        start_state=state_of(panda.robot, READY),
+        uniform,
+        start_state=state_of(uniform.robot, READY),
         times=(0.5 + np.arange(12)).tolist(),
         num_samples=17,
         max_joint_step=0.25,
@@ -107,10 +83,10 @@ def test_every_field_of_a_request_is_taken(panda):
     assert query.avoid_self_collision is True
 
 
-def test_the_trajectory_passes_every_waypoint_at_its_time(panda):
-    robot = panda.robot
+def test_the_trajectory_passes_every_waypoint_at_its_time(uniform):
+    robot = uniform.robot
     times = 1.25 + 0.5 * np.arange(12)
-    response = ask(panda, start_state=state_of(robot, READY), times=times.tolist())
+    response = ask(uniform, start_state=state_of(robot, READY), times=times.tolist())
     assert response.error_code == Codes.SUCCESS, response.message
     assert response.message == "" and response.failed_waypoint == -1
     assert response.total_time == 0.25
@@ -127,8 +103,8 @@ def test_the_trajectory_passes_every_waypoint_at_its_time(panda):
     np.testing.assert_allclose([stamp.sec + 1e-9 * stamp.nanosec for stamp in stamps], times)
 
 
-def test_without_times_the_points_have_none(panda):
-    response = ask(panda)
+def test_without_times_the_points_have_none(uniform):
+    response = ask(uniform)
     assert response.error_code == Codes.SUCCESS, response.message
     for point in response.trajectory.points:
         assert (point.time_from_start.sec, point.time_from_start.nanosec) == (0, 0)
@@ -138,21 +114,21 @@ def test_without_times_the_points_have_none(panda):
     ("seconds", "sec", "nanosec"),
     [(0.0, 0, 0), (1.999999999, 1, 999_999_999), (2.9999999999, 3, 0), (0.1, 0, 100_000_000)],
 )
-def test_times_are_rounded_to_nanoseconds(panda, seconds, sec, nanosec):
-    message = trajectory_message(READY[None], np.array([seconds]), panda.robot)
+def test_times_are_rounded_to_nanoseconds(uniform, seconds, sec, nanosec):
+    message = trajectory_message(READY[None], np.array([seconds]), uniform.robot)
     stamp = next(iter(message.points)).time_from_start
     assert (stamp.sec, stamp.nanosec) == (sec, nanosec)
 
 
 @pytest.mark.parametrize("links", [[], TORSO_TIPS[::-1]], ids=["own order", "other order"])
-def test_several_tips_come_tip_by_tip(torso, links):
-    robot, judge = torso.robot, Judge(torso.robot)
+def test_several_tips_come_tip_by_tip(torso_solver, links):
+    robot, judge = torso_solver.robot, Judge(torso_solver.robot)
     a = 0.5 * (robot.lower + robot.upper)
     q = a + np.linspace(0, 0.2, 8)[:, None] * (robot.upper - a)
     targets = np.stack([judge.poses(row) for row in q])
     sent = targets[:, ::-1] if links else targets
     response = ask(
-        torso,
+        torso_solver,
         waypoints=pose_array(sent.reshape(-1, 4, 4), robot.base),
         tip_links=links,
         num_samples=512,
@@ -162,12 +138,14 @@ def test_several_tips_come_tip_by_tip(torso, links):
         assert judge.accepts(row, pose)
 
 
-def test_a_link_fixed_to_the_tip_goes_through_the_waypoints(panda):
+def test_a_link_fixed_to_the_tip_goes_through_the_waypoints(uniform):
     hand = mik.load_robot("panda", tips=["panda_hand"])
     waypoints = np.tile(Judge(hand).poses(READY)[0], (6, 1, 1))
     waypoints[:, 1, 3] += np.linspace(0, 0.05, 6)
     response = ask(
-        panda, waypoints=pose_array(waypoints, panda.robot.base), tip_links=["panda_hand"]
+        uniform,
+        waypoints=pose_array(waypoints, uniform.robot.base),
+        tip_links=["panda_hand"],
     )
     assert response.error_code == Codes.SUCCESS, response.message
     judge = Judge(hand)
@@ -175,24 +153,24 @@ def test_a_link_fixed_to_the_tip_goes_through_the_waypoints(panda):
         assert judge.accepts(row, pose[None])
 
 
-def test_an_error_that_grows_on_the_way_to_the_link_asked_for_is_an_honest_failure(panda):
-    query = query_of(panda)
-    result = find_path(panda, query, PARAMETERS, 0)
+def test_an_error_that_grows_on_the_way_to_the_link_asked_for_is_an_honest_failure(uniform):
+    query = query_of(uniform)
+    result = find_path(uniform, query, PARAMETERS, 0)
     result.joint_positions[3] += 1e-4
-    response = response_from_result(query, result, panda.robot, PARAMETERS, 0.0)
+    response = response_from_result(query, result, uniform.robot, PARAMETERS, 0.0)
     assert response.error_code == Codes.NO_IK_SOLUTION and response.failed_waypoint == 3
     assert "waypoint 3" in response.message and not response.trajectory.points
 
 
-def test_a_continuous_joint_goes_on_in_the_turn_that_it_is_in(torso):
-    robot, judge = torso.robot, Judge(torso.robot)
+def test_a_continuous_joint_goes_on_in_the_turn_that_it_is_in(torso_solver):
+    robot, judge = torso_solver.robot, Judge(torso_solver.robot)
     start = 0.5 * (robot.lower + robot.upper)
     start[1] = 7.0
     q = np.tile(start, (10, 1))
     q[:, 1] += np.linspace(0, 0.5, 10)
     targets = np.stack([judge.poses(row) for row in q])
     response = ask(
-        torso,
+        torso_solver,
         waypoints=pose_array(targets.reshape(-1, 4, 4), robot.base),
         start_state=state_of(robot, start),
     )
@@ -200,10 +178,10 @@ def test_a_continuous_joint_goes_on_in_the_turn_that_it_is_in(torso):
     np.testing.assert_allclose(positions_of(response)[:, 1], q[:, 1], atol=1e-2)
 
 
-def test_a_path_that_breaks_is_named_and_has_no_trajectory(panda):
-    waypoints = line(panda.robot)
+def test_a_path_that_breaks_is_named_and_has_no_trajectory(uniform):
+    waypoints = line(uniform.robot)
     waypoints[5, 0, 3] += 3.0
-    response = ask(panda, waypoints=pose_array(waypoints, panda.robot.base))
+    response = ask(uniform, waypoints=pose_array(waypoints, uniform.robot.base))
     assert response.error_code == Codes.NO_IK_SOLUTION
     assert response.failed_waypoint == 5 and "waypoint 5" in response.message
     assert not response.trajectory.points and not response.trajectory.joint_names
@@ -252,35 +230,35 @@ def broken(**changes):
         ),
     ],
 )
-def test_bad_requests_are_refused_with_a_code_and_a_reason(panda, change, fields, code, words):
-    waypoints = pose_array(line(panda.robot), panda.robot.base)
+def test_bad_requests_are_refused_with_a_code_and_a_reason(uniform, change, fields, code, words):
+    waypoints = pose_array(line(uniform.robot), uniform.robot.base)
     if change is not None:
         change(waypoints)
     with pytest.raises(RequestError) as refusal:
-        ask(panda, waypoints=waypoints, **fields)
+        ask(uniform, waypoints=waypoints, **fields)
     response = response_from_error(refusal.value, GetIKPath.Response())
     assert response.error_code == code
     assert all(word in response.message for word in words), response.message
     assert response.failed_waypoint == -1 and not response.trajectory.points
 
 
-def test_more_starts_together_than_the_node_allows_are_refused(panda):
+def test_more_starts_together_than_the_node_allows_are_refused(uniform):
     parameters = NodeParameters(max_batch_samples=12 * 64 - 1, num_samples=64)
     with pytest.raises(RequestError, match="max_batch_samples"):
-        query_of(panda, parameters)
-    assert query_of(panda, parameters, num_samples=63).num_samples == 63
+        query_of(uniform, parameters)
+    assert query_of(uniform, parameters, num_samples=63).num_samples == 63
 
 
-def test_more_waypoints_than_the_node_allows_are_refused(panda):
+def test_more_waypoints_than_the_node_allows_are_refused(uniform):
     with pytest.raises(RequestError, match=r"12 targets.*max_batch_targets allows 11"):
-        query_of(panda, NodeParameters(max_batch_targets=11))
+        query_of(uniform, NodeParameters(max_batch_targets=11))
 
 
-def test_a_path_that_begins_elsewhere_says_so(panda):
-    near, far = state_of(panda.robot, READY), state_of(panda.robot, READY + 0.2)
+def test_a_path_that_begins_elsewhere_says_so(uniform):
+    near, far = state_of(uniform.robot, READY), state_of(uniform.robot, READY + 0.2)
     for start, words in ((near, ""), (far, "away from the start state in panda_joint")):
-        query = query_of(panda, PARAMETERS, start_state=start)
-        result = find_path(panda, query, PARAMETERS, seed=0)
-        response = response_from_result(query, result, panda.robot, PARAMETERS, 0.0)
+        query = query_of(uniform, PARAMETERS, start_state=start)
+        result = find_path(uniform, query, PARAMETERS, seed=0)
+        response = response_from_result(query, result, uniform.robot, PARAMETERS, 0.0)
         assert response.error_code == Codes.SUCCESS
         assert (words in response.message) if words else response.message == ""

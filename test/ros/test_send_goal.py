@@ -15,30 +15,20 @@ import numpy as np
 import pinocchio as pin
 import pytest
 from meanflow_ik_ros.msg import IKSolution
-from oracles import Judge
+from oracles import Judge, fixed_offset
 from rich.console import Console
+from ros_user import DEADLINE_S, node_process
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
 from meanflow_ik_ros.messages.poses import matrix_from_pose
 from meanflow_ik_ros.tools import answer_output, goal_options, send_goal
 
-DEADLINE_S = 60.0
 SCRIPT = Path(__file__).parents[2] / "scripts" / "send_goal"
+pytestmark = pytest.mark.xdist_group("shared_node")
 NODE = ("--node", "/own/meanflow_ik", "--timeout", str(DEADLINE_S))
 POSE = ("--xyz", "0.4", "-1e-3", "0.5", "--rpy", "3.1", "-0.2", "0.3")
 OUT_OF_REACH = ("--xyz", "3", "0", "0.5", "--rpy", "3.1", "-0.2", "0.3")
-
-
-@pytest.fixture(scope="module")
-def solver():
-    """The node in a process and namespace of its own."""
-    command = [sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", "-r", "__ns:=/own"]
-    command += ["-p", "sampler:=uniform", "-p", "max_solutions:=6", "--log-level", "error"]
-    process = subprocess.Popen(command)
-    yield process
-    process.send_signal(signal.SIGINT)
-    assert process.wait(DEADLINE_S) == 0
 
 
 def call(capfd, *arguments: str) -> tuple[int, str, str]:
@@ -139,7 +129,7 @@ def test_bad_use_is_said_in_one_line_with_exit_code_2(capfd, words, message):
     assert "Traceback" not in err
 
 
-def test_a_pose_is_answered_with_a_table(capfd, solver):
+def test_a_pose_is_answered_with_a_table(capfd, shared_node):
     code, out, err = call(capfd, *POSE, *NODE, "--num-solutions", "3")
     assert code == 0, err
     lines = out.splitlines()
@@ -155,26 +145,22 @@ def test_a_pose_is_answered_with_a_table(capfd, solver):
         assert judge.accepts(q, target[None], tolerance=1e-3)  # four digits are printed
 
 
-def test_json_carries_the_answer_in_full(capfd, solver):
+def test_json_carries_the_answer_in_full(capfd, shared_node):
     code, out, _ = call(capfd, *POSE, *NODE, "--json")
     answer = json.loads(out)
     assert (code, answer["code"], answer["error_code"]) == (0, "SUCCESS", 1)
-    assert [solution["rank"] for solution in answer["solutions"]] == [1, 2, 3, 4, 5, 6]
+    assert [solution["rank"] for solution in answer["solutions"]] == [1, 2, 3, 4, 5, 6, 7]
     assert_reached(answer["solutions"], wanted())
 
 
-def test_the_tip_and_relative_names_are_honoured(capfd, solver):
-    robot = mik.load_robot("panda")
+def test_the_tip_and_relative_names_are_honoured(panda, capfd, shared_node):
     arguments = ("--tip", "panda_hand_tcp", "--json", "--avoid-self-collision")
     code, out, err = call(
         capfd, *POSE, *arguments, *NODE, "--node", "meanflow_ik", "--ros-args", "-r", "__ns:=/own"
     )
     assert code == 0, err
-    model = pin.buildModelFromUrdf(str(robot.urdf_path))
-    flange, tcp = (
-        model.frames[model.getFrameId(name)].placement for name in ("panda_link8", "panda_hand_tcp")
-    )
-    T_base_tip = (pin.SE3(wanted()) * tcp.inverse() * flange).homogeneous
+    offset = fixed_offset(panda, "panda_hand_tcp", "panda_link8")
+    T_base_tip = (pin.SE3(wanted()) * offset).homogeneous
     assert_reached(json.loads(out)["solutions"], T_base_tip)
 
 
@@ -189,14 +175,14 @@ def test_the_tip_and_relative_names_are_honoured(capfd, solver):
     ids=["out of reach", "unknown frame", "unknown link", "out of reach by topic"],
 )
 def test_what_is_not_solved_has_its_own_exit_code_and_reason(
-    capfd, solver, arguments, expected, words
+    capfd, shared_node, arguments, expected, words
 ):
     code, out, err = call(capfd, *arguments, *NODE)
     assert code == expected, err
     assert words in out
 
 
-def test_a_goal_on_the_topic_comes_back_as_candidates(capfd, solver):
+def test_a_goal_on_the_topic_comes_back_as_candidates(capfd, shared_node):
     code, out, err = call(capfd, *POSE, *NODE, "--topic", "--json")
     assert code == 0, err
     answer = json.loads(out)
@@ -207,21 +193,21 @@ def test_a_goal_on_the_topic_comes_back_as_candidates(capfd, solver):
     assert json.loads(out)["stamp"] == {"sec": 0, "nanosec": 0}
 
 
-def test_an_absent_node_is_named_with_what_is_there_instead(capfd, solver):
+def test_an_absent_node_is_named_with_what_is_there_instead(capfd, shared_node):
     call(capfd, *POSE, *NODE)  # returns when the node is there
     for arguments in ((), ("--topic",)):
         deadline, err = time.monotonic() + DEADLINE_S, ""
         # what is there may take longer to be discovered than the client waits
         while "--node can be" not in err and time.monotonic() < deadline:
             code, out, err = call(
-                capfd, *POSE, *arguments, "--node", "/other/meanflow_ik", "--timeout", "2"
+                capfd, *POSE, *arguments, "--node", "/other/meanflow_ik", "--timeout", "0.5"
             )
             assert (code, out) == (2, "")
             assert "/other/meanflow_ik/" in err
-        assert err.rstrip().endswith("within 2 s; --node can be /own/meanflow_ik")
+        assert err.rstrip().endswith("within 0.5 s; --node can be /own/meanflow_ik")
 
 
-def test_watching_shows_the_candidates_of_every_goal_until_ctrl_c(capfd, solver):
+def test_watching_shows_the_candidates_of_every_goal_until_ctrl_c(capfd, shared_node):
     watcher = subprocess.Popen(
         [sys.executable, SCRIPT, *NODE, "--watch", "--json"],
         stdout=subprocess.PIPE,
@@ -254,26 +240,16 @@ def test_watching_shows_the_candidates_of_every_goal_until_ctrl_c(capfd, solver)
 
 
 @pytest.fixture(scope="module")
-def two_arms() -> mik.Robot:
-    return mik.load_robot("dual_panda")
-
-
-@pytest.fixture(scope="module")
-def two_arms_solver(two_arms):
+def two_arms_solver(dual_panda):
     """A node with two tips, in a process and namespace of its own."""
-    command = [sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", "-r", "__ns:=/two"]
-    command += ["-p", f"robot:={two_arms.name}", "-p", "sampler:=uniform"]
-    command += ["-p", "max_solutions:=4", "--log-level", "error"]
-    process = subprocess.Popen(command)
-    yield process
-    process.send_signal(signal.SIGINT)
-    assert process.wait(DEADLINE_S) == 0
+    with node_process("/two", robot=dual_panda.name, sampler="uniform", max_solutions=4):
+        yield
 
 
 @pytest.fixture(scope="module")
-def two_targets(two_arms) -> np.ndarray:
+def two_targets(dual_panda) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return Judge(two_arms).poses(0.5 * rng.uniform(two_arms.lower, two_arms.upper))
+    return Judge(dual_panda).poses(0.5 * rng.uniform(dual_panda.lower, dual_panda.upper))
 
 
 def pose_words(T_base_tip: np.ndarray) -> list[str]:
@@ -298,22 +274,22 @@ def ask_two_arms(capfd, *arguments: str) -> np.ndarray:
 
 @pytest.mark.parametrize("how", ["service", "service, the other order", "topic"])
 def test_goals_for_several_tips_are_sent_together(
-    capfd, two_arms, two_arms_solver, two_targets, how
+    capfd, dual_panda, two_arms_solver, two_targets, how
 ):
     words = [pose_words(target) for target in two_targets]
     if how == "topic":
         words.append(["--topic"])
     elif how == "service, the other order":
-        words = [[*words[tip], "--tip", two_arms.tips[tip]] for tip in (1, 0)]
+        words = [[*words[tip], "--tip", dual_panda.tips[tip]] for tip in (1, 0)]
     for q in ask_two_arms(capfd, *[word for part in words for word in part]):
-        assert Judge(two_arms).accepts(q, two_targets)
+        assert Judge(dual_panda).accepts(q, two_targets)
 
 
 def test_a_goal_for_one_of_two_tips_leaves_the_other_anywhere(
-    capfd, two_arms, two_arms_solver, two_targets
+    capfd, dual_panda, two_arms_solver, two_targets
 ):
-    words = [*pose_words(two_targets[1]), "--tip", two_arms.tips[1]]
-    judge, apart = Judge(two_arms), []
+    words = [*pose_words(two_targets[1]), "--tip", dual_panda.tips[1]]
+    judge, apart = Judge(dual_panda), []
     for q in ask_two_arms(capfd, *words):
         position, angle = judge.errors(q, two_targets)
         assert position[1] < 1e-5 and angle[1] < 1e-5
@@ -321,9 +297,9 @@ def test_a_goal_for_one_of_two_tips_leaves_the_other_anywhere(
     assert min(apart) > 1e-2
 
 
-def test_free_axes_are_sent_for_each_tip(capfd, two_arms, two_arms_solver, two_targets):
+def test_free_axes_are_sent_for_each_tip(capfd, dual_panda, two_arms_solver, two_targets):
     words = [*pose_words(two_targets[0]), *pose_words(two_targets[1])]
-    judge = Judge(two_arms)
+    judge = Judge(dual_panda)
     for q in ask_two_arms(capfd, *words, "--free-axes", "", "--free-axes", "rx ry rz"):
         position, angle = judge.errors(q, two_targets)
         assert position.max() < 1e-5 and angle[0] < 1e-5 < 1e-2 < angle[1]

@@ -12,41 +12,29 @@ from meanflow_ik_ros.msg import IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions, GetIKSolutionsBatch
 from oracles import Judge
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from ros_user import User, spun
+from ros_user import LATCHED, MANY, User, make_node, spun
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-import meanflow_ik_core as mik
 from meanflow_ik_core.collision.clearance import SphereModel
 from meanflow_ik_core.objectives import build_objectives
 from meanflow_ik_ros.messages.poses import pose_message
-from meanflow_ik_ros.node import MeanFlowIKNode
 from meanflow_ik_ros.rare_log import RareLog
 from meanflow_ik_ros.services import batch, solutions
 
 Codes = GetIKSolutions.Response
 TIPS = ["left_panda_link8", "right_panda_link8"]
-DEADLINE_S = 60.0
-MANY = QoSProfile(depth=100)
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SOLVER_YAML = Path(__file__).parents[2] / "config" / "solver.yaml"
-
-
-@pytest.fixture(scope="module")
-def robot() -> mik.Robot:
-    return mik.load_robot("dual_panda")
 
 
 @pytest.fixture(scope="module")
 def running():
     """The node with the shipped parameter file, spun as its own main function does."""
     rclpy.init(args=["--ros-args", "--params-file", str(SOLVER_YAML)])
-    values = {"robot": "dual_panda", "sampler": "uniform", "seed": 3, "max_solutions": 8}
-    overrides = [Parameter(name, value=value) for name, value in values.items()]
-    node = MeanFlowIKNode(parameter_overrides=overrides)
+    node = make_node(robot="dual_panda", max_solutions=8)
     with spun(node):
         yield node
+    node.destroy_node()
     rclpy.try_shutdown()
 
 
@@ -68,9 +56,9 @@ def client(running):
 
 
 @pytest.fixture(scope="module")
-def targets(robot) -> np.ndarray:
+def targets(dual_panda) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return Judge(robot).poses(0.5 * rng.uniform(robot.lower, robot.upper))
+    return Judge(dual_panda).poses(0.5 * rng.uniform(dual_panda.lower, dual_panda.upper))
 
 
 def poses_of(targets: np.ndarray, frame: str) -> list[PoseStamped]:
@@ -96,48 +84,48 @@ def axes_shown(markers: MarkerArray) -> int:
     return sum(m.ns == "goal" and m.action == Marker.ADD for m in markers.markers)
 
 
-def test_goal_poses_are_for_all_tips_in_the_order_of_the_robot(client, robot, targets):
-    candidates = client.show(client.goals, array_of(targets, robot.base))
+def test_goal_poses_are_for_all_tips_in_the_order_of_the_robot(client, dual_panda, targets):
+    candidates = client.show(client.goals, array_of(targets, dual_panda.base))
     assert len(candidates.targets) == 2
     assert len(candidates.solutions) == 8
     for q in positions(candidates.solutions):
-        assert Judge(robot).accepts(q, targets)
+        assert Judge(dual_panda).accepts(q, targets)
     assert axes_shown(client.heard["markers"][0]) == 6
 
 
 def test_a_wrong_number_of_goal_poses_is_left_unanswered_and_the_next_is_answered(
-    client, robot, targets
+    client, dual_panda, targets
 ):
-    client.goals.publish(PoseArray(header=Header(frame_id=robot.base), poses=[Pose()] * 3))
-    client.goal.publish(poses_of(targets, robot.base)[0])  # which tip is not said
-    candidates = client.show(client.goals, array_of(targets, robot.base))
+    client.goals.publish(PoseArray(header=Header(frame_id=dual_panda.base), poses=[Pose()] * 3))
+    client.goal.publish(poses_of(targets, dual_panda.base)[0])  # which tip is not said
+    candidates = client.show(client.goals, array_of(targets, dual_panda.base))
     assert len(candidates.targets) == 2
     assert len(client.heard["candidates"]) == 1
 
 
-def test_the_goal_pose_is_for_the_tip_of_the_parameter(client, running, robot, targets):
-    judge = Judge(robot)
+def test_the_goal_pose_is_for_the_tip_of_the_parameter(client, running, dual_panda, targets):
+    judge = Judge(dual_panda)
     for tip, link in enumerate(TIPS):
         (result,) = running.set_parameters([Parameter("tip_link", value=link)])
         assert result.successful, result.reason
-        candidates = client.show(client.goal, poses_of(targets, robot.base)[tip])
+        candidates = client.show(client.goal, poses_of(targets, dual_panda.base)[tip])
         assert len(candidates.targets) == 1
         for q in positions(candidates.solutions):
             errors = np.stack(judge.errors(q, targets))[:, tip]
             assert errors.max() < 1e-5
         assert spread(judge, positions(candidates.solutions), 1 - tip) > 0.1
         assert axes_shown(client.heard["markers"][0]) == 3
-        candidates = client.show(client.goals, array_of(targets, robot.base))
+        candidates = client.show(client.goals, array_of(targets, dual_panda.base))
         assert len(candidates.targets) == 2
     (result,) = running.set_parameters([Parameter("tip_link", value="")])
     assert result.successful
 
 
-def test_a_request_for_one_hand_leaves_the_other_open(running, robot, targets):
-    judge = Judge(robot)
+def test_a_request_for_one_hand_leaves_the_other_open(running, dual_panda, targets):
+    judge = Judge(dual_panda)
     for tip, link in enumerate(TIPS):
         request = GetIKSolutions.Request(
-            targets=[poses_of(targets, robot.base)[tip]], tip_links=[link]
+            targets=[poses_of(targets, dual_panda.base)[tip]], tip_links=[link]
         )
         response = solutions.answer(running.desk, request, GetIKSolutions.Response())
         assert response.error_code == Codes.SUCCESS, response.message
@@ -148,10 +136,10 @@ def test_a_request_for_one_hand_leaves_the_other_open(running, robot, targets):
         assert spread(judge, q, 1 - tip) > 0.1
 
 
-def test_free_axes_of_a_request_are_open(running, robot, targets):
-    judge = Judge(robot)
+def test_free_axes_of_a_request_are_open(running, dual_panda, targets):
+    judge = Judge(dual_panda)
     request = GetIKSolutions.Request(
-        targets=poses_of(targets, robot.base), free_axes=["rx ry rz", ""]
+        targets=poses_of(targets, dual_panda.base), free_axes=["rx ry rz", ""]
     )
     response = solutions.answer(running.desk, request, GetIKSolutions.Response())
     assert response.error_code == Codes.SUCCESS, response.message
@@ -163,10 +151,10 @@ def test_free_axes_of_a_request_are_open(running, robot, targets):
     assert max(turns) > 0.1
 
 
-def test_a_batch_takes_partial_goals_too(running, robot, targets):
-    judge = Judge(robot)
+def test_a_batch_takes_partial_goals_too(running, dual_panda, targets):
+    judge = Judge(dual_panda)
     request = GetIKSolutionsBatch.Request(
-        targets=array_of(np.stack([targets[1]] * 3), robot.base),
+        targets=array_of(np.stack([targets[1]] * 3), dual_panda.base),
         tip_links=TIPS[1:],
         free_axes=["rz"],
         max_solutions=4,
@@ -174,22 +162,22 @@ def test_a_batch_takes_partial_goals_too(running, robot, targets):
     response = batch.answer(running.desk, request, GetIKSolutionsBatch.Response())
     assert response.error_code == Codes.SUCCESS, response.message
     assert len(response.offsets) == 4
-    q = np.array(response.positions).reshape(-1, robot.num_joints)
+    q = np.array(response.positions).reshape(-1, dual_panda.num_joints)
     for row in q:
         reached = judge.poses(row)[1]
         assert np.linalg.norm(reached[:3, 3] - targets[1, :3, 3]) < 1e-5
         assert reached[:3, 2] @ targets[1, :3, 2] > 1 - 1e-9
 
 
-def test_objectives_of_a_request_and_of_the_node_move_the_solutions(running, robot, targets):
-    seed = 0.5 * (robot.lower + robot.upper)
+def test_objectives_of_a_request_and_of_the_node_move_the_solutions(running, dual_panda, targets):
+    seed = 0.5 * (dual_panda.lower + dual_panda.upper)
 
     def away(**fields) -> float:
-        request = GetIKSolutions.Request(targets=poses_of(targets[:1], robot.base), **fields)
+        request = GetIKSolutions.Request(targets=poses_of(targets[:1], dual_panda.base), **fields)
         request.tip_links = TIPS[:1]
         response = solutions.answer(running.desk, request, GetIKSolutions.Response())
         assert response.error_code == Codes.SUCCESS, response.message
-        other = [name.startswith("right_") for name in robot.joint_names]
+        other = [name.startswith("right_") for name in dual_panda.joint_names]
         q = positions(response.solutions)
         return float(np.median(np.linalg.norm((q - seed)[:, other], axis=1)))
 
@@ -214,23 +202,23 @@ def test_objectives_of_a_request_and_of_the_node_move_the_solutions(running, rob
          "manipulability"),
     ],
 )  # fmt: skip
-def test_wrong_requests_are_refused_by_name(running, robot, targets, fields, code, word):
-    request = GetIKSolutions.Request(targets=poses_of(targets[:1], robot.base), **fields)
+def test_wrong_requests_are_refused_by_name(running, dual_panda, targets, fields, code, word):
+    request = GetIKSolutions.Request(targets=poses_of(targets[:1], dual_panda.base), **fields)
     response = solutions.answer(running.desk, request, GetIKSolutions.Response())
     assert response.error_code == code
     assert word in response.message
     assert not response.solutions
 
 
-def test_clearance_and_objective_values_come_with_the_solutions(running, robot, targets):
+def test_clearance_and_objective_values_come_with_the_solutions(running, dual_panda, targets):
     wishes = ["manipulability", "{name: posture, weight: 2.0}"]
     request = GetIKSolutions.Request(
-        targets=poses_of(targets, robot.base), avoid_self_collision=True, objectives=wishes
+        targets=poses_of(targets, dual_panda.base), avoid_self_collision=True, objectives=wishes
     )
     response = solutions.answer(running.desk, request, GetIKSolutions.Response())
     assert response.error_code == Codes.SUCCESS
-    spheres = SphereModel(robot)
-    goals = build_objectives(["manipulability", {"name": "posture"}], robot)
+    spheres = SphereModel(dual_panda)
+    goals = build_objectives(["manipulability", {"name": "posture"}], dual_panda)
     middle = torch.from_numpy(running.desk.current_state.q)
     for solution in response.solutions:
         q = torch.tensor(solution.joint_state.position, dtype=torch.float64)
@@ -239,18 +227,18 @@ def test_clearance_and_objective_values_come_with_the_solutions(running, robot, 
         np.testing.assert_allclose(solution.objective_values, expected)
 
 
-def test_what_was_not_asked_for_is_not_told(running, robot, targets):
-    request = GetIKSolutions.Request(targets=poses_of(targets, robot.base))
+def test_what_was_not_asked_for_is_not_told(running, dual_panda, targets):
+    request = GetIKSolutions.Request(targets=poses_of(targets, dual_panda.base))
     response = solutions.answer(running.desk, request, GetIKSolutions.Response())
     assert all(np.isnan(solution.clearance) for solution in response.solutions)
     assert not any(solution.objective_values for solution in response.solutions)
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_a_batch_tells_them_too(running, robot, targets, asked):
+def test_a_batch_tells_them_too(running, dual_panda, targets, asked):
     wishes = {"objectives": ["joint_limits", "manipulability"], "avoid_self_collision": True}
     request = GetIKSolutionsBatch.Request(
-        targets=array_of(np.concatenate([targets, targets]), robot.base), max_solutions=3,
+        targets=array_of(np.concatenate([targets, targets]), dual_panda.base), max_solutions=3,
         **(wishes if asked else {}),
     )  # fmt: skip
     response = batch.answer(running.desk, request, GetIKSolutionsBatch.Response())
@@ -258,20 +246,20 @@ def test_a_batch_tells_them_too(running, robot, targets, asked):
     assert len(response.clearance) == rows and len(response.objective_values) == 2 * rows
     if asked:
         q = torch.tensor(response.positions, dtype=torch.float64).reshape(rows, -1)
-        goals = build_objectives(wishes["objectives"], robot)
+        goals = build_objectives(wishes["objectives"], dual_panda)
         expected = torch.stack([goal.value(q) for goal in goals], 1)
         np.testing.assert_allclose(response.objective_values, expected.ravel())
-        np.testing.assert_allclose(response.clearance, SphereModel(robot).distance(q.numpy()))
+        np.testing.assert_allclose(response.clearance, SphereModel(dual_panda).distance(q.numpy()))
 
 
 def test_a_goal_that_is_refused_leaves_a_trace_among_refused_requests(
-    client, running, robot, targets, capfd
+    client, running, dual_panda, targets, capfd
 ):
     running.desk.log = RareLog(running.get_logger())
     for _ in range(3):
         solutions.answer(running.desk, GetIKSolutions.Request(), GetIKSolutions.Response())
-    client.goals.publish(PoseArray(header=Header(frame_id=robot.base), poses=[Pose()] * 3))
-    client.show(client.goals, array_of(targets, robot.base))
+    client.goals.publish(PoseArray(header=Header(frame_id=dual_panda.base), poses=[Pose()] * 3))
+    client.show(client.goals, array_of(targets, dual_panda.base))
     logged = capfd.readouterr().err
     assert logged.count("~/get_ik_solutions: refused") == 1
     assert "~/goal_poses: refused: 3 targets" in logged

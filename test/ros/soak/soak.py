@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mixed load on one node for a long time: nothing may crash, no answer be lost, no memory grow.
 
-    python test/soak/soak.py --minutes 30
+    python test/ros/soak/soak.py --minutes 30
 
 Four clients in processes of their own ask without a pause: single targets, batches, paths, and
 goals on the topic; one request in twenty is bad. A fifth process publishes joint_states at 100 Hz.
@@ -11,11 +11,14 @@ Good answers are judged by Pinocchio. Exit code 1 when a bar is missed.
 
 import argparse
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -265,6 +268,18 @@ def publish_states(namespace: str) -> dict:
     return {"published": count, "longest pause [ms]": 1e3 * longest}
 
 
+def be(
+    role: str, namespace: str, seconds: float, seed: int, begin: Event, told: Connection
+) -> None:
+    """The process of a client or of the publisher: waits for its beginning, tells its result."""
+    begin.wait()
+    rclpy.init()
+    if role == "states":
+        told.send(publish_states(namespace))
+    else:
+        told.send(KINDS[role](namespace, seed).run(seconds))
+
+
 def memory_mb(pid: int) -> float:
     """Resident memory of a process [MB]."""
     status = Path(f"/proc/{pid}/status").read_text()
@@ -303,6 +318,16 @@ class Watch:
 def soak(seconds: float, sampler: str, seed: int) -> dict:
     """Run everything; what was seen."""
     namespace = f"/soak_{os.getpid()}"
+    # Forked before ROS has threads here; each of them imports nothing again.
+    fork = multiprocessing.get_context("fork")
+    begin = fork.Event()
+    results, processes = {}, {}
+    for index, role in enumerate((*CLIENTS, "states")):
+        results[role], told = fork.Pipe(duplex=False)
+        processes[role] = fork.Process(
+            target=be, args=(role, namespace, seconds, seed + index, begin, told), daemon=True
+        )
+        processes[role].start()
     node = subprocess.Popen(
         [
             *(sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", "--log-level", "error"),
@@ -310,7 +335,6 @@ def soak(seconds: float, sampler: str, seed: int) -> dict:
         ]
     )
     rclpy.init()
-    processes: dict[str, subprocess.Popen] = {}
     try:
         watch = Watch(namespace, node.pid)
         probe = watch.node.create_client(GetIKPath, f"{NODE}/get_ik_path")
@@ -318,38 +342,35 @@ def soak(seconds: float, sampler: str, seed: int) -> dict:
         while not probe.wait_for_service(0.5):
             if node.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the node did not start (exit code {node.poll()})")
-        for index, role in enumerate((*CLIENTS, "states")):
-            command = [sys.executable, __file__, "--role", role, "--namespace", namespace]
-            command += ["--seconds", str(seconds), "--seed", str(seed + index)]
-            processes[role] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        begin.set()
         started = time.monotonic()
-        asking = [processes[role] for role in CLIENTS]
-        while any(process.poll() is None for process in asking):
+        while any(processes[role].is_alive() for role in CLIENTS):
             watch.look(started)
             if node.poll() is not None:
                 raise RuntimeError(f"the node crashed with exit code {node.returncode}")
             if time.monotonic() > started + seconds + READY_S:
                 raise RuntimeError("a client does not end")
         processes["states"].terminate()
-        results = {}
         for role, process in processes.items():
-            printed, _ = process.communicate(timeout=ANSWER_S)
-            if process.returncode:
-                raise RuntimeError(f"the {role} client ended with exit code {process.returncode}")
-            results[role] = json.loads(printed.splitlines()[-1])
-        states = results.pop("states")
+            process.join(ANSWER_S)
+            if process.exitcode != 0:
+                raise RuntimeError(f"the {role} client ended with exit code {process.exitcode}")
+        seen = {role: told.recv() for role, told in results.items()}
+        states = seen.pop("states")
         node.send_signal(signal.SIGINT)
         exit_code = node.wait(30)
     finally:
-        for process in (*processes.values(), node):
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        for process in processes.values():
+            process.kill()
+            process.join()
+        if node.poll() is None:
+            node.kill()
+            node.wait()
         rclpy.try_shutdown()
     settled = [mb for when, mb in watch.memory if when >= min(SETTLED_S, seconds / 2)]
     return {
         "seconds": seconds,
-        "clients": results,
+        "clients": seen,
         "joint_states": {
             **states,
             # the first one goes back to before the publisher's start
@@ -405,21 +426,11 @@ def main() -> None:
     parser.add_argument("--sampler", default="meanflow", help="meanflow or uniform")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="write JSON to this file as well")
-    parser.add_argument("--role", choices=(*CLIENTS, "states"), help=argparse.SUPPRESS)
-    parser.add_argument("--namespace", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.role is None:
-        seen = soak(60 * options.minutes, options.sampler, options.seed)
-        if options.output is not None:
-            options.output.write_text(json.dumps(seen, indent=2) + "\n")
-        sys.exit(0 if show(seen) else 1)
-    rclpy.init()
-    if options.role == "states":
-        result = publish_states(options.namespace)
-    else:
-        result = KINDS[options.role](options.namespace, options.seed).run(options.seconds)
-    print(json.dumps(result))
+    seen = soak(60 * options.minutes, options.sampler, options.seed)
+    if options.output is not None:
+        options.output.write_text(json.dumps(seen, indent=2) + "\n")
+    sys.exit(0 if show(seen) else 1)
 
 
 if __name__ == "__main__":
