@@ -4,6 +4,8 @@ VENV ?= .venv
 # Installed before everything else; TORCH="torch==2.13.0 --index-url ..." picks another build of it.
 TORCH ?= torch==2.13.0
 ARGS ?=
+# How processes share the tests; PARALLEL= runs them in one.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -40,7 +42,7 @@ node: install
 	@exec $(BIN)/python $(PROGRAMS)/solver_node --ros-args --params-file config/solver.yaml $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 lint: develop
 	$(BIN)/ruff check .

@@ -18,12 +18,25 @@ import meanflow_ik_core as mik
 if TYPE_CHECKING:
     from meanflow_ik_core.evaluation.closed_form import ClosedForm
 
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
+# Of the processes that share the work, each has a domain of its own.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+RUN = os.getppid() + int(WORKER.removeprefix("gw")) if WORKER else os.getpid()
+os.environ["ROS_DOMAIN_ID"] = str(1 + RUN % 101)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
 os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(Path(__file__).parent / "ros" / "fastdds.xml")
 # The tensors of the tests are small: several threads in several processes only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Where processes share the work, file by file, these come first. While one of them builds packages,
+# the other one compiles the kernels, which the files after them find in the cache; the next ones
+# are the longest.
+FIRST = (
+    "test_packaging.py", "kernels/test_kernels.py", "training/test_training.py", "test_readme.py",
+    "ros/test_node_process.py", "commands/test_add_robot.py", "ros/test_soak.py",
+    "collision/test_clearance.py", "ros/test_demo.py", "ros/test_markers_node.py",
+    "ros/test_send_goal.py", "ros/test_ros_bench.py", "commands/test_cli.py", "bench/test_bench.py",
+)  # fmt: skip
 
 
 def pytest_configure(config):
@@ -37,6 +50,12 @@ def pytest_configure(config):
 
     if capture is not None:
         capture.resume_global_capture()
+
+
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):
+        place = {Path(__file__).parent / name: place for place, name in enumerate(FIRST)}
+        items.sort(key=lambda item: place.get(item.path, len(FIRST)))
 
 
 @pytest.fixture(scope="session")

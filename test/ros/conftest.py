@@ -39,9 +39,6 @@ def running(panda_node) -> Iterator[MeanFlowIKNode]:
 
 @pytest.fixture(scope="session")
 def shared_node() -> Iterator[subprocess.Popen]:
-    """A node /own/meanflow_ik in a process of its own, with the parameters `SHARED`.
-
-    Files that ask for it are of the xdist group `shared_node`, so that one process serves them all.
-    """
+    """A node /own/meanflow_ik in a process of its own, with the parameters `SHARED`."""
     with node_process("/own", **SHARED) as process:
         yield process

@@ -22,7 +22,7 @@ from meanflow_ik_ros.tools import demo
 from meanflow_ik_ros.tools.raytrace import Camera
 from meanflow_ik_ros.tools.render import render
 
-pytestmark = [pytest.mark.usefixtures("ros"), pytest.mark.xdist_group("shared_node")]
+pytestmark = pytest.mark.usefixtures("ros")
 ARMS = SHARED["marker_count"]
 
 

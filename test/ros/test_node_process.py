@@ -30,7 +30,7 @@ from meanflow_ik_ros.services import solutions
 
 Codes = GetIKSolutions.Response
 CLIENT = Path(__file__).with_name("killed_client.py")
-pytestmark = [pytest.mark.usefixtures("ros"), pytest.mark.xdist_group("shared_node")]
+pytestmark = pytest.mark.usefixtures("ros")
 
 
 def test_bad_parameters_stop_the_start_with_a_named_error(ros, tmp_path):

@@ -25,7 +25,6 @@ from meanflow_ik_ros.messages.poses import matrix_from_pose
 from meanflow_ik_ros.tools import answer_output, goal_options, send_goal
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "send_goal"
-pytestmark = pytest.mark.xdist_group("shared_node")
 NODE = ("--node", "/own/meanflow_ik", "--timeout", str(DEADLINE_S))
 POSE = ("--xyz", "0.4", "-1e-3", "0.5", "--rpy", "3.1", "-0.2", "0.3")
 OUT_OF_REACH = ("--xyz", "3", "0", "0.5", "--rpy", "3.1", "-0.2", "0.3")
