@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OptionError
-from ..network.checkpoint import load_checkpoint
+from ..network.kinds import load_checkpoint
 from ..network.model import VelocityNetwork, denormalise_joints
 from ..network.one_step import OneStep, dtype_from_precision
 from ..robot.robot import Robot

@@ -9,8 +9,7 @@ import meanflow_ik_core as mik
 from meanflow_ik_core.evaluation.evaluate import evaluate
 from meanflow_ik_core.geometry import matrix_from_quat_xyzw
 from meanflow_ik_core.network import one_step
-from meanflow_ik_core.network.checkpoint import load_checkpoint
-from meanflow_ik_core.network.kinds import network_for
+from meanflow_ik_core.network.kinds import load_checkpoint, network_for
 from meanflow_ik_core.network.model import MeanFlowNetwork, condition_from_poses
 from meanflow_ik_core.network.one_step import OneStep, bfloat16_supported, dtype_from_precision
 from meanflow_ik_core.samplers.meanflow import MeanFlowSampler

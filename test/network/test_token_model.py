@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from meanflow_ik_core import load_robot
 from meanflow_ik_core.errors import CheckpointError, ConfigError, OptionError
 from meanflow_ik_core.geometry import matrix_from_quat_xyzw
-from meanflow_ik_core.network.checkpoint import load_checkpoint, save_checkpoint
-from meanflow_ik_core.network.kinds import network_for
+from meanflow_ik_core.network.checkpoint import save_checkpoint
+from meanflow_ik_core.network.kinds import load_checkpoint, network_for
 from meanflow_ik_core.network.model import MeanFlowNetwork
 from meanflow_ik_core.network.one_step import OneStep
 from meanflow_ik_core.network.token_model import (
