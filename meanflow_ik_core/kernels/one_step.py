@@ -9,23 +9,12 @@ time, into joints (the trunk).
 import functools
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import register_jitable
 
-from .dense import (
-    BLOCK,
-    ROWS,
-    WIDENS_HALF,
-    add_dense,
-    dense,
-    dot,
-    normalise,
-    normalise_modulated,
-    padded,
-    silu,
-)
-
-_jit = njit(nogil=True, error_model="numpy")
+from .amx import TILED, return_tiles, take_tiles
+from .dense import ROOM, add_dense, dense, dot, normalise, normalise_modulated, padded, silu
+from .jit import cached_jit, jit
 
 # Numbers of `sizes`.
 (
@@ -39,10 +28,10 @@ _POSES, _SAMPLES = 16, 64
 @register_jitable
 def _room(rows):
     """Rows of a buffer for `dense`."""
-    return (rows + ROWS - 1) // ROWS * ROWS
+    return (rows + ROOM - 1) // ROOM * ROOM
 
 
-@_jit
+@jit
 def _piece(work, at, rows, width):
     """The next rows of the work buffer, and where they end."""
     end = at + _room(rows) * width
@@ -56,17 +45,18 @@ def _modulations(sizes):
 
 
 @register_jitable
-def work_size(sizes):
-    """Numbers in the work buffer of `one_step`."""
+def work_sizes(sizes):
+    """Numbers in the work buffers of `_one_step`, ``work`` and ``inputs``."""
     context, token, hidden = padded(sizes[CONTEXT]), padded(sizes[TOKEN]), padded(sizes[HIDDEN])
     size = _room(_POSES) * (POSE * sizes[TIPS] + 3 * context + _modulations(sizes))
     size += _room(_POSES * sizes[TIPS]) * (
         2 * token + padded(3 * sizes[TOKEN]) + padded(2 * sizes[TOKEN])
     ) + sizes[TIPS] * (token + 1)
-    return size + _room(_SAMPLES) * (2 * sizes[JOINTS] + 3 * hidden + BLOCK)
+    size += _room(_SAMPLES) * (sizes[JOINTS] + 2 * hidden + padded(sizes[JOINTS]))
+    return size, _room(_SAMPLES) * hidden
 
 
-@_jit
+@jit
 def _write_features(poses, given, scale, features):
     """Position / scale and rotation of every tip, zeros for what is not given."""
     at = 0
@@ -80,7 +70,7 @@ def _write_features(poses, given, scale, features):
             at += POSE
 
 
-@_jit
+@jit
 def _attend(heads, mixed, scores, poses, sizes):
     """Values (rows, D), mixed by the softmax of query . key among the tips of a pose."""
     tips, width, count = sizes[TIPS], sizes[TOKEN], sizes[HEADS]
@@ -108,7 +98,7 @@ def _attend(heads, mixed, scores, poses, sizes):
                         mixed[out + k] += share * heads[value + k]
 
 
-@_jit
+@jit
 def _encode_tokens(features, c, poses, given, sizes, w, b, work):
     """The context's input (poses, C) by a transformer over the tips; where its weights end."""
     tips, width = sizes[TIPS], sizes[TOKEN]
@@ -120,7 +110,7 @@ def _encode_tokens(features, c, poses, given, sizes, w, b, work):
     token_bias, scores = work[at : at + tips * own], work[at + tips * own : at + tips * (own + 1)]
     rows = poses * tips
     for i in range(tips * own):
-        # who the tip is, and what stands in for a position and an orientation that is left out
+        # Which tip the token is of, and what stands for a position or an orientation left out.
         token_bias[i] = b[i]
         for part in range(2):
             if not given[i // own, part]:
@@ -139,7 +129,7 @@ def _encode_tokens(features, c, poses, given, sizes, w, b, work):
     return dense(w, b, tokens, tips * own, c, padded(sizes[CONTEXT]), poses)
 
 
-@_jit
+@jit
 def _make_context(poses, given, sizes, scale, w, b, modulations, work):
     """Modulations (poses, M) of target poses."""
     count, width = poses.shape[0], padded(sizes[CONTEXT])
@@ -163,72 +153,78 @@ def _make_context(poses, given, sizes, scale, w, b, modulations, work):
     dense(w, b, c, width, modulations, _modulations(sizes), count)
 
 
-@_jit
-def _denoise(noise, x0_hat, first, per_pose, sizes, w, b, modulations, work):
+@jit
+def _denoise(
+    noise, x0_hat, first, per_pose, sizes, edges, blocks, b, modulations, work, x
+):  # fmt: skip
     """Rows of noise from ``first`` on become rows of x0_hat, each by its pose's modulations."""
-    joints, hidden = sizes[JOINTS], padded(sizes[HIDDEN])
-    outputs, stride = (joints + BLOCK - 1) // BLOCK * BLOCK, _modulations(sizes)
-    rows = noise.shape[0]
+    joints, hidden, rows = sizes[JOINTS], padded(sizes[HIDDEN]), noise.shape[0]
+    outputs, stride = padded(joints), _modulations(sizes)
     z, at = _piece(work, 0, rows, joints)
     h, at = _piece(work, at, rows, hidden)
-    x, at = _piece(work, at, rows, hidden)
-    y, at = _piece(work, at, rows, max(hidden, outputs))
-    many = _room(rows)
+    y, at = _piece(work, at, rows, hidden)
+    u, at = _piece(work, at, rows, outputs)
     for i in range(rows):
         for j in range(joints):
             z[i * joints + j] = noise[i, j]
         own = (first + i) // per_pose * stride
         for j in range(hidden):
             h[i * hidden + j] = modulations[own + j]
-    w, b = add_dense(w, b, z, joints, h, hidden, many)
+    edges, b = add_dense(edges, b, z, joints, h, hidden, rows)
     for block in range(sizes[DEPTH]):
         for i in range(rows):
             scale = (first + i) // per_pose * stride + (1 + 2 * block) * hidden
             normalise_modulated(h, x, i, sizes[HIDDEN], modulations, scale)
-        w, b = dense(w, b, x, hidden, y, hidden, many)
-        silu(y, y, rows * hidden)
-        w, b = add_dense(w, b, y, hidden, h, hidden, many)
-    silu(h, x, rows * hidden)
-    dense(w, b, x, hidden, y, outputs, many)
+        blocks, b = dense(blocks, b, x, hidden, y, hidden, rows)
+        silu(y, x, rows * hidden)
+        blocks, b = add_dense(blocks, b, x, hidden, h, hidden, rows)
+    silu(h, y, rows * hidden)
+    dense(edges, b, y, hidden, u, outputs, rows)
     for i in range(rows):
         for j in range(joints):
-            x0_hat[i, j] = noise[i, j] - y[i * outputs + j]
+            x0_hat[i, j] = noise[i, j] - u[i * outputs + j]
 
 
 def _one_step(
-    noise, per_pose, poses, given, sizes, scale, context_weights, context_biases, trunk_weights,
-    trunk_biases, work, x0_hat,
+    noise, per_pose, poses, given, sizes, scale, context, context_biases, edges, blocks,
+    trunk_biases, work, inputs, x0_hat,
 ):  # fmt: skip
-    """x0_hat (B N, J) of noise (B N, J), N rows per pose of (B, T, 4, 4), of which (T, 2) count."""
+    """x0_hat (B N, J) of noise (B N, J), N rows per pose of (B, T, 4, 4), of which (T, 2) count.
+
+    The weights are those of the context; of the first and the last layer of the trunk; and of its
+    blocks, which have the type of ``inputs``, their work buffer.
+    """
+    take_tiles(blocks)
     for first in range(0, poses.shape[0], _POSES):
         targets = poses[first : first + _POSES]
         modulations, at = _piece(work, 0, targets.shape[0], _modulations(sizes))
         rest = work[at:]
-        _make_context(
-            targets, given, sizes, scale, context_weights, context_biases, modulations, rest
-        )
+        _make_context(targets, given, sizes, scale, context, context_biases, modulations, rest)
         last = (first + targets.shape[0]) * per_pose
         for begin in range(first * per_pose, last, _SAMPLES):
             end = min(begin + _SAMPLES, last)
             _denoise(
                 noise[begin:end], x0_hat[begin:end], begin - first * per_pose, per_pose, sizes,
-                trunk_weights, trunk_biases, modulations, rest,
+                edges, blocks, trunk_biases, modulations, rest, inputs,
             )  # fmt: skip
+    return_tiles(blocks)
+
+
+# How the blocks of the trunk are multiplied, and the type of their numbers.
+FLOAT32, BFLOAT16_BY_ROWS, BFLOAT16_BY_TILES = types.float32, types.uint16, TILED
 
 
 @functools.cache
-def one_step_of(half: bool):
-    """`_one_step` for weights of the context in float16, as bits, or float32."""
+def one_step_of(half: bool, blocks):
+    """`_one_step` for weights of the context in float16, or else float32, and blocks so typed.
+
+    The weights of checkpoints are exact in float16, which is half the memory to read.
+    """
     floats = types.float32[::1]
     signature = types.void(
         types.Array(types.float32, 2, "C", readonly=True), types.int64,
         types.Array(types.float64, 4, "C", readonly=True), types.boolean[:, ::1],
         types.int64[::1], types.float64, types.uint16[::1] if half else floats, floats, floats,
-        floats, floats, types.float32[:, ::1],
+        blocks[::1], floats, floats, blocks[::1], types.float32[:, ::1],
     )  # fmt: skip
-    return njit(signature, cache=True, nogil=True, error_model="numpy")(_one_step)
-
-
-# The weights of checkpoints are exact in float16, which halves the memory that the context is read
-# from. For the weights of a network in training this is compiled when they come.
-one_step_of(WIDENS_HALF)
+    return cached_jit(_one_step, signature)
