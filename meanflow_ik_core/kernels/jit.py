@@ -11,14 +11,18 @@ jit = njit(nogil=True, error_model="numpy")
 inline_jit = njit(nogil=True, error_model="numpy", forceinline=True)
 
 
-def cached_jit(function):
+def cached_jit(function, signature=None):
     """Compile a function that Python calls; another process finds it on disk.
 
     The cache lies beside the sources, or in the user's cache folder where these are read-only, or
-    in NUMBA_CACHE_DIR.
+    in NUMBA_CACHE_DIR. With a signature it is compiled at once and for that alone, else when it is
+    called.
     """
     dispatcher = njit(cache=True, nogil=True, error_model="numpy")(function)
     dispatcher._cache = _FolderCache(function)
+    if signature is not None:
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
     return dispatcher
 
 

@@ -40,16 +40,19 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, lanes, ir.VectorType(element, LANES))
 
 
+def splat(builder, vector: ir.VectorType, scalar):
+    """A vector that holds the scalar in every lane."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(first, undefined, zeros)
+
+
 def _splat(context, builder, lanes: Lanes, value_type: types.Type, value):
     if isinstance(value_type, Lanes):
         return value
-    vector = context.get_value_type(lanes)
     scalar = context.cast(builder, value, value_type, lanes.dtype)
-    first = builder.insert_element(
-        ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0)
-    )
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
+    return splat(builder, context.get_value_type(lanes), scalar)
 
 
 def _pair(args) -> Lanes | None:

@@ -4,21 +4,26 @@
 A safetensors file holds numbers and text only, so that loading one from a stranger runs no code.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.numpy import save
 
 from ..errors import CheckpointError, OptionError
-from ..robot.robot import Robot
-from .kinds import NETWORKS
-from .model import MeanFlowNetwork, VelocityNetwork
+from .sizes import SIZES, MlpSizes, NetworkSizes
+
+if TYPE_CHECKING:
+    from ..robot.robot import Robot
+    from .model import VelocityNetwork
 
 CHECKPOINT_FOLDER = Path(__file__).parents[1] / "checkpoints"
 FORMAT = "meanflow-ik"
@@ -41,6 +46,16 @@ def available_checkpoints() -> list[str]:
     return sorted(path.stem for path in CHECKPOINT_FOLDER.glob("*.safetensors"))
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network as it was saved."""
+
+    sizes: NetworkSizes
+    weights: dict[str, np.ndarray]  # float16 as they were saved, or float32
+    record: dict[str, Any]  # version, robot, fingerprint, base, tips, joint_names,
+    # workspace_scale, kind, network, training; path and sha256 of the file
+
+
 def save_checkpoint(
     path: str | Path, network: VelocityNetwork, robot: Robot, training: Mapping[str, Any]
 ) -> None:
@@ -55,11 +70,9 @@ def save_checkpoint(
     Raises:
         CheckpointError: a weight is not finite in float16.
     """
-    weights = {
-        name: tensor.detach().to("cpu", torch.float16).contiguous()
-        for name, tensor in network.state_dict().items()
-    }
-    _refuse_non_finite(weights, f"cannot save {path}")
+    with np.errstate(over="ignore"):
+        halves = {name: weight.astype(np.float16) for name, weight in network.arrays().items()}
+    _refuse_non_finite(halves, f"cannot save {path}")
     record = {
         "version": FORMAT_VERSION,
         "robot": robot.name,
@@ -75,51 +88,37 @@ def save_checkpoint(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(save(weights, metadata={FORMAT: json.dumps(record)}))
+    partial.write_bytes(save(halves, metadata={FORMAT: json.dumps(record)}))
     os.replace(partial, path)
 
 
-def load_checkpoint(
-    name: str | Path | None, robot: Robot, device: torch.device | str = "cpu"
-) -> tuple[VelocityNetwork, dict[str, Any]]:
-    """Read a network and the record of its training.
+def read_checkpoint(name: str | Path | None, robot: Robot) -> Checkpoint:
+    """Read the weights of a network and the record of its training.
 
     Args:
         name: one of `available_checkpoints`, or the path of a file; None: the shipped one that was
             trained for this robot.
         robot: that the network is to be used for.
-        device: where the network goes.
-
-    Returns:
-        The network in float32 and evaluation mode, and the metadata: version, robot, fingerprint,
-        base, tips, joint_names, workspace_scale, kind, network, training; path and sha256 of the
-        file.
 
     Raises:
         CheckpointError: the file is missing, damaged, not ours, or of another robot.
     """
     path = _shipped(robot) if name is None else _find(name)
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(FORMAT)
-            record = _read_record(path, text)
+        with safe_open(path, framework="np") as file:
+            record = _read_record(path, (file.metadata() or {}).get(FORMAT))
             _check_robot(path, record, robot)
-            weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+            weights = {key: _read_weight(path, file, key) for key in file.keys()}  # noqa: SIM118
         record |= {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
     _refuse_non_finite(weights, f"{path} is damaged")
-    kind = NETWORKS[record["kind"]]
     try:
-        # Without memory first, which the sizes in a stranger's file must not be able to fill.
-        with torch.device("meta"):
-            expected = kind(**record["network"]).state_dict()
+        sizes = SIZES[record["kind"]](**record["network"])
     except (OptionError, TypeError) as error:
         raise CheckpointError(f"{path} describes no network that exists: {error}") from error
-    _check_shapes(path, weights, {name: tensor.shape for name, tensor in expected.items()})
-    network = kind(**record["network"])
-    network.load_state_dict(weights)
-    return network.to(device).eval().requires_grad_(False), record
+    _check_shapes(path, weights, sizes)
+    return Checkpoint(sizes, weights, record)
 
 
 def _shipped(robot: Robot) -> Path:
@@ -127,7 +126,7 @@ def _shipped(robot: Robot) -> Path:
     shipped = {path.stem: path for path in sorted(CHECKPOINT_FOLDER.glob("*.safetensors"))}
     own = shipped.get(robot.name)
     for path in [own, *shipped.values()] if own else shipped.values():
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             record = _read_record(path, (file.metadata() or {}).get(FORMAT))
         if record["fingerprint"] == robot.fingerprint():
             return path
@@ -168,10 +167,10 @@ def _read_record(path: Path, text: str | None) -> dict[str, Any]:
     if not isinstance(record["network"], dict):
         raise CheckpointError(f"{path} is damaged: its network sizes are {record['network']!r}")
     # The first checkpoints were written before there were kinds.
-    record.setdefault("kind", MeanFlowNetwork.kind)
-    if record["kind"] not in list(NETWORKS):
+    record.setdefault("kind", MlpSizes.kind)
+    if record["kind"] not in list(SIZES):
         raise CheckpointError(
-            f"{path} holds a network of kind {record['kind']!r}; kinds are {sorted(NETWORKS)}"
+            f"{path} holds a network of kind {record['kind']!r}; kinds are {sorted(SIZES)}"
         )
     return record
 
@@ -200,20 +199,33 @@ def _check_robot(path: Path, record: Mapping[str, Any], robot: Robot) -> None:
         raise CheckpointError(f"{path} holds a network for {given}; the robot has {expected}")
 
 
-def _check_shapes(
-    path: Path, weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Size]
-) -> None:
-    differences = [
-        f"{name}: {tuple(weights[name].shape) if name in weights else 'absent'} "
-        f"instead of {tuple(expected[name]) if name in expected else 'absent'}"
-        for name in sorted({*weights, *expected})
-        if name not in weights or name not in expected or weights[name].shape != expected[name]
-    ]
-    if differences:
-        raise CheckpointError(f"{path} has weights of the wrong shapes; {differences[0]}")
+def _read_weight(path: Path, file: Any, name: str) -> np.ndarray:
+    try:
+        weight = file.get_tensor(name)
+    except TypeError as error:  # bfloat16, say
+        raise CheckpointError(f"{path} has {name} of a type that is not read: {error}") from error
+    return weight if weight.dtype == np.float16 else weight.astype(np.float32)
 
 
-def _refuse_non_finite(weights: Mapping[str, torch.Tensor], problem: str) -> None:
-    bad = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+def _check_shapes(path: Path, weights: Mapping[str, np.ndarray], sizes: NetworkSizes) -> None:
+    names = set()
+    # One by one: the sizes in a stranger's file must not be able to fill the memory.
+    for name, shape in sizes.shapes():
+        names.add(name)
+        given = weights[name].shape if name in weights else "absent"
+        if given != shape:
+            raise CheckpointError(
+                f"{path} has weights of the wrong shapes; {name}: {given} instead of {shape}"
+            )
+    more = sorted(weights.keys() - names)
+    if more:
+        raise CheckpointError(
+            f"{path} has weights of the wrong shapes; {more[0]}: {weights[more[0]].shape} "
+            "instead of absent"
+        )
+
+
+def _refuse_non_finite(weights: Mapping[str, np.ndarray], problem: str) -> None:
+    bad = [name for name, weight in weights.items() if not np.isfinite(weight).all()]
     if bad:
         raise CheckpointError(f"{problem}: weights that are not finite: {', '.join(bad)}")

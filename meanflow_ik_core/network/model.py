@@ -7,18 +7,18 @@ z_r = z_t - (t - r) u.
 """
 
 import math
-from collections.abc import Mapping
+from dataclasses import asdict
+from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import OptionError
 from ..geometry import matrix_from_quat_xyzw, quat_xyzw_from_matrix
+from .sizes import POSE_FEATURES, TIME_DIM, TIME_FREQUENCIES, MlpSizes, NetworkSizes
 
 QUATERNION_CONDITION = 7  # position / workspace_scale (3), quat_xyzw (4), per tip
-POSE_FEATURES = 12  # position (3), rotation matrix (9)
-_TIME_FREQUENCIES = 8
 
 
 def normalise_joints(q: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
@@ -48,12 +48,32 @@ class VelocityNetwork(nn.Module):
     pose pay for it once (`one_step`). A leaf says how targets become a context.
     """
 
-    kind: str  # name of the leaf, in settings and checkpoints
-    takes_partial_goals = False  # or needs the position and the orientation of every tip
-    config: dict[str, int]  # arguments that make this network again
-    num_joints: int
-    num_tips: int
+    kind: ClassVar[str]  # that of its sizes
     frequencies: Tensor  # (F,) rad
+
+    def __init__(self, sizes: NetworkSizes):
+        super().__init__()
+        self.sizes = sizes
+        self.num_joints, self.num_tips = sizes.num_joints, sizes.num_tips
+        # The order of the layers is that of their parameters in the states of optimizers.
+        self._add_times()
+        self._add_targets()
+        self._add_trunk()
+
+    @property
+    def takes_partial_goals(self) -> bool:
+        """Or the network needs the position and the orientation of every tip."""
+        return self.sizes.takes_partial_goals
+
+    @property
+    def config(self) -> dict[str, int]:
+        """Arguments that make this network again."""
+        return asdict(self.sizes)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All weights, float32, see `NetworkSizes.shapes`."""
+        state = self.state_dict()
+        return {name: weight.detach().float().cpu().numpy() for name, weight in state.items()}
 
     @staticmethod
     def condition(
@@ -104,28 +124,31 @@ class VelocityNetwork(nn.Module):
         """(B, context_dim) of the targets alone."""
         raise NotImplementedError
 
-    def _add_times(self, context_dim: int) -> None:
+    def _add_targets(self) -> None:
+        """The layers that turn targets into the context's input."""
+        raise NotImplementedError
+
+    def _add_times(self) -> None:
         # Slow waves only: the target of the MeanFlow loss holds the derivative in t, which with 8
         # periods in [0, 1] grows without bound after some 8 M samples.
-        frequencies = math.pi * torch.logspace(-2, 1, _TIME_FREQUENCIES, base=2.0)
+        frequencies = math.pi * torch.logspace(-2, 1, TIME_FREQUENCIES, base=2.0)
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.time_mlp = nn.Sequential(
-            nn.Linear(2 * _TIME_FREQUENCIES, 64), nn.SiLU(), nn.Linear(64, 64)
+            nn.Linear(2 * TIME_FREQUENCIES, TIME_DIM), nn.SiLU(), nn.Linear(TIME_DIM, TIME_DIM)
         )
-        self.time_in = nn.Linear(2 * 64, context_dim)
+        self.time_in = nn.Linear(2 * TIME_DIM, self.sizes.context_dim)
 
-    def _add_trunk(
-        self, num_joints: int, hidden_dim: int, depth: int, context_dim: int, context_depth: int
-    ) -> None:
-        self.feature_block = depth // 2
-        self.context_mlp = nn.Linear(context_dim, context_dim)
+    def _add_trunk(self) -> None:
+        sizes, hidden, context = self.sizes, self.sizes.hidden_dim, self.sizes.context_dim
+        self.feature_block = sizes.depth // 2
+        self.context_mlp = nn.Linear(context, context)
         self.context_blocks = nn.ModuleList(
-            _ContextBlock(context_dim) for _ in range(context_depth)
+            _ContextBlock(context) for _ in range(sizes.context_depth)
         )
-        self.z_in = nn.Linear(num_joints, hidden_dim)
-        self.context_in = nn.Linear(context_dim, hidden_dim, bias=False)
-        self.blocks = nn.ModuleList(_Block(hidden_dim, context_dim) for _ in range(depth))
-        self.out = nn.Linear(hidden_dim, num_joints)
+        self.z_in = nn.Linear(sizes.num_joints, hidden)
+        self.context_in = nn.Linear(context, hidden, bias=False)
+        self.blocks = nn.ModuleList(_Block(hidden, context) for _ in range(sizes.depth))
+        self.out = nn.Linear(hidden, sizes.num_joints)
         # With u = 0 the loss begins at E|v|^2, whatever the width and depth.
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
@@ -155,53 +178,26 @@ class MeanFlowNetwork(VelocityNetwork):
     """Network whose targets are one vector, the poses of all tips side by side.
 
     Args:
-        num_joints: J.
-        num_tips: T; the condition has 7 T entries, see `condition_from_poses`.
-        hidden_dim: width of the residual stream.
-        depth: number of residual blocks; `features` are the output of block depth // 2.
-        context_dim: width of the embedding of pose and times.
-        context_depth: residual blocks of that embedding; they run once per pose, not per sample.
+        sizes, named: those of `MlpSizes`, by position or by name; the condition has 7 T entries,
+            see `condition_from_poses`.
 
     Raises:
         OptionError: a size is not a positive integer.
     """
 
-    kind = "mlp"
+    kind = MlpSizes.kind
 
-    def __init__(
-        self,
-        num_joints: int,
-        num_tips: int = 1,
-        hidden_dim: int = 512,
-        depth: int = 8,
-        context_dim: int = 128,
-        context_depth: int = 0,
-    ):
-        super().__init__()
-        self.config = {
-            "num_joints": num_joints,
-            "num_tips": num_tips,
-            "hidden_dim": hidden_dim,
-            "depth": depth,
-            "context_dim": context_dim,
-            "context_depth": context_depth,
-        }
-        check_sizes(self.config, least={"context_depth": 0})
-        self.num_joints, self.num_tips = num_joints, num_tips
-        # the order of the layers is that of their parameters in the states of optimizers
-        self._add_times(context_dim)
-        self.pose_in = nn.Linear(POSE_FEATURES * num_tips, context_dim)
-        self._add_trunk(num_joints, hidden_dim, depth, context_dim, context_depth)
+    def __init__(self, *sizes: int, **named: int):
+        super().__init__(MlpSizes(*sizes, **named))
+
+    def _add_targets(self) -> None:
+        self.pose_in = nn.Linear(POSE_FEATURES * self.num_tips, self.sizes.context_dim)
 
     @staticmethod
     def condition(
         T_base_tip: Tensor, workspace_scale: float, given: Tensor | None = None
     ) -> Tensor:
-        if given is not None and not given.all():
-            raise OptionError(
-                "this network has learned complete goals only: it needs the position and the "
-                "orientation of every tip"
-            )
+        MlpSizes.check_given(given)
         return condition_from_poses(T_base_tip, workspace_scale)
 
     def _pose_features(self, condition: Tensor) -> Tensor:
@@ -209,18 +205,6 @@ class MeanFlowNetwork(VelocityNetwork):
         # A quaternion and its negative have the same matrix, and so the same answer.
         rotation = matrix_from_quat_xyzw(pose[..., 3:]).flatten(-2)
         return self.pose_in(torch.cat((pose[..., :3], rotation), -1).flatten(-2))
-
-
-def check_sizes(sizes: Mapping[str, int], least: Mapping[str, int]) -> None:
-    """Refuse sizes below 1, or below what ``least`` has for them.
-
-    Raises:
-        OptionError: a size is too small, or not an integer.
-    """
-    for name, value in sizes.items():
-        low = least.get(name, 1)
-        if not isinstance(value, int) or value < low:
-            raise OptionError(f"{name} is {value!r}; it must be an integer of at least {low}")
 
 
 class _ContextBlock(nn.Module):

@@ -8,15 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import OptionError
 from ..geometry import matrix_from_quat_xyzw
-from .model import (
-    POSE_FEATURES,
-    QUATERNION_CONDITION,
-    VelocityNetwork,
-    check_sizes,
-    condition_from_poses,
-)
+from .model import QUATERNION_CONDITION, VelocityNetwork, condition_from_poses
+from .sizes import POSE_FEATURES, TokenSizes
 
 TOKEN_CONDITION = QUATERNION_CONDITION + 2  # position and quaternion, then whether each is given
 
@@ -53,64 +47,32 @@ class TokenNetwork(VelocityNetwork):
     the tips by their order. A small transformer encoder runs over the T tokens once per pose.
 
     Args:
-        num_joints: J.
-        num_tips: T; the condition has 9 T entries, see `token_condition_from_poses`.
-        hidden_dim: width of the residual stream.
-        depth: number of residual blocks; `features` are the output of block depth // 2.
-        context_dim: width of the embedding of targets and times.
-        context_depth: residual blocks of that embedding; they run once per pose, not per sample.
-        token_dim: width of a token.
-        token_depth: layers of the encoder.
-        num_heads: of their attention; divides token_dim.
+        sizes, named: those of `TokenSizes`, by position or by name; the condition has 9 T entries,
+            see `token_condition_from_poses`.
 
     Raises:
         OptionError: a size is not a positive integer, or num_heads does not divide token_dim.
     """
 
-    kind = "tokens"
-    takes_partial_goals = True
+    kind = TokenSizes.kind
 
-    def __init__(
-        self,
-        num_joints: int,
-        num_tips: int = 1,
-        hidden_dim: int = 256,
-        depth: int = 6,
-        context_dim: int = 256,
-        context_depth: int = 0,
-        token_dim: int = 128,
-        token_depth: int = 1,
-        num_heads: int = 4,
-    ):
-        super().__init__()
-        self.config = {
-            "num_joints": num_joints,
-            "num_tips": num_tips,
-            "hidden_dim": hidden_dim,
-            "depth": depth,
-            "context_dim": context_dim,
-            "context_depth": context_depth,
-            "token_dim": token_dim,
-            "token_depth": token_depth,
-            "num_heads": num_heads,
-        }
-        check_sizes(self.config, least={"context_depth": 0, "token_depth": 0})
-        if token_dim % num_heads:
-            raise OptionError(f"num_heads is {num_heads}; it must divide token_dim, {token_dim}")
-        self.num_joints, self.num_tips = num_joints, num_tips
-        self._add_times(context_dim)
-        self.pose_weight = nn.Parameter(torch.empty(num_tips, POSE_FEATURES, token_dim))
+    def __init__(self, *sizes: int, **named: int):
+        self.sizes: TokenSizes
+        super().__init__(TokenSizes(*sizes, **named))
+
+    def _add_targets(self) -> None:
+        num_tips, width = self.num_tips, self.sizes.token_dim
+        self.pose_weight = nn.Parameter(torch.empty(num_tips, POSE_FEATURES, width))
         # Added to a token: what stands for a position or an orientation that is left out, and
         # which tip the token is of.
-        self.absent = nn.Parameter(torch.empty(num_tips, 2, token_dim))
-        self.identity = nn.Parameter(torch.empty(num_tips, token_dim))
+        self.absent = nn.Parameter(torch.empty(num_tips, 2, width))
+        self.identity = nn.Parameter(torch.empty(num_tips, width))
         for parameter in (self.pose_weight, self.absent, self.identity):
             nn.init.uniform_(parameter, -(POSE_FEATURES**-0.5), POSE_FEATURES**-0.5)
         self.token_blocks = nn.ModuleList(
-            _TokenBlock(token_dim, num_heads) for _ in range(token_depth)
+            _TokenBlock(width, self.sizes.num_heads) for _ in range(self.sizes.token_depth)
         )
-        self.token_out = nn.Linear(num_tips * token_dim, context_dim)
-        self._add_trunk(num_joints, hidden_dim, depth, context_dim, context_depth)
+        self.token_out = nn.Linear(num_tips * width, self.sizes.context_dim)
 
     @staticmethod
     def condition(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..errors import OptionError
-from ..network.checkpoint import load_checkpoint
+from ..network.compiled import CompiledNetwork, known_precision
+from ..network.kinds import load_checkpoint
 from ..network.model import VelocityNetwork, denormalise_joints
-from ..network.one_step import OneStep, dtype_from_precision
 from ..robot.robot import Robot
 from . import Sampler
 
@@ -28,8 +28,7 @@ class MeanFlowSampler(Sampler):
         device: where samples are drawn.
         num_calls: n > 1 walks the interval [0, 1] in n equal steps.
         latent_scale: standard deviation of the noise x1.
-        precision: of one call on the CPU: "float32", "bfloat16", or "auto", which is bfloat16 where
-            the CPU has it. Several calls, and calls on a GPU, are float32.
+        precision: of one call on the CPU, see `CompiledNetwork`; all else is float32.
         checkpoint: the record of the network that `load_checkpoint` returns; None: there is none.
 
     Raises:
@@ -56,7 +55,7 @@ class MeanFlowSampler(Sampler):
             )
         self.checkpoint = checkpoint
         self.takes_partial_goals = network.takes_partial_goals
-        dtype = dtype_from_precision(precision)
+        of_one_call = known_precision(precision)
         one_cpu_call = num_calls == 1 and device.type == "cpu"
         if precision == "bfloat16" and not one_cpu_call:
             raise OptionError(
@@ -65,7 +64,11 @@ class MeanFlowSampler(Sampler):
             )
         self._robot = robot
         self._network = network.to(device).eval()
-        self._one_step = OneStep(network, robot.workspace_scale, dtype) if one_cpu_call else None
+        self._compiled = None
+        if one_cpu_call:
+            self._compiled = CompiledNetwork(
+                network.sizes, network.arrays(), robot.workspace_scale, of_one_call
+            )
         self._num_calls = num_calls
         self._latent_scale = latent_scale
 
@@ -127,8 +130,9 @@ class MeanFlowSampler(Sampler):
         return torch.as_tensor(given, dtype=torch.bool, device=device)
 
     def _from_noise(self, z: Tensor, T_base_tip: Tensor, given: Tensor | None) -> Tensor:
-        if self._one_step is not None:
-            return self._one_step(z, T_base_tip, given)
+        if self._compiled is not None:
+            mask = None if given is None else given.numpy()
+            return torch.from_numpy(self._compiled(z.numpy(), T_base_tip.numpy(), mask))
         scale = self._robot.workspace_scale
         condition = self._network.condition(T_base_tip, scale, given).float()
         if self._num_calls == 1:

@@ -11,13 +11,8 @@ from safetensors.torch import save_file
 
 from meanflow_ik_core import load_robot, load_solver
 from meanflow_ik_core.errors import CheckpointError
-from meanflow_ik_core.network.checkpoint import (
-    FORMAT,
-    available_checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-)
-from meanflow_ik_core.network.kinds import network_for
+from meanflow_ik_core.network.checkpoint import FORMAT, available_checkpoints, save_checkpoint
+from meanflow_ik_core.network.kinds import load_checkpoint, network_for
 
 TRAINING = {"steps": 12, "samples": 3456, "config": {"lr": 1e-3}}
 

@@ -13,10 +13,9 @@ from torch.nn import functional as F
 from meanflow_ik_core import load_robot
 from meanflow_ik_core.errors import CheckpointError, ConfigError, OptionError
 from meanflow_ik_core.geometry import matrix_from_quat_xyzw
-from meanflow_ik_core.network.checkpoint import load_checkpoint, save_checkpoint
-from meanflow_ik_core.network.kinds import network_for
+from meanflow_ik_core.network.checkpoint import save_checkpoint
+from meanflow_ik_core.network.kinds import load_checkpoint, network_for
 from meanflow_ik_core.network.model import MeanFlowNetwork
-from meanflow_ik_core.network.one_step import OneStep
 from meanflow_ik_core.network.token_model import (
     TokenNetwork,
     _TokenBlock,
@@ -192,38 +191,6 @@ def test_one_step_is_z_minus_u_from_noise_to_data(num_joints, num_tips):
     for pose in range(3):
         u, _ = network(noise[pose], zero, one, condition[pose].expand(11, -1))
         torch.testing.assert_close(x0_hat[pose], noise[pose] - u, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("masked", [False, True])
-def test_the_folded_call_is_one_step(two_arms, masked):
-    network = network_for(
-        two_arms, "tokens", hidden_dim=32, depth=3, context_dim=16, token_dim=16
-    ).eval()
-    torch.nn.init.normal_(network.out.weight, std=0.1)
-    given = torch.tensor([[True, False], [False, False]]) if masked else None
-    q = two_arms.random_configurations(40, torch.Generator().manual_seed(0))
-    T_base_tip = two_arms.forward(q)
-    # more rows than one pass takes
-    noise = torch.randn(40, 70, two_arms.num_joints)
-    condition = network.condition(T_base_tip, two_arms.workspace_scale, given).float()
-    folded = OneStep(network, two_arms.workspace_scale, torch.float32)(noise, T_base_tip, given)
-    with torch.no_grad():
-        expected = network.one_step(noise, condition)
-    torch.testing.assert_close(folded, expected, rtol=0, atol=2e-5)
-
-
-def test_the_folded_call_keeps_the_weights_that_it_was_made_of(two_arms):
-    network = network_for(two_arms, "tokens", hidden_dim=16, depth=2, context_dim=8, token_dim=8)
-    torch.nn.init.normal_(network.out.weight)
-    folded = OneStep(network, two_arms.workspace_scale, torch.float32)
-    assert len(network.blocks) == 2
-    noise = torch.randn(2, 3, two_arms.num_joints)
-    T_base_tip = two_arms.forward(two_arms.random_configurations(2))
-    before = folded(noise, T_base_tip)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter += 1
-    assert torch.equal(folded(noise, T_base_tip), before)
 
 
 @pytest.mark.parametrize("entry", range(3))

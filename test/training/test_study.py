@@ -9,7 +9,7 @@ import pytest
 
 from meanflow_ik_core.errors import ConfigError
 from meanflow_ik_core.evaluation.evaluate import evaluate
-from meanflow_ik_core.network.checkpoint import load_checkpoint
+from meanflow_ik_core.network.kinds import load_checkpoint
 from meanflow_ik_core.training.study import COLUMNS, markdown, read_records, study, table
 
 ROOT = Path(__file__).parents[2]

@@ -18,8 +18,7 @@ from torch.func import functional_call, jvp
 
 from meanflow_ik_core import load_robot
 from meanflow_ik_core.errors import CheckpointError, ConfigError
-from meanflow_ik_core.network.checkpoint import load_checkpoint
-from meanflow_ik_core.network.kinds import network_for
+from meanflow_ik_core.network.kinds import load_checkpoint, network_for
 from meanflow_ik_core.network.model import MeanFlowNetwork, condition_from_poses
 from meanflow_ik_core.training import trainer as training
 from meanflow_ik_core.training.batches import draw_batch, draw_estimates
