@@ -11,19 +11,18 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import intrinsic, register_jitable
 
-from .amx import TILE, TILED, product_of_tiles
 from .jit import jit
 from .products import BLOCK, ROWS, product_of_one_row, product_of_rows, write
-from .simd import LANES, floor, load, select, store
+from .simd import LANES, floor, load, select
 
 # A sum in any order, so that it becomes one of vectors.
 _any_order_jit = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 
 PADDING = 2 * BLOCK
 # Rows of a buffer come in multiples of this.
-ROOM = TILE
+ROOM = 16
 # Up to so many rows the weights are read for each row anew; more are done `ROWS` at a time.
 _FEW = ROWS // 2
 
@@ -51,17 +50,8 @@ def add_dense(w, bias, x, inputs, y, outputs, rows):
     return w[inputs * outputs :], bias[outputs:]
 
 
+@jit
 def _multiply(w, bias, x, inputs, y, outputs, rows, add):
-    """What `dense` does, by the products for numbers of this type."""
-    raise NotImplementedError
-
-
-@overload(_multiply)
-def _multiply_compiled(w, bias, x, inputs, y, outputs, rows, add):
-    return _by_tiles if x.dtype == TILED else _by_rows
-
-
-def _by_rows(w, bias, x, inputs, y, outputs, rows, add):
     if rows <= _FEW:
         for r in range(rows):
             for o in range(0, outputs, PADDING):
@@ -74,21 +64,6 @@ def _by_rows(w, bias, x, inputs, y, outputs, rows, add):
                 product_of_rows(
                     w, o * inputs, x, r * inputs, inputs, y, r * outputs + o, outputs, bias, o, add
                 )
-
-
-def _by_tiles(w, bias, x, inputs, y, outputs, rows, add):
-    if add:
-        for r in range(rows):
-            for i in range(outputs // LANES):
-                at = r * (outputs // LANES) + i
-                store(y, at, load(y, at) + load(bias, i))
-    for o in range(0, outputs, PADDING):
-        for r in range(0, rows, TILE):
-            at = r * outputs + o
-            product_of_tiles(
-                w, o * inputs, x, r * inputs, inputs, y, at, outputs, y if add else bias,
-                at if add else o, outputs if add else 0,
-            )  # fmt: skip
 
 
 @intrinsic

@@ -12,7 +12,6 @@ import numpy as np
 from numba import types
 from numba.extending import register_jitable
 
-from .amx import TILED, return_tiles, take_tiles
 from .dense import ROOM, add_dense, dense, dot, normalise, normalise_modulated, padded, silu
 from .jit import cached_jit, jit
 
@@ -194,7 +193,6 @@ def _one_step(
     The weights are those of the context; of the first and the last layer of the trunk; and of its
     blocks, which have the type of ``inputs``, their work buffer.
     """
-    take_tiles(blocks)
     for first in range(0, poses.shape[0], _POSES):
         targets = poses[first : first + _POSES]
         modulations, at = _piece(work, 0, targets.shape[0], _modulations(sizes))
@@ -207,11 +205,10 @@ def _one_step(
                 noise[begin:end], x0_hat[begin:end], begin - first * per_pose, per_pose, sizes,
                 edges, blocks, trunk_biases, modulations, rest, inputs,
             )  # fmt: skip
-    return_tiles(blocks)
 
 
 # How the blocks of the trunk are multiplied, and the type of their numbers.
-FLOAT32, BFLOAT16_BY_ROWS, BFLOAT16_BY_TILES = types.float32, types.uint16, TILED
+FLOAT32, BFLOAT16 = types.float32, types.uint16
 
 
 @functools.cache

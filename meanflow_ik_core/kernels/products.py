@@ -22,7 +22,7 @@ FEATURES = frozenset(_CPU.split(","))
 # Whether the CPU widens float16 by itself; without that, LLVM calls a library for each number.
 WIDENS_HALF = "+f16c" in FEATURES
 MULTIPLIES_BFLOAT16 = "+avx512bf16" in FEATURES
-# AMD does so twice as fast as float32, Intel half as fast: there AMX is for that.
+# AMD does so twice as fast as float32, Intel half as fast.
 BFLOAT16_IS_FASTER = MULTIPLIES_BFLOAT16 and binding.get_host_cpu_name().startswith("znver")
 # Vectors of outputs and rows that a product holds in registers: 16 of AVX-512's 32, or 8 of 16.
 _VECTORS, ROWS = (2, 8) if "+avx512f" in FEATURES else (1, 4)

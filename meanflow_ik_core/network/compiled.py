@@ -7,10 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..errors import OptionError
-from ..kernels.amx import tiles_allowed
 from ..kernels.one_step import (
-    BFLOAT16_BY_ROWS,
-    BFLOAT16_BY_TILES,
+    BFLOAT16,
     FLOAT32,
     one_step_of,
     work_sizes,
@@ -52,7 +50,7 @@ class CompiledNetwork:
         self._arguments = sizes, weights, workspace_scale, precision
         blocks = FLOAT32
         if known_precision(precision) == "bfloat16":
-            blocks = BFLOAT16_BY_TILES if tiles_allowed() else BFLOAT16_BY_ROWS
+            blocks = BFLOAT16
         self._context = pack_context(sizes, weights)
         self._trunk = pack_trunk(sizes, weights, np.dtype(blocks.name))
         self._everything = np.ones((sizes.num_tips, 2), bool)
@@ -132,12 +130,12 @@ _THREAD = _Buffers()
 
 def bfloat16_supported() -> bool:
     """Whether this CPU multiplies bfloat16 itself."""
-    return MULTIPLIES_BFLOAT16 or tiles_allowed()
+    return MULTIPLIES_BFLOAT16
 
 
 def bfloat16_is_faster() -> bool:
     """Whether that takes less time than float32."""
-    return BFLOAT16_IS_FASTER or tiles_allowed()
+    return BFLOAT16_IS_FASTER
 
 
 def known_precision(precision: str) -> str:
