@@ -34,6 +34,7 @@ help:
 	@echo "make build-colcon  colcon build and (test-colcon) colcon test, with the ROS of $(VENV)"
 	@echo "make clean         remove builds and caches; distclean removes $(VENV) too"
 	@echo "PYTHON=python3.12  chooses the interpreter, VENV=path the environment, ARGS=... what a program gets"
+	@echo "PARALLEL=          runs the tests in one process"
 
 demo: install
 	$(BIN)/python $(PROGRAMS)/demo $(ARGS)

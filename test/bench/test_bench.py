@@ -22,7 +22,6 @@ from meanflow_ik_core.bench.solve import measure_solver
 from meanflow_ik_core.bench.tracik import TracIK, count_different
 from meanflow_ik_core.commands.printing import plain
 from meanflow_ik_core.cuda.torch_step import lm_step
-from meanflow_ik_core.evaluation.closed_form import ClosedForm
 
 SMALL = {
     "kinematics": {"configurations": 50},
@@ -250,8 +249,7 @@ def test_poses_beyond_the_reach_are_farther_than_any_configuration(panda):
     np.testing.assert_allclose(np.linalg.det(poses[:, :3, :3]), 1, atol=1e-12)
 
 
-def test_impossible_orientations_have_no_solution_on_a_dense_sweep(panda):
-    closed_form = ClosedForm(panda)
+def test_impossible_orientations_have_no_solution_on_a_dense_sweep(panda, closed_form):
     for pose in unreachable.impossible_orientations(panda, 5, seed=1):
         assert len(independent.solutions_within_limits(closed_form, pose, 3000)) == 0
 

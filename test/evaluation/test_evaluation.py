@@ -7,7 +7,6 @@ import torch
 from oracles import Judge, solutions_within_limits
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.evaluation.closed_form import ClosedForm
 from meanflow_ik_core.evaluation.evaluate import evaluate
 from meanflow_ik_core.evaluation.samples import measure_samples
 from meanflow_ik_core.network.checkpoint import save_checkpoint
@@ -35,9 +34,7 @@ class KnownSampler(Sampler):
 
 
 @pytest.fixture(scope="module")
-def exact(panda) -> KnownSampler:
-    closed_form = ClosedForm(panda)
-
+def exact(closed_form) -> KnownSampler:
     def on_the_curve(poses, count, generator):
         rows = []
         for pose in poses:

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.evaluation.closed_form import ClosedForm
 from meanflow_ik_core.evaluation.evaluate import evaluate
 from meanflow_ik_core.evaluation.exactness import coverage_by_samples, match, success_after_steps
 from meanflow_ik_core.evaluation.plots import plot_evaluation
@@ -20,9 +19,8 @@ POSES, SAMPLES = 12, 100
 
 
 @pytest.fixture(scope="module")
-def curves(panda) -> list[SolutionCurve]:
+def curves(panda, closed_form) -> list[SolutionCurve]:
     q = panda.random_configurations(POSES, torch.Generator().manual_seed(2)).numpy()
-    closed_form = ClosedForm(panda)
     return [trace_solutions(closed_form, pose) for pose in panda.forward(q)[:, 0]]
 
 
