@@ -79,5 +79,7 @@ def evaluate(
         print(f"{evaluation.robot}, {evaluation.sampler} ({name}): {poses} poses x {samples}")
         for table in evaluation.tables():
             print_table(*table)
+        if evaluation.without_calls:
+            print(f"without more network calls: {evaluation.without_calls}")
         if evaluation.without_exact and exact is None:
             print(f"without the exact answer: {evaluation.without_exact}")

@@ -13,6 +13,7 @@ import torch
 from ..errors import OptionError, RobotError
 from ..robot.robot import Robot, load_robot
 from ..samplers import Sampler, build_sampler
+from ..samplers.meanflow import MeanFlowSampler, knows_one_call_only
 from ..solving.solver import IKSolver
 from .closed_form import ClosedForm
 from .exactness import (
@@ -74,6 +75,7 @@ class Evaluation:
     detail_poses: int
     # number of network calls -> errors and time, and MMD^2 where the exact answer is known
     calls: dict[int, dict[str, float]]
+    without_calls: str | None  # why one call is all that was judged
     # selection -> seconds per pose for sample, refine, select; solutions per pose
     stages: dict[str, dict[str, float]]
     exact: Exactness | None
@@ -171,7 +173,8 @@ def evaluate(
         position_tolerance: m, of a valid solution after refinement.
         orientation_tolerance: rad, of a valid solution after refinement.
         detail_poses: how many of the poses, from the first on, take part in what costs more:
-            several network calls, the solver, and the exact answer. 0: none of it.
+            several network calls where the network knows them, the solver, and the exact answer.
+            0: none of it.
         exact: compare with the exact answer (see `ClosedForm`); None: where there is one.
 
     Returns:
@@ -235,7 +238,10 @@ def evaluate(
             },
             curves[0],
         )
-    for number in _CALLS if sampler == "meanflow" and len(first) else ():
+    numbers, without_calls = (), None
+    if sampler == "meanflow" and len(first):
+        numbers, without_calls = _numbers_of_calls(judged)
+    for number in numbers:
         several = _sampler_from_name(name, arm, checkpoint, number, device)
         drawn, spent = draw_samples(several, first, samples, generator)
         errors = sample_errors(arm, drawn, first)
@@ -254,7 +260,7 @@ def evaluate(
         arm.name, name, None if used is None else str(used), num_calls, poses, samples, seed,
         position_tolerance, orientation_tolerance, {**metrics, "sample_time": sample_time},
         success_after_steps(arm, q, T_base_tip, *tolerances, STEPS), len(first), calls,
-        stages, exactness, without_exact, series,
+        without_calls, stages, exactness, without_exact, series,
     )  # fmt: skip
 
 
@@ -270,6 +276,13 @@ def _closed_form(robot: Robot, exact: bool | None) -> tuple[ClosedForm | None, s
         return None, str(error)
 
 
+def _numbers_of_calls(judged: Sampler) -> tuple[tuple[int, ...], str | None]:
+    """The numbers of network calls that a network knows, and why they are no more."""
+    if judged.checkpoint is not None and knows_one_call_only(judged.checkpoint):
+        return (1,), "the network was trained for one call only (velocity_end: 0)"
+    return _CALLS, None
+
+
 def _sampler_from_name(
     name: str, robot: Robot, checkpoint: str | Path | None, num_calls: int, device: str
 ) -> Sampler:
@@ -282,6 +295,4 @@ def _sampler_from_name(
         return build_sampler(name, robot, checkpoint, where)
     if name != "meanflow":
         raise OptionError(f"num_calls is {num_calls}; only the sampler 'meanflow' has calls")
-    from ..samplers.meanflow import MeanFlowSampler
-
     return MeanFlowSampler.build(robot, checkpoint, where, num_calls)

@@ -48,7 +48,7 @@ class MeanFlowSampler(Sampler):
     ):
         if num_calls < 1:
             raise OptionError(f"num_calls is {num_calls}; it must be at least 1")
-        if num_calls > 1 and checkpoint is not None and _knows_one_step_only(checkpoint):
+        if num_calls > 1 and checkpoint is not None and knows_one_call_only(checkpoint):
             raise OptionError(
                 f"num_calls is {num_calls}; the network of {checkpoint['path']} was trained for "
                 "one call only (velocity_end: 0)"
@@ -152,8 +152,13 @@ class MeanFlowSampler(Sampler):
         return z.view(shape)
 
 
-def _knows_one_step_only(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether no term on velocities was ever part of the training, see `TrainConfig`."""
+def knows_one_call_only(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a network knows no velocities, which several calls for a sample walk along.
+
+    Args:
+        checkpoint: the record that `load_checkpoint` returns. No term on velocities was ever part
+            of such a network's training, see `TrainConfig`.
+    """
     training = checkpoint["training"]
     config = training.get("config") if isinstance(training, Mapping) else None
     if not isinstance(config, Mapping):

@@ -241,6 +241,15 @@ def test_evaluate_says_why_there_is_no_exact_answer(run):
     assert refused.returncode == 2 and "closed form" in refused.stderr
 
 
+def test_evaluate_says_why_it_asks_a_shipped_network_for_one_call_only(run, tmp_path):
+    small = ("--poses", 3, "--samples", 5, "--detail-poses", 2, "--plots", tmp_path)
+    done = run("evaluate", "--robot", "dual_panda", "--sampler", "meanflow", *small)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "one call only" in line]
+    assert line.startswith("without more network calls: ") and "velocity_end: 0" in line
+    assert (tmp_path / "calls.png").is_file()
+
+
 def test_bench_prints_what_it_measured_and_writes_it_where_told(run, tmp_path):
     path = tmp_path / "result.json"
     done = run("bench", "kinematics", "--set", "configurations=50", "--output", path)

@@ -189,6 +189,24 @@ def test_several_calls_are_refused_where_velocities_were_never_trained(
         assert evaluate(panda, num_calls=2, **options).num_calls == 2
 
 
+@pytest.mark.parametrize(
+    ("config", "numbers", "reason"),
+    [
+        (ESTIMATES_ONLY, [1], "the network was trained for one call only (velocity_end: 0)"),
+        ({**ESTIMATES_ONLY, "velocity_end": 1.0}, [1, 2, 4, 8], None),
+    ],
+)
+def test_details_are_of_the_calls_that_the_network_knows(panda, tmp_path, config, numbers, reason):
+    network = MeanFlowNetwork(panda.num_joints, hidden_dim=32, depth=2)
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, network, panda, {"config": config})
+    judged = evaluate(panda, checkpoint=path, poses=2, samples=3, detail_poses=1, exact=False)
+    assert list(judged.calls) == numbers
+    assert judged.without_calls == judged.as_dict()["without_calls"] == reason
+    rows = next(rows for title, _, rows in judged.tables() if title.startswith("network calls"))
+    assert len(rows) == len(numbers)
+
+
 def test_every_metric_has_a_row(panda):
     evaluation = evaluate(panda, "uniform", poses=2, samples=3)
     assert len(evaluation.rows()) == len(evaluation.metrics)

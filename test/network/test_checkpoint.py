@@ -3,16 +3,24 @@
 
 import json
 import pickle
+from dataclasses import fields
 
 import pytest
 import torch
+from example_robots import OWN, needs_robots
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from meanflow_ik_core import load_robot, load_solver
 from meanflow_ik_core.errors import CheckpointError
-from meanflow_ik_core.network.checkpoint import FORMAT, available_checkpoints, save_checkpoint
+from meanflow_ik_core.network.checkpoint import (
+    CHECKPOINT_FOLDER,
+    FORMAT,
+    available_checkpoints,
+    save_checkpoint,
+)
 from meanflow_ik_core.network.kinds import load_checkpoint, network_for
+from meanflow_ik_core.training.config import TrainConfig
 
 TRAINING = {"steps": 12, "samples": 3456, "config": {"lr": 1e-3}}
 
@@ -237,3 +245,34 @@ def test_only_what_differs_between_two_robots_is_named(saved):
 def test_a_missing_name_says_what_there_is_without_one(panda):
     with pytest.raises(CheckpointError, match=r"no checkpoint 'full'.*'uniform'"):
         load_checkpoint("full", panda)
+
+
+@pytest.mark.parametrize("name", available_checkpoints())
+def test_a_shipped_file_is_small_and_its_record_is_of_one_run(name):
+    path = CHECKPOINT_FOLDER / f"{name}.safetensors"
+    assert path.stat().st_size < 10e6
+    weights, record = parts(path)
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+    assert record["robot"] == name
+    training = record["training"]
+    assert training["machine"] and training["torch"] and training["seconds"] > 0
+    assert 0 < training["validation"]["position_error_mean"] < 0.1
+    config = training["config"]
+    assert set(config) <= {field.name for field in fields(TrainConfig)}
+    assert {key: config[key] for key in record["network"] if key in config}.items() <= (
+        record["network"].items()
+    )
+    velocities = config["batch_size"] if config["velocity_end"] else 0
+    estimates = config["estimate_poses"] * config["estimate_samples"]
+    assert training["samples"] == training["steps"] * (estimates + velocities)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in OWN else pytest.param(name, marks=needs_robots)
+        for name in available_checkpoints()
+    ],
+)
+def test_a_shipped_robot_finds_its_checkpoint_without_a_name(name):
+    assert load_checkpoint(None, load_robot(name))[1]["robot"] == name
