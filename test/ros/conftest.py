@@ -8,10 +8,12 @@ open and close the default context themselves. The node in a process of its own 
 import subprocess
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import rclpy
-from ros_user import SHARED, make_node, node_process, spun
+from ros_user import SHARED, Q, make_node, node_process, spun
 
+import meanflow_ik_core as mik
 from meanflow_ik_ros.node import MeanFlowIKNode
 
 
@@ -38,7 +40,19 @@ def running(panda_node) -> Iterator[MeanFlowIKNode]:
 
 
 @pytest.fixture(scope="session")
-def shared_node() -> Iterator[subprocess.Popen]:
+def compiled(learned, uniform) -> None:
+    """What nodes compile is in the cache, where those in processes of their own find it.
+
+    A node that has to compile first is not there before its users' patience ends.
+    """
+    for solver in (learned, uniform):
+        solver.warm_up()
+    poses = uniform.robot.forward(Q[None])
+    mik.solve_path(uniform, np.concatenate([poses, poses]), num_samples=1)
+
+
+@pytest.fixture(scope="session")
+def shared_node(compiled) -> Iterator[subprocess.Popen]:
     """A node /own/meanflow_ik in a process of its own, with the parameters `SHARED`."""
     with node_process("/own", **SHARED) as process:
         yield process

@@ -103,7 +103,9 @@ def goal_at(robot: mik.Robot, q=Q) -> PoseStamped:
     return goal
 
 
-def test_a_viewer_shows_the_candidates_of_the_goal_and_nothing_of_an_ended_node(screen, panda):
+def test_a_viewer_shows_the_candidates_of_the_goal_and_nothing_of_an_ended_node(
+    compiled, screen, panda
+):
     for run in range(2):
         node = start_node(*flags("/drawn", **SHARED))
         try:

@@ -116,7 +116,7 @@ def test_a_damaged_checkpoint_and_a_bad_file_end_with_one_line_and_an_exit_code(
 
 
 @pytest.fixture
-def process(ros, tmp_path):
+def process(compiled, tmp_path):
     """The node in its own process and namespace, started from a parameter file."""
     file = tmp_path / "node.yaml"
     file.write_text("/**:\n  ros__parameters:\n    sampler: uniform\n    num_samples: 64\n")

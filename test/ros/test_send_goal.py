@@ -239,7 +239,7 @@ def test_watching_shows_the_candidates_of_every_goal_until_ctrl_c(capfd, shared_
 
 
 @pytest.fixture(scope="module")
-def two_arms_solver(dual_panda):
+def two_arms_solver(compiled, dual_panda):
     """A node with two tips, in a process and namespace of its own."""
     with node_process("/two", robot=dual_panda.name, sampler="uniform", max_solutions=4):
         yield
