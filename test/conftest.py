@@ -32,7 +32,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # the other one compiles the kernels, which the files after them find in the cache; the next ones
 # are the longest.
 FIRST = (
-    "test_packaging.py", "kernels/test_kernels.py", "training/test_training.py", "test_readme.py",
+    "test_packaging.py", "kernels/test_kernels.py", "network/test_compiled.py",
+    "training/test_training.py", "test_readme.py",
     "ros/test_node_process.py", "commands/test_add_robot.py", "ros/test_soak.py",
     "collision/test_clearance.py", "ros/test_demo.py", "ros/test_markers_node.py",
     "ros/test_send_goal.py", "ros/test_ros_bench.py", "commands/test_cli.py", "bench/test_bench.py",
