@@ -269,5 +269,6 @@ def test_reading_and_drawing_need_no_torch_and_no_particular_cpu(cpu):
     )  # fmt: skip
     fast = CompiledNetwork(checkpoint.sizes, checkpoint.weights, robot.workspace_scale)
     x0_hat = pickle.loads(found.stdout)
-    assert np.quantile(np.abs(x0_hat - fast(noise, T)), 0.98) < 1e-5
+    # Each is 1e-5 off at most, in opposite directions at worst.
+    assert np.quantile(np.abs(x0_hat - fast(noise, T)), 0.98) < 2e-5
     assert cpu == "plain" or np.array_equal(x0_hat, fast(noise, T))
