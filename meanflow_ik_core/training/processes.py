@@ -44,6 +44,20 @@ def stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def shielded_children() -> Iterator[None]:
+    """Programs that start inside are not reached by SIGINT.
+
+    Ctrl-C goes to all programs of a terminal. A compiler that it kills leaves half a file in its
+    cache, and a page of output.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def agree(progress: float, stopped: bool, world: int) -> tuple[float, bool]:
     """The same progress and the same end in all processes, whose clocks differ."""
     if world == 1:

@@ -3,12 +3,10 @@
 
 import dataclasses
 import logging
-import math
 import os
 import pickle
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ..errors import CheckpointError, ConfigError
 from ..network.checkpoint import save_checkpoint
 from ..network.kinds import network_for
 from ..network.model import VelocityNetwork
 from ..robot.robot import Robot
-from .batches import draw_batch, draw_estimates
+from .batches import Batch, Estimates, draw_batch, draw_estimates
 from .config import TrainConfig
-from .processes import agree, average_gradients, processes, stop_signals
+from .optimizers import averaging, learning_rate_factor, optimizers_for
+from .processes import (
+    agree,
+    average_gradients,
+    processes,
+    shielded_children,
+    stop_signals,
+)
 from .report import ProgressBar, event_writer, machine_name, no_progress_bar, write_scalars
 from .training_loss import TrainingLoss
 from .validation import validate
@@ -40,7 +45,7 @@ class TrainResult:
     step: int
     samples: int
     seconds: float  # of training, resumed parts included
-    finished: bool  # False: it was interrupted, and can be resumed
+    finished: bool  # False: interrupted, or out of time before the first validation; can go on
     metrics: dict[str, float]  # of the last validation
     checkpoint: Path
 
@@ -105,8 +110,8 @@ class Run:
             torch.manual_seed(config.seed)
             network = network_for(robot, config.network, **config.network_sizes)
         self.network: VelocityNetwork = network.to(device)
-        self.average = AveragedModel(self.network, multi_avg_fn=_averaging(config.ema_decay))
-        self.optimizers = _optimizers(self.network, config)
+        self.average = AveragedModel(self.network, multi_avg_fn=averaging(config.ema_decay))
+        self.optimizers = optimizers_for(self.network, config)
         self.generator = torch.Generator(device).manual_seed(_stream_seed(config.seed, rank, 0))
         self.loss = TrainingLoss(self.network, robot, config)
         self.step = self.samples = 0
@@ -116,6 +121,7 @@ class Run:
     def go(self, stop: threading.Event, progress_bar: ProgressBar) -> TrainResult:
         """Steps until the iterations or the time are used up, or a signal comes."""
         config = self.config
+        self.compile()
         started = time.perf_counter() - self.seconds
         writer = event_writer(self.out_dir) if self.rank == 0 else None
         with progress_bar() as show:
@@ -134,13 +140,18 @@ class Run:
                     self._validate(writer)
                 if self.step % config.save_every == 0:
                     self.save()
-        finished = progress >= 1
-        if finished:
+        if progress >= 1:
             self._validate(writer)
         self.save()
         if writer is not None:
             writer.close()
-        logger.info("%s at step %d", "finished" if finished else "interrupted", self.step)
+        early = self.step < min(config.validate_every, config.iterations)
+        end = "finished" if progress >= 1 else "interrupted"
+        if progress >= 1 and early:
+            end = f"not finished: max_seconds, {config.max_seconds:g}, were over"
+        note = f", before its first validation at step {config.validate_every}" if early else ""
+        logger.info("%s at step %d%s", end, self.step, note)
+        finished = progress >= 1 and not early
         return TrainResult(
             self.step, self.samples, self.seconds, finished, self.metrics, self.checkpoint_path
         )
@@ -151,17 +162,43 @@ class Run:
             share = max(share, self.seconds / self.config.max_seconds)
         return share
 
-    def train_step(self, progress: float) -> dict[str, Tensor]:
-        """One update on fresh data; the loss, its terms and what else is logged."""
+    def compile(self) -> None:
+        """Compile what the steps to come need, where the settings ask for it; the clock stands.
+
+        Data, gradient and random numbers of it are thrown away. SIGINT ends the run afterwards.
+        """
+        if not self.config.compile:
+            return
+        logger.info("compiling; after Ctrl-C the run ends when the compiler has done its work")
+        with shielded_children():
+            generator = torch.Generator(self.device).manual_seed(0)
+            # Rows for velocities leave during a run, estimates join.
+            batch, _ = self._draw(self._progress(), generator)
+            _, estimates = self._draw(1.0, generator)
+            self.loss(batch, estimates)[0].backward()
+            self.network.zero_grad()
+
+    def _draw(
+        self, progress: float, generator: torch.Generator
+    ) -> tuple[Batch | None, Estimates | None]:
+        """This process's data of a step."""
         config = self.config
         batch = estimates = None
         if self.loss.uses_velocities(progress):
             count = config.batch_size // self.world
-            batch = draw_batch(self.robot, config, count, progress, self.generator)
-            self.samples += config.batch_size
+            batch = draw_batch(self.robot, config, count, progress, generator)
         if self.loss.uses_estimates(progress):
             count = config.estimate_poses // self.world
-            estimates = draw_estimates(self.robot, config, count, progress, self.generator)
+            estimates = draw_estimates(self.robot, config, count, progress, generator)
+        return batch, estimates
+
+    def train_step(self, progress: float) -> dict[str, Tensor]:
+        """One update on fresh data; the loss, its terms and what else is logged."""
+        config = self.config
+        batch, estimates = self._draw(progress, self.generator)
+        if batch is not None:
+            self.samples += config.batch_size
+        if estimates is not None:
             self.samples += config.estimate_poses * config.estimate_samples
         loss, terms = self.loss(batch, estimates)
         self.network.zero_grad()
@@ -290,60 +327,6 @@ class Run:
             )
             self.generator.manual_seed(_stream_seed(self.config.seed, self.rank, self.step))
         logger.info("resumed at step %d, %.0f s", self.step, self.seconds)
-
-
-def learning_rate_factor(config: TrainConfig, step: int, progress: float) -> float:
-    """Linear warm-up by steps, then 1, then a cosine to 0 between decay_start and 1."""
-    warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    if progress <= config.decay_start:
-        return warmup
-    share = (progress - config.decay_start) / (1 - config.decay_start)
-    return warmup * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
-
-
-def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential averaging whose window grows with the run, so that the start is soon forgotten.
-
-    After n steps the decay is min(decay, (1 + n) / (10 + n)).
-    """
-
-    def average(averaged: Any, current: Any, count: Any) -> None:
-        now = min(decay, (1 + int(count)) / (10 + int(count)))
-        get_ema_multi_avg_fn(now)(averaged, current, count)
-
-    return average
-
-
-def _optimizers(network: VelocityNetwork, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """AdamW of all parameters, or Muon of the blocks' matrices and AdamW of the others.
-
-    Raises:
-        ConfigError: this torch has no Muon.
-    """
-    rest = dict(network.named_parameters())
-    optimizers: list[torch.optim.Optimizer] = []
-    if config.optimizer == "muon":
-        if not hasattr(torch.optim, "Muon"):
-            raise ConfigError(
-                f"optimizer is 'muon', which torch {torch.__version__} has not; 2.9 and later do"
-            )
-        blocks = ("blocks.", "context_", "token_")
-        matrices = {k: v for k, v in rest.items() if k.startswith(blocks) and v.ndim == 2}
-        rest = {k: v for k, v in rest.items() if k not in matrices}
-        optimizers.append(
-            torch.optim.Muon(
-                matrices.values(),
-                lr=config.lr,
-                weight_decay=config.weight_decay,
-                ns_steps=config.muon_iterations,
-                # Updates become as large as AdamW's, so that one learning rate serves both.
-                adjust_lr_fn="match_rms_adamw",
-            )
-        )
-    optimizers.append(
-        torch.optim.AdamW(rest.values(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    )
-    return optimizers
 
 
 def _stream_seed(seed: int, rank: int, step: int) -> int:

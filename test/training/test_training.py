@@ -327,13 +327,111 @@ def test_the_average_follows_the_weights_with_a_decay_that_rises(panda, tmp_path
 
 
 def test_a_time_budget_ends_a_run_and_its_schedule(panda, tmp_path):
-    config = replace(SMALL, iterations=10**9, max_seconds=1.0, validate_every=10**9)
+    config = replace(SMALL, iterations=10**9, max_seconds=1.0, validate_every=5)
     result = train(panda, config, tmp_path)
     assert result.finished and result.step < 10**9
     assert result.seconds >= 1.0
     assert scalars(tmp_path, "train/learning_rate")[-1].value < 0.3 * config.lr
     again = train(panda, config, tmp_path)
     assert again.step == result.step
+
+
+def test_a_run_whose_time_is_over_before_its_first_validation_is_not_finished(
+    panda, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO)
+    config = replace(SMALL, iterations=10**9, max_seconds=1e-9, validate_every=500)
+    result = train(panda, config, tmp_path)
+    assert not result.finished
+    assert result.metrics  # it is validated all the same
+    assert "before its first validation at step 500" in caplog.messages[-1]
+    # more time goes on from there
+    assert train(panda, replace(config, iterations=3), tmp_path).finished is False
+    assert train(panda, replace(config, iterations=3, max_seconds=0.0), tmp_path).finished
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+def test_time_for_compiling_does_not_count(panda, tmp_path, monkeypatch):
+    compiling = 0.0  # seconds that torch's compiler seems to take, at the first call of each form
+    plain = time.perf_counter
+
+    def compiled(function, dynamic):
+        def first(*arguments):
+            nonlocal compiling
+            if not calls:
+                compiling += 1000.0
+            calls.append(arguments)
+            return function(*arguments)
+
+        calls = []
+        return first
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(time, "perf_counter", lambda: plain() + compiling)
+    states = []
+    for name, changes in {
+        "compiled": {"compile": True, "max_seconds": 900.0}, "plain": {},
+    }.items():  # fmt: skip
+        result = train(panda, replace(SMALL, **changes), tmp_path / name)
+        assert (result.step, result.finished) == (20, True)
+        states.append(read_state(tmp_path / name))
+    assert compiling == 3000 and states[0]["seconds"] < 900
+    # what is compiled on leaves no trace in the run
+    for part in ("network", "average", "streams"):
+        assert_identical(states[0][part], states[1][part])
+
+
+CHILD_SCRIPT = """
+import os, signal, subprocess
+from meanflow_ik_core.training.processes import shielded_children, stop_signals
+
+os.setpgid(0, 0)
+with stop_signals() as stop:
+    with shielded_children():
+        command = ["sh", "-c", "echo started; read line; echo whole"]
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout.readline() == "started\\n"
+        os.killpg(0, signal.SIGINT)  # Ctrl-C
+        assert child.communicate("\\n")[0] == "whole\\n"
+    assert stop.is_set()
+"""
+
+
+def test_ctrl_c_leaves_a_compiler_its_time_and_stops_the_run():
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD_SCRIPT], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+def test_ctrl_c_while_the_network_compiles_leaves_a_cache_that_works(tmp_path):
+    wrapper = tmp_path / "c++"
+    # Ctrl-C reaches all programs of the terminal as soon as a library is being made.
+    wrapper.write_text(
+        f'#!/bin/sh\ncase "$*" in *-shared*) [ -e {tmp_path}/once ] || '
+        f'{{ touch {tmp_path}/once; kill -INT 0; }};; esac\nexec {shutil.which("c++")} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    sizes = ("hidden_dim=8", "depth=1", "context_dim=8", "batch_size=32", "iterations=2")
+    settings = [part for item in (*sizes, "compile=true") for part in ("--set", item)]
+    environment = os.environ | {"CXX": str(wrapper), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "i")}
+    ends = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-m", "meanflow_ik_core.cli", "train", "--out", str(tmp_path / "run"),
+             "--no-progress", *settings],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900,
+            start_new_session=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert len(done.stderr.splitlines()) < 10, done.stderr
+        ends.append(done.stderr)
+    assert "interrupted at step 0, before its first validation" in ends[0]
+    assert "finished at step 2" in ends[1]
 
 
 def test_the_learning_rate_rises_stays_and_falls_to_zero():
