@@ -171,7 +171,12 @@ if __name__ == "__main__":
         # Makes an editable install a plain path, which extend_path() and type checkers understand.
         package_dir={"": "."},
         package_data={
-            "meanflow_ik_core": ["robots/*.yaml", "robots/*.urdf", "checkpoints/*.safetensors"]
+            "meanflow_ik_core": [
+                "robots/*.yaml",
+                "robots/*.urdf",
+                "checkpoints/*.safetensors",
+                "recipes/**/*.yaml",
+            ]
         },
         include_package_data=False,
         zip_safe=False,

@@ -139,6 +139,8 @@ def test_wheel_holds_interfaces_programs_and_the_ament_index(tmp_path):
         "meanflow_ik_ros/srv/_get_ik_solutions.py",
         "meanflow_ik_ros/meanflow_ik_ros_s__rosidl_typesupport_c.so",
         "meanflow_ik_core/robots/panda.urdf",
+        "meanflow_ik_core/recipes/panda.yaml",
+        "meanflow_ik_core/recipes/study/base/small.yaml",
         f"{data}/lib/libmeanflow_ik_ros__rosidl_typesupport_c.so",
         f"{data}/share/ament_index/resource_index/packages/meanflow_ik_ros",
         f"{data}/share/meanflow_ik_ros/srv/GetIKSolutions.srv",

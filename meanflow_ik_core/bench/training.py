@@ -37,7 +37,7 @@ def run(
     The forms take turns, ``steps`` steps at a time; the median of the ``rounds`` counts.
 
     Args:
-        config: settings file; "": the trainer's defaults with all terms on estimates as well.
+        config: settings file or recipe; "": the defaults with all terms on estimates as well.
         threads: of torch; 0 leaves its number.
     """
     at_least_one(rounds=rounds, steps=steps)

@@ -17,7 +17,11 @@ def train(
     base: BaseOption = None,
     tip: TipOption = None,
     config: Annotated[
-        Path | None, typer.Option(help="YAML file of settings. Default: those of --list-settings.")
+        str | None,
+        typer.Option(
+            help="YAML file of settings, or a recipe of the package: panda, trees, seed. Default: "
+            "those of --list-settings."
+        ),
     ] = None,
     setting: Annotated[
         list[str] | None,

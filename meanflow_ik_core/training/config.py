@@ -16,6 +16,7 @@ from ..settings import check_names, check_settings, setting
 from .losses import JVP_TANGENTS, TANGENT_VELOCITIES
 
 _LONGEST_CHAIN = 5
+_RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 @dataclass(frozen=True)
@@ -270,14 +271,26 @@ def train_config_from_mapping(settings: Mapping[str, Any], source: str = "") -> 
 
 
 def load_train_config(path: str | Path, **overrides: Any) -> TrainConfig:
-    """Configuration from a YAML file; keyword arguments override the file.
+    """Configuration from a YAML file, or from a recipe of the package by its name.
 
-    A key `base` names another such file, relative to this one, whose settings this one changes.
+    Keyword arguments override the file. A key `base` names another such file, relative to this one,
+    whose settings this one changes.
 
     Raises:
         ConfigError: the file is missing or not a YAML mapping, or a setting is wrong.
     """
-    return train_config_from_mapping({**_read_mapping(Path(path)), **overrides}, str(path))
+    file = _file_of(path)
+    return train_config_from_mapping({**_read_mapping(file), **overrides}, str(file))
+
+
+def _file_of(name: str | Path) -> Path:
+    path = Path(name)
+    if path.is_file() or path.suffix or len(path.parts) > 1:
+        return path
+    if not (_RECIPES / f"{name}.yaml").is_file():
+        recipes = ", ".join(sorted(file.stem for file in _RECIPES.glob("*.yaml")))
+        raise ConfigError(f"there is no recipe {str(name)!r}; recipes are {recipes}, or any file")
+    return _RECIPES / f"{name}.yaml"
 
 
 def _read_mapping(path: Path, depth: int = 0) -> dict[str, Any]:

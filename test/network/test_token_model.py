@@ -417,7 +417,7 @@ def test_validation_tells_accuracy_and_spread_of_partial_goals(two_arms):
 
 
 def test_the_recipe_for_trees_is_complete():
-    config = load_train_config(ROOT / "config/train/trees.yaml")
+    config = load_train_config("trees")
     assert config.network == "tokens"
     assert config.collision_free
     assert config.drop_tip > 0

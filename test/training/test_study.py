@@ -78,7 +78,9 @@ def test_a_folder_without_recipes_and_a_wrong_one_are_refused(panda, recipes, tm
 def test_the_table_of_the_page_is_that_of_its_record_and_each_recipe_has_a_file():
     records = read_records(ROOT / "docs" / "training" / "study.json")
     assert markdown(records) in (ROOT / "docs" / "training.md").read_text()
-    files = sorted(path.stem for path in (ROOT / "config" / "train" / "study").glob("*.yaml"))
+    files = sorted(
+        path.stem for path in (ROOT / "meanflow_ik_core" / "recipes" / "study").glob("*.yaml")
+    )
     assert [record["recipe"] for record in records] == files
 
 

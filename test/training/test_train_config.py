@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import meanflow_ik_core
 from meanflow_ik_core.errors import ConfigError
 from meanflow_ik_core.training.config import (
     TrainConfig,
@@ -15,7 +16,7 @@ from meanflow_ik_core.training.config import (
     train_config_from_mapping,
 )
 
-FOLDER = Path(__file__).parents[2] / "config" / "train"
+FOLDER = Path(meanflow_ik_core.__file__).parent / "recipes"
 FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 NUMBERS = [name for name, field in FIELDS.items() if field.metadata["low"] is not None]
 CHOICES = [name for name, field in FIELDS.items() if field.metadata["choices"]]
@@ -120,6 +121,16 @@ def test_a_missing_file_is_refused_and_an_empty_one_holds_the_defaults(tmp_path)
     path = tmp_path / "empty.yaml"
     path.write_text("# nothing\n")
     assert load_train_config(path) == TrainConfig()
+
+
+def test_a_recipe_of_the_package_is_found_by_its_name_and_a_file_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_train_config("panda") == load_train_config(FOLDER / "panda.yaml")
+    (tmp_path / "panda").write_text("depth: 3")
+    assert load_train_config("panda") == TrainConfig(depth=3)
+    with pytest.raises(ConfigError, match="no recipe 'pandas'") as caught:
+        load_train_config("pandas")
+    assert all(name in str(caught.value) for name in ("panda,", "seed", "trees"))
 
 
 def test_a_file_changes_the_settings_of_the_file_that_it_builds_on(tmp_path):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,9 +159,7 @@ def test_muon_without_a_torch_that_has_it_is_refused(panda, tmp_path, monkeypatc
 
 def test_the_seed_configuration_computes_the_literal_objective(panda):
     """Oracle: the objective written out step by step, with its own JVP and pair loop."""
-    config = replace(
-        load_train_config(ROOT / "config/train/seed.yaml"), hidden_dim=4, depth=2, lambda_disp=0.3
-    )
+    config = replace(load_train_config("seed"), hidden_dim=4, depth=2, lambda_disp=0.3)
     torch.manual_seed(0)
     network = network_for(panda, hidden_dim=4, depth=2, context_dim=8)
     torch.nn.init.normal_(network.out.weight)
