@@ -104,7 +104,7 @@ class VelocityNetwork(nn.Module):
         Returns:
             u (B, J), and the features (B, hidden_dim) of block depth // 2.
         """
-        return self._trunk(z, self._context(r, t, condition))
+        return self._trunk(z, self.context(r, t, condition))
 
     def one_step(self, z: Tensor, condition: Tensor) -> Tensor:
         """x0_hat = z - u(z, 0, 1, condition) for N noises of each of B poses, in one call.
@@ -117,7 +117,7 @@ class VelocityNetwork(nn.Module):
             (B, N, J) normalised joints.
         """
         times = torch.zeros_like(condition[:, 0]), torch.ones_like(condition[:, 0])
-        context = self._context(*times, condition)
+        context = self.context(*times, condition)
         return z - self._trunk(z, context[:, None])[0]
 
     def _pose_features(self, condition: Tensor) -> Tensor:
@@ -157,7 +157,8 @@ class VelocityNetwork(nn.Module):
         phase = torch.stack((t, t - r), -1)[..., None] * self.frequencies
         return self.time_in(self.time_mlp(torch.cat((phase.sin(), phase.cos()), -1)).flatten(-2))
 
-    def _context(self, r: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def context(self, r: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """(B, context_dim) of times (B,) and conditions (B, C), which does not depend on z."""
         hidden = F.silu(self._pose_features(condition) + self._times(r, t))
         context = F.silu(self.context_mlp(hidden))
         for block in self.context_blocks:

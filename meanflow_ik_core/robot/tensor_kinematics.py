@@ -38,6 +38,7 @@ class TensorKinematics:
         self._tip_translation = list(tensor(robot.tip_placement[:, :3, 3]))
         self._ancestors = tensor(robot.ancestors)
         self._prismatic = torch.as_tensor(robot.prismatic, device=device)
+        self._bottom = tensor(np.array([0.0, 0.0, 0.0, 1.0]))  # of a rigid transform
         count = len(robot.parent)
         speed = np.zeros((count, robot.num_joints))  # of each node, per speed of each joint
         speed[np.arange(count), robot.joint] = robot.multiplier
@@ -72,7 +73,7 @@ class TensorKinematics:
         """T_base_tip (..., T, 4, 4) of q (..., J)."""
         rotation, position = self._tips(*self.node_poses(q))
         top = torch.cat((rotation, position[..., None]), -1)
-        bottom = top.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*top.shape[:-2], 1, 4)
+        bottom = self._bottom.expand(*top.shape[:-2], 1, 4)
         return torch.cat((top, bottom), -2)
 
     def jacobian(self, q: Tensor) -> Tensor:

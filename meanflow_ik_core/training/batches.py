@@ -41,18 +41,25 @@ def draw_batch(
 ) -> Batch:
     """Joints of `draw_configurations`, their poses, noise and times."""
     x0, _, condition, _ = _draw_poses(robot, config, count, progress, generator)
-    if config.mode == "baseline" or config.reference_time == "zero":
-        t = torch.rand(count, generator=generator, device=generator.device)
-        r = torch.zeros_like(t)
-    else:
-        r, t = sample_times(count, config.flow_share, generator)
-        if progress < config.gap_start:
-            r = t.clone()
-        elif progress >= config.one_step_start:
-            rows = round(config.one_step_share * gap_rows(count, config.flow_share))
-            r[:rows], t[:rows] = 0.0, 1.0
+    r, t = draw_times(config, count, progress, generator)
     x1 = torch.randn(x0.shape, generator=generator, device=generator.device)
     return Batch(x0, condition, x1, r, t)
+
+
+def draw_times(
+    config: TrainConfig, count: int, progress: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """r and t (B,) of the terms on velocities at this share of the run."""
+    if config.mode == "baseline" or config.reference_time == "zero":
+        t = torch.rand(count, generator=generator, device=generator.device)
+        return torch.zeros_like(t), t
+    r, t = sample_times(count, config.flow_share, generator)
+    if progress < config.gap_start:
+        r = t.clone()
+    elif progress >= config.one_step_start:
+        rows = round(config.one_step_share * gap_rows(count, config.flow_share))
+        r[:rows], t[:rows] = 0.0, 1.0
+    return r, t
 
 
 def draw_estimates(

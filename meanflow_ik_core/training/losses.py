@@ -21,6 +21,8 @@ Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]  # (z (B, J), r (B,), t (B
 
 JVP_TANGENTS = ("total", "partial")
 TANGENT_VELOCITIES = ("network", "sample")
+DAMPING = 1e-2
+MAX_STEP = 0.5  # rad or m
 
 
 def velocity_of(network: VelocityNetwork, condition: Tensor) -> Velocity:
@@ -141,7 +143,7 @@ def dispersive_loss(features: Tensor, tau: float = 0.5, normalise: bool = True) 
         kernel = torch.exp(-square_distance / tau) * other
         return torch.log(kernel.sum() / (count * (count - 1)) + 1e-8)
     exponent = (-square_distance / (tau * width)).masked_fill(~other, -torch.inf)
-    pairs = features.new_tensor(count * (count - 1))
+    pairs = features.new_full((), count * (count - 1))
     return torch.logsumexp(exponent.flatten(), 0) - pairs.log()
 
 
@@ -149,8 +151,8 @@ def damped_step(
     robot: Robot,
     q: Tensor,
     targets: Tensor,
-    damping: float = 1e-2,
-    max_step: float = 0.5,
+    damping: float = DAMPING,
+    max_step: float = MAX_STEP,
     given: Tensor | None = None,
 ) -> Tensor:
     """One damped least-squares step of joints towards target poses, kept within the limits.
