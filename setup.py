@@ -176,6 +176,7 @@ if __name__ == "__main__":
                 "robots/*.urdf",
                 "checkpoints/*.safetensors",
                 "recipes/**/*.yaml",
+                "cuda/*.h",
             ]
         },
         include_package_data=False,

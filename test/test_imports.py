@@ -30,6 +30,7 @@ OWNERS = {
     "torch": ("network", "training", "cuda"),
     "safetensors": ("network",),
     "tensorboard": ("training",),
+    "triton": ("cuda",),
     "typer": ("commands",),
     "rich": ("commands",),
     "matplotlib": (),
