@@ -226,6 +226,12 @@ class TrainConfig:
         "arithmetic of the network; weights stay float32",
         choices=("float32", "bfloat16"),
     )
+    step: str = setting(
+        "eager",
+        "eager: one operation after the other, on any device; fused: generated kernels in one CUDA "
+        "graph, on device cuda, in one process (docs/gpu.md)",
+        choices=("eager", "fused"),
+    )
     compile: bool = setting(False, "fuse the network with torch.compile (needs a C++ compiler)")
     seed: int = setting(0, "seed of weights, data and validation poses", low=0, high=2**31)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trainer: fresh data every step, averaged weights, exact resume, one or several processes."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -23,6 +24,7 @@ from ..network.model import VelocityNetwork
 from ..robot.robot import Robot
 from .batches import Batch, Estimates, draw_batch, draw_estimates
 from .config import TrainConfig
+from .fused_step import FusedStep, check_fused
 from .optimizers import averaging, learning_rate_factor, optimizers_for
 from .processes import (
     agree,
@@ -85,9 +87,10 @@ def train(
                     f"it must be a multiple of the {world} processes"
                 )
         run = Run(robot, config, Path(out_dir), rank, world, torch.device(device))
-        if resume and run.state_path.exists():
-            run.load()
-        return run.go(stop, progress if rank == 0 else no_progress_bar)
+        with contextlib.closing(run):
+            if resume and run.state_path.exists():
+                run.load()
+            return run.go(stop, progress if rank == 0 else no_progress_bar)
 
 
 class Run:
@@ -102,6 +105,8 @@ class Run:
         world: int,
         device: torch.device,
     ):
+        if config.step == "fused":
+            check_fused(config, device, world)
         self.robot, self.config, self.out_dir = robot, config, out_dir
         self.rank, self.world, self.device = rank, world, device
         self.state_path = out_dir / "state.pt"
@@ -111,9 +116,14 @@ class Run:
             network = network_for(robot, config.network, **config.network_sizes)
         self.network: VelocityNetwork = network.to(device)
         self.average = AveragedModel(self.network, multi_avg_fn=averaging(config.ema_decay))
-        self.optimizers = optimizers_for(self.network, config)
         self.generator = torch.Generator(device).manual_seed(_stream_seed(config.seed, rank, 0))
         self.loss = TrainingLoss(self.network, robot, config)
+        self.fused: FusedStep | None = None
+        if config.step == "fused":
+            self.fused = FusedStep(self.network, self.average, robot, config, self.generator)
+            self.optimizers = self.fused.optimizers
+        else:
+            self.optimizers = optimizers_for(self.network, config)
         self.step = self.samples = 0
         self.seconds = 0.0
         self.metrics: dict[str, float] = {}
@@ -156,6 +166,11 @@ class Run:
             self.step, self.samples, self.seconds, finished, self.metrics, self.checkpoint_path
         )
 
+    def close(self) -> None:
+        """End what runs beside the steps."""
+        if self.fused is not None:
+            self.fused.close()
+
     def _progress(self) -> float:
         share = self.step / self.config.iterations
         if self.config.max_seconds > 0:
@@ -167,10 +182,13 @@ class Run:
 
         Data, gradient and random numbers of it are thrown away. SIGINT ends the run afterwards.
         """
-        if not self.config.compile:
+        if not self.config.compile and self.fused is None:
             return
         logger.info("compiling; after Ctrl-C the run ends when the compiler has done its work")
         with shielded_children():
+            if self.fused is not None:
+                self.fused.prepare(self._progress())
+                return
             generator = torch.Generator(self.device).manual_seed(0)
             # Rows for velocities leave during a run, estimates join.
             batch, _ = self._draw(self._progress(), generator)
@@ -195,12 +213,16 @@ class Run:
     def train_step(self, progress: float) -> dict[str, Tensor]:
         """One update on fresh data; the loss, its terms and what else is logged."""
         config = self.config
-        batch, estimates = self._draw(progress, self.generator)
-        if batch is not None:
+        rate = config.lr * learning_rate_factor(config, self.step, progress)
+        if self.loss.uses_velocities(progress):
             self.samples += config.batch_size
-        if estimates is not None:
+        if self.loss.uses_estimates(progress):
             self.samples += config.estimate_poses * config.estimate_samples
-        loss, terms = self.loss(batch, estimates)
+        if self.fused is not None:
+            terms = self.fused(progress, rate)
+            self.step += 1
+            return {**terms, "learning_rate": torch.tensor(rate)}
+        loss, terms = self.loss(*self._draw(progress, self.generator))
         self.network.zero_grad()
         loss.backward()
         parameters = list(self.network.parameters())
@@ -208,7 +230,6 @@ class Run:
             average_gradients(parameters, self.world)
         if config.grad_clip > 0:
             terms["gradient_norm"] = torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
-        rate = config.lr * learning_rate_factor(config, self.step, progress)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate

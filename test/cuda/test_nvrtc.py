@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The generated C as CUDA, compiled for a GPU that need not be there."""
+
+import ctypes
+
+import pytest
+import torch
+import torch.cuda._utils
+from example_robots import ROBOTS
+
+from meanflow_ik_core.cuda.estimates import NAMES, TEXTS, estimate_tables
+from meanflow_ik_core.cuda.generated import cuda_source
+from meanflow_ik_core.cuda.nvrtc import compile_cubin, find_nvrtc, load_kernels
+from meanflow_ik_core.errors import ConfigError
+from meanflow_ik_core.training.config import load_train_config
+from meanflow_ik_core.training.fused_step import CONDITION_WIDTHS, estimate_terms
+
+
+@pytest.fixture(scope="module")
+def nvrtc() -> ctypes.CDLL:
+    found = find_nvrtc("13") or find_nvrtc("12")
+    if found is None:
+        pytest.skip("needs NVRTC")
+    return found
+
+
+@pytest.mark.parametrize(("name", "recipe"), [("panda", "panda"), ("torso_two_arms", "trees")])
+def test_the_kernels_of_a_robot_compile_for_an_h100(nvrtc, name, recipe):
+    config = load_train_config(recipe)
+    tables = estimate_tables(
+        ROBOTS[name](),
+        estimate_terms(config),
+        config.estimate_samples,
+        CONDITION_WIDTHS[config.network],
+    )
+    cubin = compile_cubin(nvrtc, cuda_source(TEXTS, tables), "sm_90")
+    assert cubin.startswith(b"\x7fELF")
+    for kernel in NAMES:
+        assert b".text." + kernel.encode() + b"\0" in cubin
+
+
+def test_what_nvrtc_refuses_is_said_in_a_line(nvrtc):
+    with pytest.raises(ConfigError, match=r"sm_90.*error"):
+        compile_cubin(nvrtc, "int f( {", "sm_90")
+
+
+def test_a_machine_without_nvrtc_and_a_torch_that_loads_nothing_are_refused(monkeypatch):
+    assert find_nvrtc("7") is None
+    monkeypatch.setattr(torch.version, "cuda", "7.0")
+    with pytest.raises(ConfigError, match=r"NVRTC of CUDA 7\.0.*not found; pip install"):
+        load_kernels("", NAMES)
+    monkeypatch.delattr(torch.cuda._utils, "_cuda_load_module")
+    with pytest.raises(ConfigError, match=r"cannot load the kernels.*2\.9"):
+        load_kernels("", NAMES)
