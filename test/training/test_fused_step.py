@@ -12,7 +12,7 @@ from meanflow_ik_core import load_robot
 from meanflow_ik_core.cuda import trunk_kernels
 from meanflow_ik_core.cuda.batched_muon import BatchedMuon
 from meanflow_ik_core.errors import ConfigError, RobotError
-from meanflow_ik_core.training import fused_step
+from meanflow_ik_core.training import fused_step, trainer
 from meanflow_ik_core.training.batches import draw_batch, draw_estimates
 from meanflow_ik_core.training.config import TrainConfig
 from meanflow_ik_core.training.configurations import draw_configurations
@@ -219,6 +219,30 @@ def test_a_collision_free_run_draws_from_the_pool(tmp_path):
         assert not any((rows == row).all(-1).any() for row in before)
     finally:
         fused.close()
+
+
+def test_a_run_of_fused_steps_is_saved_resumed_and_gone_on_with_by_the_eager_one(
+    panda, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(trainer, "check_fused", lambda *_: None)  # on the CPU, without a graph
+    config = replace(
+        PANDA, step="fused", iterations=6, velocity_end=0.7, validation_poses=3,
+        validation_samples=4,
+    )  # fmt: skip
+    first = trainer.train(panda, config, tmp_path)
+    assert (first.step, first.finished) == (6, True)
+    assert first.samples == 6 * 32 * 4 + 5 * 64
+    longer = trainer.train(panda, replace(config, iterations=9), tmp_path)
+    assert longer.step == 9
+    state = torch.load(longer.checkpoint.parent / "state.pt", weights_only=True)
+    assert state["average"]["n_averaged"] == 9
+    assert trainer.train(panda, replace(config, iterations=12, step="eager"), tmp_path).step == 12
+    weights = []
+    for name in ("once", "again"):
+        trainer.train(panda, config, tmp_path / name)
+        state = torch.load(tmp_path / name / "state.pt", weights_only=True)
+        weights.append(state["network"]["z_in.weight"])
+    assert torch.equal(*weights)
 
 
 GPU = torch.device("cuda")
