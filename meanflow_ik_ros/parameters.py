@@ -40,8 +40,8 @@ class NodeParameters:
     )
     num_threads: int = setting(
         1,
-        "Threads of the network on the CPU. More are faster only where that many cores are idle. "
-        "0: what torch chooses.",
+        "Threads of torch, which computes objectives; all else of a request is one thread. More "
+        "are faster only where that many cores are idle. 0: what torch chooses.",
         low=0,
         high=1024,
         read_only=True,

@@ -145,8 +145,19 @@ def test_a_dependency_is_imported_by_its_owner_alone(package, module):
 
 
 @pytest.mark.parametrize("module", FILES["meanflow_ik_core"])
+def test_the_core_does_not_import_itself_from_its_root(module):
+    """Its root finds public names in any wing, and so would hide which one is meant."""
+    depth = module.count("/") + 1
+    for node in ast.walk(ast.parse(FILES["meanflow_ik_core"][module].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == depth and not node.module:
+            names = [alias.name for alias in node.names if alias.name != "__version__"]
+            hidden = [name for name in names if not module_named("meanflow_ik_core", [name])]
+            assert not hidden, f"{module} imports {hidden} from the root"
+
+
+@pytest.mark.parametrize("module", FILES["meanflow_ik_core"])
 def test_the_core_knows_nothing_of_ros(module):
-    assert not imported("meanflow_ik_core", module)[1] & ROS
+    assert not imported("meanflow_ik_core", module)[1] & (ROS | {"meanflow_ik_core"})
 
 
 @pytest.mark.parametrize("guest", GUESTS, ids=str)

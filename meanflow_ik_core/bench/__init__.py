@@ -12,6 +12,7 @@ costs nothing. Installed packages add suites of their own through entry points o
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ def _own_suites() -> Iterator[Bench]:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         text = path.read_text(encoding="utf-8")
         if "\ndef run(" in text:
-            _, docstring, _ = text.split('"""', 2)
+            docstring = ast.get_docstring(ast.parse(text)) or "no docstring"
             yield Bench(path.stem, docstring.splitlines()[0].rstrip("."))
 
 
