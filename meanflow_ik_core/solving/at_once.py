@@ -18,7 +18,7 @@ from ..robot.robot import Robot
 from .drawing import Drawing
 from .goal import Goal, Preferences, Starts
 from .refine import Refinement
-from .result import IKResult
+from .result import IKResult, names_of_origins
 from .robot_arrays import packed
 
 NEAR = 0.1  # rad; a seed's own solution that is so near to it is taken for the nearest of all
@@ -56,13 +56,14 @@ class SearchAtOnce:
         ready = clock()
         rows, own = self._run(goal, sampler)
         searched = clock()
-        names = np.array(("", "seed", sampler, "uniform"), "<U16")
-        source = np.where(rows.start < 0, rows.start - NOTHING, 2 + (rows.start >= own[:, None]))
-        taken = int(np.minimum(rows.used, own).sum())
         drawn = {"seed": len(goal)} if goal.seeded else {}
-        drawn[sampler] = taken
-        if (others := int(rows.used.sum()) - taken) or sampler == "uniform":
-            drawn["uniform"] = drawn.get("uniform", 0) + others
+        drawn[sampler] = int(rows.used.sum())
+        source = np.minimum(rows.start, 0) - NOTHING
+        if own is not None:
+            source += rows.start >= own[:, None]
+            drawn[sampler] = int(np.minimum(rows.used, own).sum())
+            if others := int(np.maximum(rows.used - own, 0).sum()):
+                drawn["uniform"] = others
         return IKResult(
             joint_positions=rows.q,
             position_error=rows.position_error,
@@ -70,7 +71,7 @@ class SearchAtOnce:
             valid=rows.valid,
             distance=rows.distance,
             cost=rows.cost,
-            origin=names[source],
+            origin=names_of_origins(sampler)[source],
             starts=drawn,
             timing={
                 "sample": ready - began,
@@ -79,11 +80,14 @@ class SearchAtOnce:
             },
         )
 
-    def _run(self, goal: Goal, sampler: str) -> tuple[Rows, np.ndarray]:
-        """The rows of a goal, and how many of the starts of each problem were the sampler's."""
+    def _run(self, goal: Goal, sampler: str) -> tuple[Rows, np.ndarray | None]:
+        """The rows of a goal, and how many of the starts of each problem were the sampler's (B,).
+
+        None: all.
+        """
         rounds = -1 if self.starts.max_rounds is None else self.starts.max_rounds
         if self.drawing.is_numbered(sampler):
-            return self._search(goal, self._none(goal), rounds), np.zeros(len(goal), np.int64)
+            return self._search(goal, self._none(goal), rounds), None
         own = np.zeros(len(goal), np.int64)
         if not self.starts.sliding:
             rows = self._with_own(goal, sampler, rounds, own)
@@ -159,7 +163,8 @@ class SearchAtOnce:
             self.robot, goal.position_tolerance, goal.orientation_tolerance, goal.axis_weights
         )
         arguments = (
-            *robot_arrays, np.array(plan, np.int64), np.array(weights), self.drawing.key
+            robot_arrays.integers, robot_arrays.floats32, robot_arrays.floats64,
+            np.array(plan, np.int64), np.array(weights), self.drawing.key,
         )  # fmt: skip
         threads = min(self.num_threads, len(goal))
         if threads < 2:

@@ -3,8 +3,15 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+
+
+@cache
+def names_of_origins(sampler: str) -> np.ndarray:
+    """Names (4,) of where a row comes from: nowhere, the seed, a sampler, or uniform starts."""
+    return np.array(("", "seed", sampler, "uniform"), "<U16")
 
 
 @dataclass(frozen=True)

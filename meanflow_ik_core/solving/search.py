@@ -24,7 +24,7 @@ from .drawing import Drawing
 from .goal import Goal, Preferences, Starts
 from .null_space import NullSpace
 from .refine import Refined, Refinement
-from .result import IKResult
+from .result import IKResult, names_of_origins
 
 # Between two looks at the clock, self-collision is checked of as many configurations as take
 # `_LOOK_EVERY_S`, and of `_CHECKS_AT_ONCE` at least.
@@ -127,7 +127,7 @@ class Search:
             valid=valid,
             distance=distance,
             cost=cost,
-            origin=np.array(("", "seed", sampler, "uniform"), "<U16")[source],
+            origin=names_of_origins(sampler)[source],
             starts=dict(self._drawn),
             timing=dict(self._spent),
             objective_values=objective_values,
