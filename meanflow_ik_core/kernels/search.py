@@ -2,7 +2,7 @@
 """The whole search for solutions of B poses, in one call.
 
 A problem is one pose and the joints that its distances refer to. Its starts are numbered: those
-that are given come first, the others are uniform and a function of seed, pose and number. So an
+that are given come first, the others are uniform and a function of key and number. So an
 answer depends neither on the other problems nor on how many threads share the work.
 
 Starts come in rounds, each as large as all before it, until there are as many solutions as are
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .counter_stream import draw_uniform, key_of
+from .counter_stream import write_uniform
 from .descent import SLIDE_AFTERWARDS, SLIDE_AT_ONCE, STAY, work_buffer
 from .jit import cached_jit, jit
 from .layout import FRAME, unpack
@@ -73,7 +73,7 @@ def _write_starts(q, first, given, key, limits):
             for j in range(q.shape[1]):
                 q[n, j] = given[first + n, j]
         else:
-            draw_uniform(key, first + n, limits, q[n])
+            write_uniform(key, first + n, limits, q[n])
 
 
 @cached_jit
@@ -166,22 +166,8 @@ def _weights(a):
 
 
 @cached_jit
-def draw(T_base_tip, count, first, integers, floats64, seed):
-    """Draw the uniform starts number ``first`` and on of `search`, (B, count, J) float64."""
-    arrays = unpack(integers, floats64)
-    frames = np.empty((T_base_tip.shape[0], FRAME * arrays.active.size))
-    write_frames(T_base_tip, arrays.active, frames)
-    q = np.empty((T_base_tip.shape[0], count, arrays.limits.shape[0]))
-    for b in range(q.shape[0]):
-        key = key_of(seed, frames[b])
-        for n in range(count):
-            draw_uniform(key, first + n, arrays.limits, q[b, n])
-    return q
-
-
-@cached_jit
 def search(
-    T_base_tip, reference, given, integers, floats32, floats64, plan_array, weights_array, seed
+    T_base_tip, reference, given, integers, floats32, floats64, plan_array, weights_array, keys
 ):
     """Search for solutions of B poses.
 
@@ -192,7 +178,7 @@ def search(
         integers, floats32, floats64: the robot, see `layout.pack`.
         plan_array: int64, see `Plan`.
         weights_array: float64, see `Weights`.
-        seed: uint64.
+        keys: (B,) uint64, of the uniform starts, see `counter_stream`.
 
     Returns:
         q (B, M, J), position and orientation errors (B, M, T), valid, distance, cost and number of
@@ -256,8 +242,7 @@ def search(
             b = problems[i]
             if seeded == 1:
                 q[i, 0] = seeds[b]
-            key = key_of(seed, frames[b])
-            _write_starts(q[i, seeded:], 0, given[b], key, fine.limits)
+            _write_starts(q[i, seeded:], 0, given[b], keys[b], fine.limits)
             used[b] = first_pass
         refine(
             q[:size], frames[problems], reference[problems], errors[:size], valid[:size],
@@ -283,8 +268,7 @@ def search(
                 own_q = np.empty((1, count, num_joints))
                 own_errors = np.empty((1, count, num_active, 2))
                 own_valid = np.empty((1, count), np.bool_)
-                key = key_of(seed, frames[b])
-                _write_starts(own_q[0], used[b], given[b], key, fine.limits)
+                _write_starts(own_q[0], used[b], given[b], keys[b], fine.limits)
                 own = slice(b, b + 1)
                 refine(
                     own_q, frames[own], reference[own], own_errors, own_valid, coarse_work,

@@ -7,7 +7,7 @@ more of them and takes the first ones again.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -49,6 +49,9 @@ class SearchAtOnce:
     starts_per_pass: int
     num_threads: int = 1
 
+    def of_one_round(self) -> "SearchAtOnce":
+        return replace(self, starts=replace(self.starts, max_rounds=1))
+
     def result(
         self, goal: Goal, sampler: str, began: float, clock: Callable[[], float]
     ) -> IKResult:
@@ -86,7 +89,7 @@ class SearchAtOnce:
         None: all.
         """
         rounds = -1 if self.starts.max_rounds is None else self.starts.max_rounds
-        if self.drawing.is_numbered(sampler):
+        if self.drawing.is_uniform(sampler):
             return self._search(goal, self._none(goal), rounds), None
         own = np.zeros(len(goal), np.int64)
         if not self.starts.sliding:
@@ -164,17 +167,22 @@ class SearchAtOnce:
         )
         arguments = (
             robot_arrays.integers, robot_arrays.floats32, robot_arrays.floats64,
-            np.array(plan, np.int64), np.array(weights), self.drawing.key,
+            np.array(plan, np.int64), np.array(weights),
         )  # fmt: skip
+        keys = self.drawing.keys(goal)
         threads = min(self.num_threads, len(goal))
         if threads < 2:
-            return Rows(*search(goal.T_base_tip, goal.reference, given, *arguments))
+            return Rows(*search(goal.T_base_tip, goal.reference, given, *arguments, keys))
         bounds = np.linspace(0, len(goal), threads + 1).astype(int)
         parts = [slice(a, b) for a, b in pairwise(bounds)]
         with ThreadPoolExecutor(threads) as pool:
             found = pool.map(
                 lambda part: search(
-                    goal.T_base_tip[part], goal.reference[part], given[part], *arguments
+                    goal.T_base_tip[part],
+                    goal.reference[part],
+                    given[part],
+                    *arguments,
+                    keys[part],
                 ),
                 parts,
             )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..kernels.search import draw
+from ..kernels.counter_stream import keys_of_poses
 from ..objectives import Objective
 from ..robot.robot import Robot
 from ..samplers import Sampler
@@ -19,7 +19,6 @@ from .goal import Goal
 from .guidance import Guidance, guided_samples
 from .inputs import check_seed
 from .partial_goals import given_from_asked, turned_at_random
-from .robot_arrays import packed
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,13 @@ class Drawing:
         check_seed(self.seed)
 
     @cached_property
-    def key(self) -> np.uint64:
-        """The seed of starts that are functions of their number."""
+    def _seed(self) -> np.uint64:
         seed = secrets.randbits(64) if self.seed is None else int(self.seed)
         return np.uint64(seed & (2**64 - 1))
+
+    def keys(self, goal: Goal) -> np.ndarray:
+        """Keys (B,) of numbered starts."""
+        return keys_of_poses(goal.T_base_tip, self._seed)
 
     @cached_property
     def generator(self) -> torch.Generator:
@@ -55,18 +57,23 @@ class Drawing:
             generator.manual_seed(int(self.seed))
         return generator
 
-    def is_numbered(self, sampler: str) -> bool:
-        """Whether the starts of a sampler are functions of seed, pose and number alone."""
+    def is_uniform(self, sampler: str) -> bool:
+        """Whether the starts of a sampler are those that the compiled search draws by itself."""
         plain = type(self.samplers[sampler]) is UniformSampler and not self.objectives
         return plain and self.device.type == "cpu"
 
+    def is_numbered(self, sampler: str, goal: Goal) -> bool:
+        """Whether the starts of a sampler are functions of seed, pose and number alone."""
+        if self.is_uniform(sampler):
+            return True
+        plain = goal.asked is None and not self.objectives and self.device.type == "cpu"
+        return plain and self.samplers[sampler].is_numbered
+
     def starts(self, sampler: str, goal: Goal, first: int, count: int) -> Tensor:
         """Starts number ``first`` and on of each problem, (B, count, J)."""
-        if self.is_numbered(sampler):
-            arrays = packed(
-                self.robot, goal.position_tolerance, goal.orientation_tolerance, goal.axis_weights
-            )
-            q = draw(goal.T_base_tip, count, first, arrays.integers, arrays.floats64, self.key)
+        if self.is_numbered(sampler, goal):
+            keys = keys_of_poses(goal.T_base_tip, self._seed)
+            q = self.samplers[sampler].numbered(goal.T_base_tip, first, count, keys)
             return torch.from_numpy(q)
         return self.samples(sampler, goal, count).float()
 

@@ -27,8 +27,8 @@ from .refine import Refined, Refinement
 from .result import IKResult, names_of_origins
 
 # Between two looks at the clock, self-collision is checked of as many configurations as take
-# `_LOOK_EVERY_S`, and of `_CHECKS_AT_ONCE` at least.
-_LOOK_EVERY_S, _CHECKS_AT_ONCE = 1e-3, 4
+# `_LOOK_EVERY_S`, and of `CHECKS_AT_ONCE` at least.
+_LOOK_EVERY_S, CHECKS_AT_ONCE = 1e-3, 4
 _SEED, _OWN, _UNIFORM = 1, 2, 3  # where a candidate comes from
 
 
@@ -234,13 +234,15 @@ class Search:
             return pool.rows(pool.checked)
         ranked = pool.rows(self._order(problem, pool))
         todo = np.flatnonzero(~ranked.checked)
-        size = max(_CHECKS_AT_ONCE, most)
-        for first in range(0, len(todo), size):
+        first = 0
+        while first < len(todo):
             before = np.flatnonzero(ranked.valid[: todo[first]])
             enough = best(ranked.q, before, continuous, most, preferences.min_separation)
             if len(enough) == most or (first and deadline.passed()):
                 break
+            size = max(CHECKS_AT_ONCE, most - len(enough))
             self._set_valid(ranked, todo[first : first + size], deadline)
+            first += size
         return ranked.rows(ranked.checked)
 
     def _set_valid(self, candidates: Candidates, rows: np.ndarray, deadline: Deadline) -> None:
@@ -256,7 +258,7 @@ class Search:
         size = len(q)
         if deadline.moment < math.inf:
             worth = _LOOK_EVERY_S * self._checks / max(self._check_seconds, 1e-9)
-            size = max(_CHECKS_AT_ONCE, int(min(worth, len(q))))
+            size = max(CHECKS_AT_ONCE, int(min(worth, len(q))))
         free = [np.zeros(0, dtype=bool)]
         began = self._clock()
         for first in range(0, len(q), max(1, size)):

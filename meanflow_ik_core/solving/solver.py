@@ -40,7 +40,7 @@ from .partial_goals import given_from_asked
 from .ranking import SELECTIONS
 from .refine import Refinement
 from .result import IKResult
-from .search import Search, SearchParts
+from .search import CHECKS_AT_ONCE, Search, SearchParts
 
 __all__ = ["IKResult", "IKSolver", "load_solver"]
 
@@ -70,6 +70,14 @@ class IKSolver:
         self._samplers = {sampler_name: sampler}
         self._samplers.setdefault("uniform", build_sampler("uniform", robot, None, device))
         self.sampler = sampler_name
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Geometry is no part of a copy, which reads it when it is asked for.
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in ("self_collision", "clearance")
+        }
 
     @property
     def checkpoint(self) -> Mapping[str, Any] | None:
@@ -227,15 +235,20 @@ class IKSolver:
         sampler = self._sampler_for(goal.asked)
         is_simple = refining.is_compiled and not objectives
         if max_solutions == 1 and is_simple:
-            is_plain = drawing.is_numbered(sampler) and not avoid_self_collision
+            is_plain = drawing.is_uniform(sampler) and not avoid_self_collision
             starts = starts.planned(goal.seeded and distance_weight > 0, is_plain)
         per_pass = self.starts_per_pass or self._starts_per_pass(objectives)
-        at_once = is_simple and not avoid_self_collision and timeout is None
-        if at_once and drawing.is_numbered("uniform") and starts.first <= per_pass:
-            search = SearchAtOnce(
+        if is_simple and drawing.is_uniform("uniform") and starts.first <= per_pass:
+            at_once = SearchAtOnce(
                 robot, starts, refining, preferences, drawing, per_pass, num_threads
             )
-            return search.result(goal, sampler, began, self.clock)
+            if not avoid_self_collision and timeout is None:
+                return at_once.result(goal, sampler, began, self.clock)
+            is_one_pass = len(goal) * starts.first <= per_pass
+            if is_one_pass and drawing.is_numbered(sampler, goal):
+                result = at_once.of_one_round().result(goal, sampler, began, self.clock)
+                if (checked := self._complete(result, preferences)) is not None:
+                    return checked
         moment = math.inf if timeout is None else began + timeout
         parts = SearchParts(
             robot=robot,
@@ -254,6 +267,23 @@ class IKSolver:
         if avoid_self_collision or "clearance" in [one.name() for one in objectives]:
             return replace(result, clearance=self.clearance.distance(result.joint_positions))
         return result
+
+    def _complete(self, result: IKResult, preferences: Preferences) -> IKResult | None:
+        """A result of starts that are refined whatever the time, where it is the answer, or None.
+
+        It is where all rows are solutions and the few checks for self-collision that are made
+        whatever the time find nothing.
+        """
+        if not result.valid.all():
+            return None
+        if not preferences.avoid_self_collision:
+            return result
+        q = result.joint_positions
+        if preferences.select != "best" or q.shape[0] * q.shape[1] > CHECKS_AT_ONCE:
+            return None
+        if self.self_collision.in_collision(q.reshape(-1, self.robot.num_joints)).any():
+            return None
+        return replace(result, clearance=self.clearance.distance(q))
 
     def warm_up(self) -> None:
         """Compile and load everything that the first call would otherwise wait for."""
