@@ -11,7 +11,8 @@ more go on one by one. After each pass of starts a problem keeps the candidates 
 returned, in its pool.
 
 Where one solution near a seed is wanted, the seed slides to the nearest solution that is connected
-to it, and is the answer where that is near; else each start slides.
+to it, and is the answer where that is near; else each start of the first round slides. Those of
+later rounds do not: a slide may end where no step leads back to the pose.
 """
 
 from typing import NamedTuple
@@ -32,7 +33,7 @@ class Plan(NamedTuple):
     """What a search is asked for, in the order of the array that it takes."""
 
     seeded: int  # whether the references are seeds, which are starts as well
-    sliding: int  # whether starts slide towards the references
+    sliding: int  # whether seeds and starts of the first round slide towards the references
     first: int  # starts of the first round
     own: int  # starts of the sampler's own; a round ends there
     largest: int  # starts of a later round at most
@@ -272,7 +273,8 @@ def search(
                 own = slice(b, b + 1)
                 refine(
                     own_q, frames[own], reference[own], own_errors, own_valid, coarse_work,
-                    fine_work, coarse, fine, sliding, recombining, COARSE_ITERATIONS,
+                    fine_work, coarse, fine, sliding if rounds == 1 else STAY, recombining,
+                    COARSE_ITERATIONS,
                 )  # fmt: skip
                 pool = (
                     _joined(pool[0], own_q[0]),

@@ -15,7 +15,7 @@ _BUDGET = 1024
 _MOST_SAMPLES = 10_000_000
 # Starts of the first round where one solution is wanted: any one; any one that may still touch
 # itself, or that is dear to draw; the nearest to a seed.
-_FEW, _SOME, _FOR_NEAREST = 8, 16, 96
+_FEW, _SOME, _FOR_NEAREST = 8, 16, 64
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Starts:
     num_samples: int  # of the sampler's own
     max_rounds: int | None  # None: any number
     first: int = 0  # of the first round; 0: all
-    sliding: bool = False  # whether they slide to the solution nearest to the seed
+    sliding: bool = False  # whether those of it slide to the solution nearest to the seed
 
     def __post_init__(self) -> None:
         check_count("num_samples", self.num_samples, 1, _MOST_SAMPLES)

@@ -85,6 +85,7 @@ class Search:
             seeds, near = self._slide_seeds()
             everyone = everyone[~near]
         self._round(everyone, sampler, 0, starts.first, seeds)
+        self._sliding = STAY
         used, rounds = starts.first, 1
         solved = self._num_valid() > 0
         while rounds != starts.max_rounds and len(needy := self._needy(used)):

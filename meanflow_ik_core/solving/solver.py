@@ -288,15 +288,10 @@ class IKSolver:
     def warm_up(self) -> None:
         """Compile and load everything that the first call would otherwise wait for."""
         middle = 0.5 * (self.robot.lower + self.robot.upper)
+        T_base_tip = self.robot.forward(middle)[None]
         for select in SELECTIONS:
-            self.solve(
-                self.robot.forward(middle)[None],
-                4,
-                2,
-                middle,
-                select=select,
-                avoid_self_collision=True,
-            )
+            # More solutions than are checked at once, and more candidates than that.
+            self.solve(T_base_tip, 64, 5, middle, select=select, avoid_self_collision=True)
 
     @cached_property
     def self_collision(self) -> SelfCollision:
