@@ -21,6 +21,7 @@ from .refine import Refinement
 from .result import IKResult, names_of_origins
 from .robot_arrays import packed
 
+_STARTS_PER_DRAW = 4096
 NEAR = 0.1  # rad; a seed's own solution that is so near to it is taken for the nearest of all
 
 
@@ -132,7 +133,7 @@ class SearchAtOnce:
         return rows
 
     def _drawn(self, goal: Goal, sampler: str, first: int, count: int) -> np.ndarray:
-        size = max(1, self.starts_per_pass // count)
+        size = max(1, _STARTS_PER_DRAW // count)
         groups = [
             self.drawing.starts(sampler, goal.of(slice(begin, begin + size)), first, count).numpy()
             for begin in range(0, len(goal), size)

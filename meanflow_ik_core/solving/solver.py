@@ -47,6 +47,7 @@ __all__ = ["IKResult", "IKSolver", "load_solver"]
 # Starts drawn and refined together. On the CPU some milliseconds' worth, fewer where objectives
 # choose among samples; elsewhere as many as memory is meant for, some 300 MB for an arm.
 _STARTS_PER_PASS, _GUIDED_PER_PASS, _STARTS_ON_DEVICE = 4096, 256, 1 << 20
+_STARTS_AT_ONCE = 1 << 20  # drawn before one compiled call
 
 
 class IKSolver:
@@ -238,7 +239,9 @@ class IKSolver:
             is_plain = drawing.is_uniform(sampler) and not avoid_self_collision
             starts = starts.planned(goal.seeded and distance_weight > 0, is_plain)
         per_pass = self.starts_per_pass or self._starts_per_pass(objectives)
-        if is_simple and drawing.is_uniform("uniform") and starts.first <= per_pass:
+        # Starts that are not drawn by the compiled search have to fit into memory.
+        fits = drawing.is_uniform(sampler) or len(goal) * starts.first <= _STARTS_AT_ONCE
+        if is_simple and drawing.is_uniform("uniform") and fits:
             at_once = SearchAtOnce(
                 robot, starts, refining, preferences, drawing, per_pass, num_threads
             )
