@@ -8,7 +8,7 @@ import pinocchio as pin
 
 from ..robot.robot import Robot
 from ..robot.urdf import Mimic, read_joint_elements, read_model, resolve_mimics
-from ..solving.search import IKResult
+from ..solving.result import IKResult
 
 # Rounding between two implementations of the same formula.
 _ROUNDING = 1e-12

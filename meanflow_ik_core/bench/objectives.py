@@ -13,7 +13,7 @@ import torch
 from ..collision.clearance import SphereModel
 from ..objectives import Objective, build_objectives
 from ..robot.robot import Robot
-from ..solving.search import IKResult
+from ..solving.result import IKResult
 from ..solving.solver import IKSolver, load_solver
 from .judge import Judge
 from .result import BenchResult, Measure, at_least_one, environment

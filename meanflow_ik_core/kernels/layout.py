@@ -11,11 +11,20 @@ vectors that remain are the 3 E rows of the Jacobian. Floats are of the type of 
 - ``blocks`` (E,) int64: the tip of each error vector;
 - ``moved`` (J, 1 + E) int64: which error vectors a joint moves;
 - ``pairs`` (G * G, 4 + J) int64, in row a * G + b what tips a and b have in common;
-- ``bounds`` (J, 2): lower and upper limits of the joints, rad or m.
+- ``bounds`` (J, 2): lower and upper limits of the joints, rad or m; far off where there are none;
+- ``limits`` (J, 2): between which starts are drawn and solutions lie, and ``continuous`` (J,);
+- ``active`` (G,): which of the T tips;
+- ``tip_parts`` (G,) and ``joint_parts`` (J,): which of P parts that share no joint, or -1;
+- ``tolerances`` (G, 2): m and rad, of a solution;
+- ``damping`` (3,): factor, floor and largest step, see `step_settings`.
+
+Each array that Python hands over costs a sixth of a microsecond. So all of them travel in two, one
+of integers and one of floats; `unpack` returns views.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from numba.extending import register_jitable
 
 # Rows of a frame in the work buffer: x axis, y axis, z axis, origin.
@@ -55,6 +64,71 @@ NUM_MOVED, MOVED_ROWS = 0, 1
 COUPLED, NUM_RUNS, RUNS = 0, 1, 2
 
 
+class RobotArrays(NamedTuple):
+    """The arrays of a robot, as they are described above."""
+
+    nodes: Any
+    columns: Any
+    tips: Any
+    moved: Any
+    blocks: Any
+    pairs: Any
+    continuous: Any
+    active: Any
+    tip_parts: Any
+    joint_parts: Any
+    node_numbers: Any
+    tip_numbers: Any
+    bounds: Any
+    limits: Any
+    tolerances: Any
+    damping: Any
+
+
+def pack(arrays: RobotArrays, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+    """The integers and the floats of a robot in one array each, for `unpack`."""
+    sizes = len(arrays.nodes), len(arrays.joint_parts), len(arrays.tips), len(arrays.blocks)
+    first = RobotArrays._fields.index("node_numbers")
+    integers = np.concatenate([sizes, *(np.ravel(array) for array in arrays[:first])])
+    floats = np.concatenate([np.ravel(array) for array in arrays[first:]])
+    return integers.astype(np.int64), floats.astype(dtype)
+
+
+@register_jitable
+def unpack(integers, floats):
+    """The `RobotArrays` in two packed arrays."""
+    k, j, g, e = integers[0], integers[1], integers[2], integers[3]
+    a = 4
+    b = a + 4 * k
+    c = b + g * k
+    d = c + 6 * g
+    f = d + j * (1 + e)
+    h = f + e
+    i = h + g * g * (4 + j)
+    m = 14 * k
+    n = m + 28 * g
+    o = n + 2 * j
+    p = o + 2 * j
+    return RobotArrays(
+        integers[a:b].reshape((k, 4)),
+        integers[b:c].reshape((g, k)),
+        integers[c:d].reshape((g, 6)),
+        integers[d:f].reshape((j, 1 + e)),
+        integers[f:h],
+        integers[h:i].reshape((g * g, 4 + j)),
+        integers[i : i + j],
+        integers[i + j : i + j + g],
+        integers[i + j + g : i + j + 2 * g],
+        integers[i + j + 2 * g :],
+        floats[:m].reshape((k, 14)),
+        floats[m:n].reshape((g, 28)),
+        floats[n:o].reshape((j, 2)),
+        floats[o:p].reshape((j, 2)),
+        floats[p : p + 2 * g].reshape((g, 2)),
+        floats[p + 2 * g :],
+    )
+
+
 class Rows(NamedTuple):
     """The first row of each quantity in the work buffer of a tile; frames begin at row 0."""
 
@@ -68,6 +142,10 @@ class Rows(NamedTuple):
     turn: int  # (3, 3) rotation of a tip relative to its target
     jacobian: int  # by columns
     matrix: int  # of the normal equations, see `block`; then J rows for the step
+    reference: int  # joints that a sample slides towards
+    pull: int  # how far these are, for a sample that slides
+    slides: int  # 1 for a sample that slides, else 0
+    motion: int  # of the last step, the joint that moved most
     end: int
 
 
@@ -84,8 +162,13 @@ def work_rows(num_nodes, num_joints, num_tips, num_errors):
     turn = maps + num_tips * MAPS
     jacobian = turn + 9
     matrix = jacobian + 3 * num_errors * num_joints
-    end = matrix + block(num_errors, 0) + num_joints
-    return Rows(q, target, tip, error, solution, ratio, maps, turn, jacobian, matrix, end)
+    reference = matrix + block(num_errors, 0) + num_joints
+    pull = reference + num_joints
+    slides = pull + num_joints
+    return Rows(
+        q, target, tip, error, solution, ratio, maps, turn, jacobian, matrix, reference, pull,
+        slides, slides + 1, slides + 2,
+    )  # fmt: skip
 
 
 @register_jitable

@@ -21,6 +21,7 @@ class Sampler(ABC):
 
     checkpoint: Mapping[str, Any] | None = None  # the record of a learned sampler's checkpoint
     takes_partial_goals: bool = False  # whether `sample` can be asked for a part of the poses
+    is_numbered: bool = False  # whether there are `numbered` samples
 
     @classmethod
     @abstractmethod
@@ -50,6 +51,22 @@ class Sampler(ABC):
         Raises:
             OptionError: the sampler needs complete goals, and this one is not.
         """
+
+    def numbered(
+        self, T_base_tip: np.ndarray, first: int, count: int, keys: np.ndarray
+    ) -> np.ndarray:
+        """Samples that are functions of a key, a pose and a number alone, if `is_numbered`.
+
+        Args:
+            T_base_tip: (B, T, 4, 4) float64.
+            first: number of the first sample.
+            count: N, how many per target.
+            keys: (B,) uint64, see `kernels.counter_stream`.
+
+        Returns:
+            (B, N, J) rad or m.
+        """
+        raise NotImplementedError
 
     def map_from_noise(
         self, T_base_tip: Tensor, given: np.ndarray | None = None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OptionError
+from ..kernels.counter_stream import fill_normal
 from ..network.compiled import CompiledNetwork, known_precision
 from ..network.kinds import load_checkpoint
 from ..network.model import VelocityNetwork, denormalise_joints
@@ -69,6 +70,7 @@ class MeanFlowSampler(Sampler):
             self._compiled = CompiledNetwork(
                 network.sizes, network.arrays(), robot.workspace_scale, of_one_call
             )
+        self.is_numbered = self._compiled is not None
         self._num_calls = num_calls
         self._latent_scale = latent_scale
 
@@ -98,6 +100,18 @@ class MeanFlowSampler(Sampler):
         x0_hat = self._from_noise(z, T_base_tip, mask)
         lower, upper = self._robot.limits(x0_hat.dtype, x0_hat.device)
         return denormalise_joints(x0_hat.clamp(-1, 1), lower, upper)
+
+    def numbered(
+        self, T_base_tip: np.ndarray, first: int, count: int, keys: np.ndarray
+    ) -> np.ndarray:
+        assert self._compiled is not None
+        z = np.empty((len(T_base_tip), count, self._robot.num_joints), np.float32)
+        fill_normal(keys, first, z)
+        if self._latent_scale != 1:
+            z *= np.float32(self._latent_scale)
+        x0_hat = np.clip(self._compiled(z, T_base_tip), -1, 1)
+        lower, upper = self._robot.lower.astype(np.float32), self._robot.upper.astype(np.float32)
+        return lower + np.float32(0.5) * (x0_hat + 1) * (upper - lower)
 
     def map_from_noise(
         self, T_base_tip: Tensor, given: np.ndarray | None = None

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..kernels.counter_stream import fill_uniform
 from ..robot.robot import Robot
 from . import Sampler
 
@@ -15,6 +16,7 @@ class UniformSampler(Sampler):
     """Draws every joint uniformly within its limits."""
 
     takes_partial_goals = True
+    is_numbered = True
 
     def __init__(self, robot: Robot):
         self._robot = robot
@@ -33,6 +35,13 @@ class UniformSampler(Sampler):
         batch = T_base_tip.shape[0]
         q = self._robot.random_configurations(batch * count, generator, torch.float32)
         return q.view(batch, count, self._robot.num_joints)
+
+    def numbered(
+        self, T_base_tip: np.ndarray, first: int, count: int, keys: np.ndarray
+    ) -> np.ndarray:
+        q = np.empty((len(T_base_tip), count, self._robot.num_joints))
+        fill_uniform(keys, first, np.stack((self._robot.lower, self._robot.upper), 1), q)
+        return q
 
 
 SAMPLER = UniformSampler

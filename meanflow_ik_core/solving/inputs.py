@@ -9,23 +9,37 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import LinkError, OptionError, SeedError, TargetError
+from ..kernels.poses import RIGID_TOLERANCE, make_orthonormal
 from ..robot.robot import Robot
 
-# A target may deviate this much from a rigid transform (float32 leaves about 1e-7).
-_RIGID_TOLERANCE = 1e-5
+_MOST_NUMBERS = 2**28  # of a result, 2 GB
 AXES = ("x", "y", "z", "rx", "ry", "rz")  # of a target's frame
 _SAME_AXES = 1e-9  # how little of a motion along free axes of a link may not be free at the tip
 _SEED_TOLERANCE = 1e-6  # rad or m
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return type(value) is float or (isinstance(value, Real) and not isinstance(value, bool))
 
 
-def check_count(name: str, value: Any, least: int) -> None:
-    """OptionError where a value is no integer, or less than that."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise OptionError(f"{name} is {value!r}; it must be an integer of at least {least}")
+def check_count(name: str, value: Any, least: int, most: int | None = None) -> None:
+    """OptionError where a value is no integer, or less or more than allowed."""
+    right = type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
+    if not right or int(value) < least or (most is not None and int(value) > most):
+        at_most = "" if most is None else f" and at most {most}"
+        raise OptionError(
+            f"{name} is {value!r}; it must be an integer of at least {least}{at_most}"
+        )
+
+
+def check_memory(robot: Robot, batch: int, max_solutions: int) -> None:
+    """OptionError where the result would not fit into memory."""
+    most = _MOST_NUMBERS // (robot.num_joints + 2 * robot.num_tips + 4)
+    if batch * max_solutions > most:
+        raise OptionError(
+            f"max_solutions is {max_solutions}; for {batch} targets it must be at most "
+            f"{most // batch}"
+        )
 
 
 def check_positive(name: str, value: Any, what: str = "positive", or_none: bool = False) -> None:
@@ -134,12 +148,14 @@ def check_tolerance(robot: Robot, tips: tuple[int, ...], value: Any, name: str) 
     Raises:
         OptionError: not positive, or neither one nor as many as there are targets.
     """
-    if isinstance(value, float):
+    if isinstance(value, float) and value > 0:
         return value
     try:
         tolerance = np.array(value, np.float64)
     except (TypeError, ValueError) as error:
         raise OptionError(f"{name} is {value!r}; it must be positive") from error
+    if not (tolerance > 0).all():
+        raise OptionError(f"{name} is {value!r}; it must be positive")
     if tolerance.ndim == 0:
         return float(tolerance)
     if tolerance.shape != (len(tips),):
@@ -170,7 +186,9 @@ def check_targets(robot: Robot, targets: Any, tips: tuple[int, ...] | None = Non
     count = len(tips)
     try:
         array = targets.detach().cpu().numpy() if isinstance(targets, Tensor) else targets
-        T_base_tip = np.array(array, dtype=np.float64)
+        if np.iscomplexobj(array):
+            raise TypeError("they are complex")
+        T_base_tip = np.array(array, dtype=np.float64, order="C")
     except (TypeError, ValueError) as error:
         raise TargetError(f"targets are not an array of numbers: {error}") from error
     if T_base_tip.ndim == 3 and count == 1:
@@ -183,28 +201,28 @@ def check_targets(robot: Robot, targets: Any, tips: tuple[int, ...] | None = Non
             f"targets have the shape {np.shape(array)}; robot {robot.name!r} "
             f"{what} {names} takes {one}(B, {count}, 4, 4)"
         )
+    if not make_orthonormal(T_base_tip):
+        raise _why_not_rigid(np.array(array, dtype=np.float64).reshape(T_base_tip.shape))
+    if tips == every_tip:
+        return T_base_tip
+    every = np.tile(np.eye(4), (len(T_base_tip), robot.num_tips, 1, 1))
+    every[:, list(tips)] = T_base_tip
+    return every
+
+
+def _why_not_rigid(T_base_tip: np.ndarray) -> TargetError:
     if not np.isfinite(T_base_tip).all():
-        raise TargetError("targets have entries that are not finite")
+        return TargetError("targets have entries that are not finite")
     rotation = T_base_tip[..., :3, :3]
     gram = rotation.swapaxes(-1, -2) @ rotation
     deviation = max(
         np.abs(gram - np.eye(3)).max(initial=0.0),
         np.abs(T_base_tip[..., 3, :] - (0, 0, 0, 1)).max(initial=0.0),
     )
-    if deviation > _RIGID_TOLERANCE or (np.linalg.det(rotation) < 0).any():
-        raise TargetError(
-            f"targets are not rigid transforms: R^T R or the last row is off by {deviation:.2g} "
-            f"(allowed {_RIGID_TOLERANCE:g}), or a determinant is -1"
-        )
-    # Newton's iteration for the nearest rotation: each step squares the deviation
-    for _ in range(2):
-        rotation = rotation @ (1.5 * np.eye(3) - 0.5 * (rotation.swapaxes(-1, -2) @ rotation))
-    T_base_tip[..., :3, :3] = rotation
-    if tips == every_tip:
-        return T_base_tip
-    every = np.tile(np.eye(4), (len(T_base_tip), robot.num_tips, 1, 1))
-    every[:, list(tips)] = T_base_tip
-    return every
+    return TargetError(
+        f"targets are not rigid transforms: R^T R or the last row is off by {deviation:.2g} "
+        f"(allowed {RIGID_TOLERANCE:g}), or a determinant is -1"
+    )
 
 
 def check_seed_state(
@@ -220,6 +238,8 @@ def check_seed_state(
     joints = robot.num_joints
     try:
         array = seed_state.detach().cpu().numpy() if isinstance(seed_state, Tensor) else seed_state
+        if np.iscomplexobj(array):
+            raise TypeError("they are complex")
         seeds = np.array(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise SeedError(f"{name} is not an array of numbers: {error}") from error
@@ -227,9 +247,11 @@ def check_seed_state(
         raise SeedError(
             f"{name} has the shape {seeds.shape}; it must be ({joints},) or ({batch}, {joints})"
         )
+    seeds = seeds if seeds.ndim == 2 else np.repeat(seeds[None], batch, 0)
+    if ((seeds >= robot.lower) & (seeds <= robot.upper)).all():
+        return seeds
     if not np.isfinite(seeds).all():
         raise SeedError(f"{name} has values that are not finite: {seeds.tolist()}")
-    seeds = np.array(np.broadcast_to(seeds, (batch, joints)))
     outside = ~robot.continuous & (
         (seeds < robot.lower - _SEED_TOLERANCE) | (seeds > robot.upper + _SEED_TOLERANCE)
     )

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Better solutions of the same poses: steps down the objectives' gradient that no tip feels."""
 
-import math
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..objectives import Objective, weighted_sum
+from ..objectives import Objective, values, weighted_sum
 from ..robot.robot import Robot
-from .refine import Refined
+from .deadline import Deadline
+from .goal import Goal
+from .refine import Refined, Refinement
 
 _FIRST_STEP = 0.2  # rad or m, of the joint that moves most
 _LONGEST_STEP = 0.5
@@ -22,6 +23,43 @@ _AT_LIMIT = 1e-9  # rad or m
 # and without it the step there would be infinite.
 _DAMPING = 1e-9
 _ROWS_PER_PASS = 256
+_NEVER = Deadline()
+
+
+@dataclass(frozen=True)
+class NullSpace:
+    """What objectives have to say in a search, O of them."""
+
+    robot: Robot
+    objectives: Sequence[Objective]
+    refinement: Refinement
+    steps: int  # of each solution in its null space at most; 0: none
+
+    def values(self, q: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Values (N, O) of q (N, J), the current joints being (J,); NaN where q is not finite."""
+        current, known = torch.from_numpy(reference), np.isfinite(q).all(-1)
+        near = [objective.near(current) for objective in self.objectives]
+        found = np.full((len(q), len(near)), np.nan)
+        if known.any():
+            found[known] = values(near, torch.from_numpy(q[known])).numpy()
+        return found
+
+    def weighted(self, q: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """What the values count in the ranking, (N,); infinite where q is not finite."""
+        weights = np.array([objective.weight for objective in self.objectives])
+        return np.nan_to_num(self.values(q, reference) @ weights, nan=np.inf)
+
+    def improved(self, q: np.ndarray, goal: Goal, deadline: Deadline) -> Refined:
+        """Solutions (R, J) of R problems moved in their null spaces, see `improve`."""
+
+        def refine(starts: Tensor, T_base_tip: np.ndarray) -> Refined:
+            some = replace(goal, T_base_tip=T_base_tip, reference=starts[:, 0].numpy())
+            return self.refinement.refined(self.robot, starts, some)
+
+        return improve(
+            self.robot, self.objectives, q, goal.T_base_tip, goal.reference, refine, self.steps,
+            goal.asked, deadline,
+        )  # fmt: skip
 
 
 def improve(
@@ -33,7 +71,7 @@ def improve(
     refine: Callable[[Tensor, np.ndarray], Refined],
     steps: int = 10,
     asked: np.ndarray | None = None,
-    until: float = math.inf,
+    deadline: Deadline = _NEVER,
 ) -> Refined:
     """Move solutions along their null spaces to lower values of the objectives.
 
@@ -50,7 +88,7 @@ def improve(
         refine: starts (R, 1, J) and targets to refined ones.
         steps: at most.
         asked: (T, 6) bool, axes x y z rx ry rz of the target that are asked for; None: all.
-        until: when to end by `time.perf_counter`, looked at before every step.
+        deadline: looked at before every step.
 
     Returns:
         (R, 1, ...), where nothing better was found as refined from the solution itself. What
@@ -59,20 +97,20 @@ def improve(
     parts = []
     for first in range(0, max(1, len(solutions)), _ROWS_PER_PASS):
         rows = slice(first, first + _ROWS_PER_PASS)
-        if first and time.perf_counter() >= until:
+        if first and deadline.passed():
             parts.append(_as_they_came(robot, solutions[first:]))
             break
         parts.append(
             _improve(
                 robot, objectives, solutions[rows], T_base_tip[rows], reference[rows], refine,
-                steps, asked, until,
+                steps, asked, deadline,
             )
         )  # fmt: skip
     return Refined(*(np.concatenate(arrays) for arrays in zip(*map(_fields, parts), strict=True)))
 
 
 def _improve(
-    robot, objectives, solutions, T_base_tip, reference, refine, steps, asked, until
+    robot, objectives, solutions, T_base_tip, reference, refine, steps, asked, deadline
 ) -> Refined:
     near = [objective.near(torch.from_numpy(reference)) for objective in objectives]
     q = torch.from_numpy(np.array(solutions, np.float64))
@@ -86,7 +124,7 @@ def _improve(
     direction = _direction(robot, q, gradient, task, lower, upper)
     length = _FIRST_STEP / direction.abs().amax(-1).clamp(min=1e-12)
     for _ in range(steps):
-        if time.perf_counter() >= until:
+        if deadline.passed():
             break
         longest = (direction.abs().amax(-1) * length).clamp(min=1e-12)
         length = length * (_LONGEST_STEP / longest).clamp(max=1.0)

@@ -20,38 +20,11 @@ def joint_distance(robot: Robot, q: np.ndarray, reference: np.ndarray) -> np.nda
     return np.sqrt(np.einsum("...j,...j->...", delta, delta))
 
 
-def ranking_cost(
-    position_error: np.ndarray,
-    orientation_error: np.ndarray,
-    distance: np.ndarray,
-    error_weight: float,
-    distance_weight: float,
-) -> np.ndarray:
-    """``error_weight * (sum over tips of m + rad) + distance_weight * distance``.
-
-    Args:
-        position_error: (..., T) m.
-        orientation_error: (..., T) rad.
-        distance: (...) rad to the current joints.
-        error_weight: per m and per rad.
-        distance_weight: per rad.
-
-    Returns:
-        (...).
-    """
-    error = position_error.sum(-1) + orientation_error.sum(-1)
-    return error_weight * error + distance_weight * distance
-
-
-def rank(cost: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Order (B, N) of the candidates: valid first, then by cost (B, N); ties keep their order."""
-    return np.lexsort((cost, ~valid), axis=-1)
-
-
-def select_best(
+def select_diverse(
     q: np.ndarray, continuous: np.ndarray, valid: np.ndarray, count: int, min_separation: float
 ) -> np.ndarray:
-    """The first ``count`` valid candidates that differ from all chosen before.
+    """Farthest-point choice: the first candidate, then always the one farthest from all chosen
+    (Gonzalez 1985).
 
     Args:
         q: (N, J) candidates of one problem, best first.
@@ -63,13 +36,7 @@ def select_best(
     Returns:
         Indices into q, ascending.
     """
-    return selection.best(np.ascontiguousarray(q), continuous, valid, count, min_separation)
-
-
-def select_diverse(
-    q: np.ndarray, continuous: np.ndarray, valid: np.ndarray, count: int, min_separation: float
-) -> np.ndarray:
-    """Farthest-point choice: the best candidate, then always the one farthest from all chosen
-    (Gonzalez 1985). Arguments and result as in `select_best`."""
-    chosen = selection.diverse(np.ascontiguousarray(q), continuous, valid, count, min_separation)
+    chosen = selection.diverse(
+        np.ascontiguousarray(q), np.flatnonzero(valid), continuous, count, min_separation
+    )
     return np.sort(chosen)

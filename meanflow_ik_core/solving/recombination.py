@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Goals that fall into parts: what one start found for one part serves another start as well."""
+"""The parts that a goal falls into."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -40,33 +40,3 @@ def _parts_of(robot: Robot, given: Sequence[int]) -> list[Part]:
         tips = [tip, *(other for part in coupled for other in part[0])]
         parts.append((tips, np.logical_or.reduce([moves[other] for other in tips])))
     return [Part(np.array(sorted(tips)), np.flatnonzero(joints)) for tips, joints in parts]
-
-
-def recombine(
-    q: np.ndarray, close: np.ndarray, failed: np.ndarray, parts: Sequence[Part]
-) -> np.ndarray:
-    """Complete failed samples of one problem, part by part, with what other samples found.
-
-    A part that no sample found stays as it is in each.
-
-    Args:
-        q: (N, J), changed in place.
-        close: (N, T) bool, tips that are near their targets.
-        failed: (N,) bool, samples to complete.
-        parts: two or more, see `independent_parts`.
-
-    Returns:
-        (N,) bool: failed samples that are now near their targets with all tips.
-    """
-    found = np.stack([close[:, part.tips].all(1) for part in parts], 1)
-    rows = np.flatnonzero(failed)
-    source = q.copy()
-    for number, part in enumerate(parts):
-        lacking = rows[~found[rows, number]]
-        have = np.flatnonzero(found[:, number])
-        if not len(have):
-            continue
-        # One after another, with a shift per part so that not the same samples meet again.
-        taken = have[(np.arange(len(lacking)) + number * len(have) // len(parts)) % len(have)]
-        q[lacking[:, None], part.joints] = source[taken[:, None], part.joints]
-    return failed & found.any(0).all()

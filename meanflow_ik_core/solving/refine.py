@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make candidate configurations exact: damped least squares (`lm`) or Adam on the pose error."""
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,21 +11,13 @@ from torch import Tensor
 from .. import geometry
 from ..cuda.torch_step import axis_weights_torch, iterate_torch
 from ..errors import OptionError
-from ..kernels.entry import CONVERGED, FAILED, OPEN
+from ..kernels.descent import STAY
+from ..kernels.refinement import COARSE_ITERATIONS, FINE_ITERATIONS, refine_starts
 from ..kernels.step_settings import StepSettings
 from ..robot.robot import Robot
-from .least_squares import iterate, pose_errors
-from .recombination import Part, independent_parts, recombine
-
-# Where float32 steps end and float64 steps take over; convergence is quadratic by then.
-_COARSE_TOLERANCE = 1e-3
-_FINE_TOLERANCE = 1e-9
-_FINE_ITERATIONS = 8
-# Between two looks at the clock so many samples are refined, for a robot of one tip; for T tips
-# T^2 times fewer. Either takes a millisecond or two.
-_SAMPLES_PER_PASS = 2048
-# Where no sample of a problem reaches all of its tips, the parts of so many are refined one by one.
-_ALONE = 32
+from .goal import Goal
+from .least_squares import pose_errors
+from .robot_arrays import packed, stage_tolerances
 
 
 @dataclass(frozen=True)
@@ -46,9 +36,8 @@ def refine_lm(
     targets: np.ndarray,
     position_tolerance: float | np.ndarray = 1e-5,
     orientation_tolerance: float | np.ndarray = 1e-5,
-    max_iterations: int = 15,
+    max_iterations: int = COARSE_ITERATIONS,
     *,
-    time_limit: float | None = None,
     position_weight: float | np.ndarray = 1.0,
     orientation_weight: float | np.ndarray = 1.0,
     axis_weights: np.ndarray | None = None,
@@ -68,8 +57,6 @@ def refine_lm(
         position_tolerance: m, scalar or (T,).
         orientation_tolerance: rad, scalar or (T,).
         max_iterations: float32 steps of a sample at most.
-        time_limit: seconds after which the remaining starts are left as they are; looked at
-            about once per millisecond.
         position_weight: what 1 m counts in the step, scalar or (T,).
         orientation_weight: what 1 rad counts in the step, scalar or (T,).
         axis_weights: (T, 6) factors to these for x y z rx ry rz of the targets' frames; where one
@@ -82,50 +69,20 @@ def refine_lm(
     Raises:
         OptionError: ``q0`` or ``targets`` have a wrong shape.
     """
-    started = time.perf_counter()
     q0, targets = _checked(robot, q0, targets)
-    finite = np.asarray(np.isfinite(q0).all(-1))
-    whole = bool(finite.all())
-    q = _into_limits(robot, q0 if whole else np.where(finite[..., None], q0, 0.0))
-    settings = StepSettings(
-        position_weight=position_weight,
-        orientation_weight=orientation_weight,
-        axis_weights=axis_weights,
+    q = q0.copy()
+    arrays = packed(
+        robot, position_tolerance, orientation_tolerance, axis_weights, position_weight,
+        orientation_weight,
+    )  # fmt: skip
+    errors, converged = refine_starts(
+        q, targets, _no_reference(q), *arrays, STAY, recombining, max_iterations
     )
-    coarse, fine = _stage_tolerances(position_tolerance, orientation_tolerance)
-    todo = np.flatnonzero(finite)
-    several = recombining and robot.num_tips > 1
-    parts = independent_parts(robot, axis_weights) if several else []
-    # Whole problems, so that what is recombined does not depend on the other problems.
-    size = max(1, _SAMPLES_PER_PASS // robot.num_tips**2)
-    size -= size % q.shape[1] if 0 < q.shape[1] < size else 0
-    for first in range(0, len(todo), size):
-        if time_limit is not None and first and time.perf_counter() - started > time_limit:
-            break
-        batch = todo[first : first + size]
-        start, stop = batch[0] // q.shape[1], batch[-1] // q.shape[1] + 1
-        part = q[start:stop], targets[start:stop]
-        batch = batch - start * q.shape[1]
-        outcome = iterate(robot, *part, batch, max_iterations, *coarse, settings, np.float32)
-        if len(parts) > 1:
-            _recombine(robot, *part, outcome, parts, axis_weights, *coarse)
-        close = np.flatnonzero(outcome == CONVERGED)
-        iterate(robot, *part, close, _FINE_ITERATIONS, *fine, settings)
-    q = _into_limits(robot, q)
-    if not whole:
-        q = np.where(finite[..., None], q, q0)
-    tolerances = position_tolerance, orientation_tolerance
-    refined = _judged(robot, q, *pose_errors(robot, q, targets, axis_weights), *tolerances)
-    if len(parts) < 2 or q.shape[1] < 2:  # a step from a known configuration has one start
-        return refined
-    missed = np.flatnonzero(~refined.converged.any(1) & finite.all(1))
-    left = None if time_limit is None else time_limit - (time.perf_counter() - started)
-    if not len(missed) or (left is not None and left <= 0):
-        return refined
-    q[missed] = _part_by_part(
-        robot, q[missed], targets[missed], parts, *tolerances, max_iterations, left, axis_weights
-    )
-    return _judged(robot, q, *pose_errors(robot, q, targets, axis_weights), *tolerances)
+    return Refined(q, errors[..., 0], errors[..., 1], converged)
+
+
+def _no_reference(q: np.ndarray) -> np.ndarray:
+    return np.zeros((q.shape[0], q.shape[2]))
 
 
 def refine_lm_torch(
@@ -134,7 +91,7 @@ def refine_lm_torch(
     targets: Any,
     position_tolerance: float | np.ndarray = 1e-5,
     orientation_tolerance: float | np.ndarray = 1e-5,
-    max_iterations: int = 15,
+    max_iterations: int = COARSE_ITERATIONS,
     *,
     position_weight: float | np.ndarray = 1.0,
     orientation_weight: float | np.ndarray = 1.0,
@@ -167,7 +124,7 @@ def refine_lm_torch(
         orientation_weight=orientation_weight,
         axis_weights=axis_weights,
     )
-    coarse, fine = _stage_tolerances(position_tolerance, orientation_tolerance)
+    coarse, fine = stage_tolerances(position_tolerance, orientation_tolerance)
     lower, upper = robot.limits(torch.float64, q0.device)
     problem = torch.arange(len(q0), device=q0.device).repeat_interleave(q0.shape[1])
     q = q0.detach().to(torch.float64).flatten(0, 1)
@@ -180,7 +137,7 @@ def refine_lm_torch(
     q[todo] = near.double()
     todo = todo[close]
     q[todo], _ = iterate_torch(
-        robot, q[todo], goals[problem[todo]], _FINE_ITERATIONS, *fine, settings
+        robot, q[todo], goals[problem[todo]], FINE_ITERATIONS, *fine, settings
     )
     continuous = torch.as_tensor(robot.continuous, device=q.device)
     wrapped = torch.where(continuous, q - 2 * torch.pi * torch.round(q / (2 * torch.pi)), q)
@@ -233,101 +190,57 @@ def refine_adam(
     return q.detach()
 
 
-def _adam(
-    robot: Robot,
-    q0: np.ndarray,
-    targets: np.ndarray,
-    position_tolerance: float | np.ndarray = 1e-5,
-    orientation_tolerance: float | np.ndarray = 1e-5,
-    axis_weights: np.ndarray | None = None,
-    **settings: Any,
-) -> Refined:
-    if axis_weights is not None:
+def _adam(robot: Robot, q0: np.ndarray, goal: Goal) -> Refined:
+    if goal.asked is not None:
         raise OptionError("refinement 'adam' is for complete goals; use 'lm' for partial ones")
-    q0, targets = _checked(robot, q0, targets)
-    goals = torch.from_numpy(targets)[:, None]
-    q = refine_adam(robot, torch.from_numpy(q0), goals, **settings).numpy()
+    q0, targets = _checked(robot, q0, goal.T_base_tip)
+    q = refine_adam(robot, torch.from_numpy(q0), torch.from_numpy(targets)[:, None]).numpy()
     errors = pose_errors(robot, q, targets)
-    return _judged(robot, q, *errors, position_tolerance, orientation_tolerance)
+    return _judged(robot, q, *errors, goal.position_tolerance, goal.orientation_tolerance)
 
 
-# Each (robot, q0, targets, position_tolerance, orientation_tolerance, ...) -> Refined.
-REFINEMENTS: dict[str, Callable[..., Refined]] = {"lm": refine_lm, "adam": _adam}
+_CPU = torch.device("cpu")
+REFINEMENTS = ("lm", "adam")
 
 
-def _recombine(
-    robot: Robot,
-    q: np.ndarray,
-    targets: np.ndarray,
-    outcome: np.ndarray,
-    parts: Sequence[Part],
-    axis_weights: np.ndarray | None,
-    position_tolerance: float | np.ndarray,
-    orientation_tolerance: float | np.ndarray,
-) -> None:
-    """Complete samples that failed in some of their parts only; see `recombine`."""
-    failed = outcome == FAILED
-    if not failed.any():
-        return
-    position, orientation = pose_errors(robot, q, targets, axis_weights)
-    close = (position <= position_tolerance) & (orientation <= orientation_tolerance)
-    close &= (outcome != OPEN)[..., None]
-    for problem in np.flatnonzero(failed.any(1)):
-        done = recombine(q[problem], close[problem], failed[problem], parts)
-        outcome[problem, done] = CONVERGED
+@dataclass(frozen=True)
+class Refinement:
+    """How starts are made exact.
 
+    Raises:
+        OptionError: there is no such kind.
+    """
 
-def _part_by_part(
-    robot: Robot,
-    q: np.ndarray,
-    targets: np.ndarray,
-    parts: Sequence[Part],
-    position_tolerance: float | np.ndarray,
-    orientation_tolerance: float | np.ndarray,
-    max_iterations: int,
-    time_limit: float | None,
-    axis_weights: np.ndarray | None,
-) -> np.ndarray:
-    """Samples (B, N, J) with every part as near as it comes: a part far from its target holds back
-    the steps of the others."""
-    some = q[:, :_ALONE]
-    q = q.copy()
-    close = np.zeros((*q.shape[:2], robot.num_tips), bool)
-    for part in parts:
-        weights = np.zeros((robot.num_tips, 6))
-        weights[part.tips] = 1.0 if axis_weights is None else axis_weights[part.tips]
-        alone = refine_lm(
-            robot, some, targets, position_tolerance, orientation_tolerance, max_iterations,
-            time_limit=None if time_limit is None else time_limit / len(parts),
-            axis_weights=weights,
+    kind: str = "lm"  # of `REFINEMENTS`
+    recombining: bool = True  # whether parts that share no joint complete each other
+    device: torch.device = _CPU
+
+    def __post_init__(self) -> None:
+        if self.kind not in REFINEMENTS:
+            raise OptionError(
+                f"unknown refinement {self.kind!r}; it is one of {', '.join(REFINEMENTS)}"
+            )
+
+    @property
+    def is_compiled(self) -> bool:
+        return self.kind == "lm" and self.device.type == "cpu"
+
+    def refined(self, robot: Robot, starts: Tensor, goal: Goal, sliding: int = STAY) -> Refined:
+        """Starts (B, N, J) for a goal; if compiled, they may slide to its reference."""
+        tolerances = goal.position_tolerance, goal.orientation_tolerance
+        if self.kind == "adam":
+            return _adam(robot, starts.cpu().numpy(), goal)
+        if not self.is_compiled:
+            return refine_lm_torch(
+                robot, starts.to(self.device), goal.T_base_tip, *tolerances,
+                axis_weights=goal.axis_weights,
+            )  # fmt: skip
+        q = np.array(starts.numpy(), np.float64, order="C")
+        errors, converged = refine_starts(
+            q, goal.T_base_tip, goal.reference, *packed(robot, *tolerances, goal.axis_weights),
+            sliding, self.recombining, COARSE_ITERATIONS,
         )  # fmt: skip
-        q[:, :_ALONE, part.joints] = alone.q[..., part.joints]
-        close[:, :_ALONE, part.tips] = alone.converged[..., None]
-    for problem in range(len(q)):
-        recombine(q[problem], close[problem], ~close[problem].all(1), parts)
-    return q
-
-
-_Tolerance = float | np.ndarray
-
-
-def _stage_tolerances(
-    position: _Tolerance, orientation: _Tolerance
-) -> tuple[tuple[_Tolerance, _Tolerance], tuple[_Tolerance, _Tolerance]]:
-    """Position and orientation tolerance of the float32 steps, and of the float64 steps."""
-    return (_coarse(position), _coarse(orientation)), (_fine(position), _fine(orientation))
-
-
-def _coarse(tolerance: _Tolerance) -> _Tolerance:
-    if isinstance(tolerance, float):
-        return max(_COARSE_TOLERANCE, 0.1 * tolerance)
-    return np.maximum(_COARSE_TOLERANCE, 0.1 * np.asarray(tolerance))
-
-
-def _fine(tolerance: _Tolerance) -> _Tolerance:
-    if isinstance(tolerance, float):
-        return min(_FINE_TOLERANCE, tolerance)
-    return np.minimum(_FINE_TOLERANCE, np.asarray(tolerance))
+        return Refined(q, errors[..., 0], errors[..., 1], converged)
 
 
 def _judged(
@@ -340,13 +253,6 @@ def _judged(
     converged = (position_error <= position_tolerance).all(-1)
     converged &= (orientation_error <= orientation_tolerance).all(-1)
     return Refined(q, position_error, orientation_error, converged & robot.within_limits(q))
-
-
-def _into_limits(robot: Robot, q: np.ndarray) -> np.ndarray:
-    if robot.continuous.any():
-        turn = 2 * np.pi
-        q = np.where(robot.continuous, q - turn * np.round(q / turn), q)
-    return np.minimum(np.maximum(q, robot.lower), robot.upper)
 
 
 def _checked(robot: Robot, q0: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,251 +1,172 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One search: rounds of starts, refined and ranked, until there are enough different solutions."""
+"""A search in parts: rounds of starts, and between compiled calls what else is to be asked.
+
+That is the clock, self-collision, objectives, samplers that know of objectives, other refinements
+and other devices. Rounds, starts and choice are those of `kernels.search`.
+"""
 
 import math
-import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ..errors import OptionError
+from ..collision.self_collision import SelfCollision
+from ..kernels.descent import SLIDE_AFTERWARDS, SLIDE_AT_ONCE, STAY
+from ..kernels.search import costs
+from ..kernels.selection import best, choose
 from ..robot.robot import Robot
-from .inputs import check_count, check_positive, is_number
-from .ranking import SELECTIONS, joint_distance, rank, ranking_cost, select_best, select_diverse
-from .refine import REFINEMENTS, Refined
+from .at_once import NEAR
+from .deadline import Deadline
+from .drawing import Drawing
+from .goal import Goal, Preferences, Starts
+from .null_space import NullSpace
+from .refine import Refined, Refinement
+from .result import IKResult, names_of_origins
 
-# Starts per target without a timeout. Of uniform starts for poses whose every solution touches a
-# limit, at least 1 in 40 converges: this many miss such a pose once in 10^11.
-_MAX_STARTS = 1024
 # Between two looks at the clock, self-collision is checked of as many configurations as take
-# `_LOOK_EVERY_S`, and of `_CHECKS_AT_ONCE` at least.
-_LOOK_EVERY_S, _CHECKS_AT_ONCE = 1e-3, 4
-_ORIGIN = "<U16"  # numpy type of a sampler's name
-
-
-@dataclass(frozen=True)
-class IKResult:
-    """Candidates of B targets, M rows each, best first: valid ones, then the nearest others.
-
-    Errors are those to the nearest pose that is asked for: 0 for a tip without a target.
-    """
-
-    joint_positions: np.ndarray  # (B, M, J) float64 rad or m; NaN where there is no candidate
-    position_error: np.ndarray  # (B, M, T) m
-    orientation_error: np.ndarray  # (B, M, T) rad
-    valid: np.ndarray  # (B, M) bool: in tolerance, in limits, free of self-collision when asked
-    distance: np.ndarray  # (B, M) rad to the seed state, or to the middle of the limits
-    cost: np.ndarray  # (B, M) what the ranking used
-    origin: np.ndarray  # (B, M) str: the sampler of the row, or "seed"; "" without a candidate
-    starts: dict[str, int]  # how many starts were drawn, by origin
-    timing: dict[str, float]  # seconds for sample, refine, select
-    objective_values: np.ndarray | None = None  # (B, M, O) unweighted, lower is better; NaN as q
-    clearance: np.ndarray | None = None  # (B, M) m between links, approximate; None: not asked
-
-    def origin_counts(self) -> dict[str, int]:
-        """How many valid rows came from where."""
-        return dict(Counter(self.origin[self.valid].tolist()))
-
-
-@dataclass(frozen=True)
-class SolveOptions:
-    """Arguments of `IKSolver.solve`, checked.
-
-    Raises:
-        OptionError: a value does not exist or is out of its range.
-    """
-
-    num_samples: int
-    max_solutions: int
-    select: str
-    refinement: str
-    timeout: float | None
-    position_tolerance: float | np.ndarray  # scalar or (T,)
-    orientation_tolerance: float | np.ndarray
-    error_weight: float
-    distance_weight: float
-    min_separation: float
-    avoid_self_collision: bool
-    objective_steps: int = 0
-    max_rounds: int | None = None
-    recombining: bool = True
-
-    def __post_init__(self) -> None:
-        for name, least in (("num_samples", 1), ("max_solutions", 1), ("objective_steps", 0)):
-            check_count(name, getattr(self, name), least)
-        if self.max_rounds is not None:
-            check_count("max_rounds", self.max_rounds, 1)
-        if self.select not in SELECTIONS:
-            raise OptionError(
-                f"unknown select {self.select!r}; it is one of {', '.join(SELECTIONS)}"
-            )
-        if self.refinement not in REFINEMENTS:
-            raise OptionError(
-                f"unknown refinement {self.refinement!r}; it is one of {', '.join(REFINEMENTS)}"
-            )
-        check_positive("timeout", self.timeout, "positive seconds", or_none=True)
-        for name in ("position_tolerance", "orientation_tolerance"):
-            value = getattr(self, name)
-            if not (np.all(value > 0) if isinstance(value, np.ndarray) else value > 0):
-                raise OptionError(f"{name} is {getattr(self, name)!r}; it must be positive")
-        for name in ("error_weight", "distance_weight", "min_separation"):
-            value = getattr(self, name)
-            if not (is_number(value) and value >= 0):
-                raise OptionError(f"{name} is {value!r}; it must be a number of at least 0")
+# `_LOOK_EVERY_S`, and of `CHECKS_AT_ONCE` at least.
+_LOOK_EVERY_S, CHECKS_AT_ONCE = 1e-3, 4
+_SEED, _OWN, _UNIFORM = 1, 2, 3  # where a candidate comes from
 
 
 class Candidates(NamedTuple):
     """Refined candidates of one target."""
 
     q: np.ndarray  # (N, J)
-    position_error: np.ndarray  # (N, T)
-    orientation_error: np.ndarray  # (N, T)
+    errors: np.ndarray  # (N, T, 2) m and rad
     valid: np.ndarray  # (N,)
-    origin: np.ndarray  # (N,) str
+    source: np.ndarray  # (N,) int: _SEED, _OWN or _UNIFORM
     checked: np.ndarray  # (N,) bool: valid is final, for self-collision was looked for if asked
+
+    def rows(self, which: np.ndarray | slice) -> "Candidates":
+        return Candidates(*(array[which] for array in self))
+
+
+def _joined(*parts: Candidates) -> Candidates:
+    return Candidates(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)
 class SearchParts:
-    """What a search is made of; the solver fills it in."""
+    """What a search asks between compiled calls."""
 
     robot: Robot
-    samplers: tuple[str, str]  # of the first starts, and of the last resort
-    # sampler, T_base_tip, N, reference (B, J) -> (B, N, J)
-    draw: Callable[[str, np.ndarray, int, np.ndarray], Tensor]
-    # (B, N, J), T_base_tip, seconds after which the rest is left as it is -> Refined
-    refine: Callable[[Tensor, np.ndarray, float | None], Refined]
-    in_collision: Callable[[np.ndarray], np.ndarray] | None  # (N, J) -> (N,); None: not asked
-    objectives: "SearchObjectives | None" = None  # None: no objectives
-    clearance: Callable[[np.ndarray], np.ndarray] | None = None  # (..., J) -> (...) m
-    starts_per_pass: int = 4096  # drawn and refined together; between passes the clock counts
-
-
-@dataclass(frozen=True)
-class SearchObjectives:
-    """What objectives have to say in a search, O of them."""
-
-    weights: np.ndarray  # (O,)
-    # q (N, J), reference (J,) -> (N, O); NaN where q is not finite
-    values: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    # solutions (R, J), T_base_tip, reference (R, J), when to end by `time.perf_counter`
-    # -> Refined (R, 1); None: as they are
-    improve: Callable[[np.ndarray, np.ndarray, np.ndarray, float], Refined] | None
+    refinement: Refinement
+    drawing: Drawing
+    deadline: Deadline
+    self_collision: SelfCollision | None  # None: not asked
+    null_space: NullSpace | None  # None: no objectives
+    starts_per_pass: int  # drawn and refined together; between passes the clock counts
 
 
 class Search:
     """The candidates found so far for B targets, and the time spent."""
 
-    def __init__(
-        self,
-        parts: SearchParts,
-        T_base_tip: np.ndarray,
-        reference: np.ndarray,
-        options: SolveOptions,
-        began: float,
-    ):
-        """Prepare a search.
-
-        Args:
-            parts: samplers, refinement and checks.
-            T_base_tip: (B, T, 4, 4).
-            reference: (B, J), what the distance of a candidate refers to.
-            options: see `IKSolver.solve`.
-            began: by `time.perf_counter`, what the timeout counts from.
-        """
-        self._parts = parts
-        self._T_base_tip = T_base_tip
-        self._reference = reference
-        self._options = options
-        self._deadline = math.inf if options.timeout is None else began + options.timeout
+    def __init__(self, parts: SearchParts, goal: Goal, starts: Starts, preferences: Preferences):
+        self._parts, self._goal, self._starts = parts, goal, starts
+        self._preferences = preferences
+        self._deadline, self._clock = parts.deadline, parts.deadline.now
         self._spent = {"sample": 0.0, "refine": 0.0, "select": 0.0}
-        self._starts: Counter[str] = Counter()
-        self._found: list[list[Candidates]] = [[] for _ in T_base_tip]
+        self._drawn: Counter[str] = Counter()
+        self._found: dict[int, Candidates] = {}  # that may still be returned
         self._chosen: dict[int, Candidates] = {}  # of each problem that was reached in time
-        self._checks, self._check_seconds = 0, 0.0
+        self._passes, self._checks, self._check_seconds = 0, 0, 0.0
+        self._sliding = SLIDE_AFTERWARDS if starts.sliding else STAY
 
-    def run(self, seeds: np.ndarray | None) -> None:
+    def run(self, sampler: str) -> None:
         """Rounds of starts until every target has enough solutions, or the budget is spent."""
-        options = self._options
-        everyone = np.arange(len(self._T_base_tip))
-        first, last_resort = self._parts.samplers
-        self._round(everyone, first, options.num_samples, seeds)
-        used, rounds = options.num_samples, 1
+        starts, goal = self._starts, self._goal
+        everyone = np.arange(len(goal))
+        seeds = goal.reference if goal.seeded else None
+        if starts.sliding:
+            seeds, near = self._slide_seeds()
+            everyone = everyone[~near]
+        self._round(everyone, sampler, 0, starts.first, seeds)
+        self._sliding = STAY
+        used, rounds = starts.first, 1
         solved = self._num_valid() > 0
-        while rounds != options.max_rounds and len(needy := self._needy(used)):
-            # Once more where the own sampler found something; elsewhere, and in all later and
-            # larger rounds, the last resort.
-            again = solved[needy] & (used == options.num_samples)
-            size = min(used, max(options.num_samples, _MAX_STARTS))
-            for sampler, problems in ((first, needy[again]), (last_resort, needy[~again])):
+        while rounds != starts.max_rounds and len(needy := self._needy(used)):
+            # The own sampler as long as `num_samples` lasts, and once more where it found
+            # something; elsewhere, and in all later and larger rounds, the last resort.
+            again = np.full(len(needy), used < starts.num_samples)
+            if used == starts.num_samples:
+                again |= solved[needy]
+            size = starts.next_round(used)
+            for name, problems in ((sampler, needy[again]), ("uniform", needy[~again])):
                 if len(problems):
-                    self._round(problems, sampler, size)
+                    self._round(problems, name, used, size)
             used += size
             rounds += 1
-        if self._parts.objectives is not None and self._parts.objectives.improve is not None:
-            self._improve(self._parts.objectives.improve)
+        if self._parts.null_space is not None and self._parts.null_space.steps:
+            self._improve(self._parts.null_space)
 
-    def result(self) -> IKResult:
-        options, robot = self._options, self._parts.robot
-        batch, rows = len(self._T_base_tip), options.max_solutions
+    def result(self, sampler: str) -> IKResult:
+        robot, goal, null_space = self._parts.robot, self._goal, self._parts.null_space
+        batch, rows = len(goal), self._preferences.max_solutions
         q = np.full((batch, rows, robot.num_joints), np.nan)
-        position_error = np.full((batch, rows, robot.num_tips), np.inf)
-        orientation_error = np.full((batch, rows, robot.num_tips), np.inf)
+        errors = np.full((batch, rows, robot.num_tips, 2), np.inf)
         valid = np.zeros((batch, rows), dtype=bool)
-        origin = np.full((batch, rows), "", dtype=_ORIGIN)
-        for problem, chosen in self._chosen.items():
-            count = len(chosen.q)
-            q[problem, :count] = chosen.q
-            position_error[problem, :count] = chosen.position_error
-            orientation_error[problem, :count] = chosen.orientation_error
-            valid[problem, :count] = chosen.valid
-            origin[problem, :count] = chosen.origin
-        distance = joint_distance(robot, q, self._reference[:, None])
-        cost = self._cost(position_error, orientation_error, distance)
-        objectives, clearance = self._parts.objectives, self._parts.clearance
+        source = np.zeros((batch, rows), dtype=np.int64)
+        distance, cost = np.full((2, batch, rows), np.inf)
         objective_values = None
-        if objectives is not None:
-            objective_values = np.full((batch, rows, len(objectives.weights)), np.nan)
-            for problem in range(batch):
-                objective_values[problem] = objectives.values(q[problem], self._reference[problem])
-            cost += _weighted(objectives, objective_values)
+        if null_space is not None:
+            objective_values = np.full((batch, rows, len(null_space.objectives)), np.nan)
+        for problem, chosen in self._chosen.items():
+            own = problem, slice(len(chosen.q))
+            q[own], errors[own], valid[own] = chosen.q, chosen.errors, chosen.valid
+            source[own] = chosen.source
+            distance[own], cost[own] = self._costs(problem, chosen)
+            if null_space is not None and objective_values is not None:
+                objective_values[own] = null_space.values(chosen.q, goal.reference[problem])
         return IKResult(
             joint_positions=q,
-            position_error=position_error,
-            orientation_error=orientation_error,
+            position_error=errors[..., 0],
+            orientation_error=errors[..., 1],
             valid=valid,
-            distance=np.where(np.isnan(distance), np.inf, distance),
-            cost=np.where(np.isnan(cost), np.inf, cost),
-            origin=origin,
-            starts=dict(self._starts),
+            distance=distance,
+            cost=cost,
+            origin=names_of_origins(sampler)[source],
+            starts=dict(self._drawn),
             timing=dict(self._spent),
             objective_values=objective_values,
-            clearance=None if clearance is None else clearance(q),
         )
 
     def _num_valid(self) -> np.ndarray:
         """(B,) how many solutions each problem has so far."""
-        count = np.zeros(len(self._T_base_tip), dtype=np.int64)
+        count = np.zeros(len(self._goal), dtype=np.int64)
         for problem, chosen in self._chosen.items():
             count[problem] = chosen.valid.sum()
         return count
 
     def _needy(self, used: int) -> np.ndarray:
         """Problems that have too few solutions and budget left."""
-        options = self._options
-        if options.timeout is not None:
-            in_budget = time.perf_counter() < self._deadline
+        if self._deadline.moment < math.inf:
+            in_budget = not self._deadline.passed()
         else:
-            in_budget = used < max(_MAX_STARTS, 4 * options.num_samples)
-        return np.flatnonzero(in_budget & (self._num_valid() < options.max_solutions))
+            in_budget = used < self._starts.budget
+        return np.flatnonzero(in_budget & (self._num_valid() < self._preferences.max_solutions))
+
+    def _slide_seeds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Seeds (B, J) at the solutions connected to them, and (B,) where that is the answer."""
+        goal = self._goal
+        seeds = torch.from_numpy(goal.reference[:, None])
+        everyone = np.arange(len(goal))
+        refined = self._refine(everyone, seeds, SLIDE_AT_ONCE, _SEED, _SEED, self._deadline)
+        near = np.zeros(len(goal), bool)
+        for problem, chosen in self._chosen.items():
+            near[problem] = chosen.valid[0] and self._costs(problem, chosen)[0][0] <= NEAR
+        for problem in np.flatnonzero(~near).tolist():
+            self._found.pop(problem, None)
+            self._chosen.pop(problem, None)
+        return refined.q[:, 0], near
 
     def _round(
-        self, problems: np.ndarray, sampler: str, count: int, seeds: np.ndarray | None = None
-    ) -> None:
+        self, problems: np.ndarray, sampler: str, used: int, count: int,
+        seeds: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
         """Starts for the problems, and before them the seeds (B, J), as many at once as make a
         pass. Each problem has its share of the time that is left; the first pass of all is always
         made."""
@@ -253,196 +174,183 @@ class Search:
         size = max(1, per_pass // count)
         groups = [problems[begin : begin + size] for begin in range(0, len(problems), size)]
         for place, group in enumerate(groups):
-            now = time.perf_counter()
-            if self._starts and now >= self._deadline:
+            if self._passes and self._deadline.passed():
                 return
-            until = now + (self._deadline - now) / (len(groups) - place)
-            if seeds is not None:
-                self._refine(group, torch.from_numpy(seeds[group])[:, None], "seed", until)
+            deadline = self._deadline.share(len(groups) - place)
+            goal = self._goal.of(group)
             for begin in range(0, count, per_pass):
-                began = time.perf_counter()
-                if begin and began >= until:
+                began = self._clock()
+                if begin and deadline.passed():
                     break
-                starts = self._parts.draw(
-                    sampler, self._T_base_tip[group], min(per_pass, count - begin),
-                    self._reference[group],
-                )  # fmt: skip
-                self._spent["sample"] += time.perf_counter() - began
-                self._refine(group, starts, sampler, until)
-                if self._options.select == "best" and begin + per_pass < count:
-                    self._choose(group)
-            self._choose(group)
+                starts = self._parts.drawing.starts(
+                    sampler, goal, used + begin, min(per_pass, count - begin)
+                )
+                self._passes += 1
+                self._drawn[sampler] += starts.shape[0] * starts.shape[1]
+                source = _UNIFORM if sampler == "uniform" else _OWN
+                first = source
+                if seeds is not None and begin == 0:
+                    first = _SEED
+                    own = torch.from_numpy(seeds[group])[:, None].to(starts.device)
+                    starts = torch.cat((own, starts.double()), 1)
+                self._spent["sample"] += self._clock() - began
+                self._refine(group, starts, self._sliding, first, source, deadline)
 
-    def _refine(self, problems: np.ndarray, starts: Tensor, origin: str, until: float) -> None:
-        began = time.perf_counter()
-        limit = None if until == math.inf else max(0.0, until - began)
-        refined = self._parts.refine(starts, self._T_base_tip[problems], limit)
-        self._starts[origin] += starts.shape[0] * starts.shape[1]
-        names = np.full(starts.shape[1], origin, dtype=_ORIGIN)
+    def _refine(
+        self, problems: np.ndarray, starts: torch.Tensor, sliding: int, first: int, source: int,
+        deadline: Deadline,
+    ) -> Refined:  # fmt: skip
+        """Refine starts, check them, and note the rows to return so far; ``first`` is the source
+        of the first start."""
+        began = self._clock()
+        parts = self._parts
+        refined = parts.refinement.refined(parts.robot, starts, self._goal.of(problems), sliding)
+        if first == _SEED and sliding != SLIDE_AFTERWARDS:
+            self._drawn["seed"] += len(problems)
+        sources = np.full(starts.shape[1], source)
+        sources[:1] = first
+        errors = np.stack((refined.position_error, refined.orientation_error), -1)
         for row, problem in enumerate(problems.tolist()):
-            q, valid = refined.q[row], refined.converged[row].copy()
-            errors = refined.position_error[row], refined.orientation_error[row]
-            checked = np.full(len(q), True) if self._parts.in_collision is None else ~valid
-            candidates = Candidates(q, *errors, valid, names, checked)
-            if checked.all():
-                self._found[problem].append(candidates)
-            else:
-                now = time.perf_counter()
-                self._check(problem, candidates, now + (until - now) / (len(problems) - row))
-        self._spent["refine"] += time.perf_counter() - began
+            valid = refined.converged[row].copy()
+            checked = np.full(len(valid), True) if parts.self_collision is None else ~valid
+            new = Candidates(refined.q[row], errors[row], valid, sources, checked)
+            pool = _joined(self._found[problem], new) if problem in self._found else new
+            if not pool.checked.all():
+                pool = self._checked(problem, pool, deadline.share(len(problems) - row))
+            self._found[problem] = pool
+        middle = self._clock()
+        self._spent["refine"] += middle - began
+        for problem in problems.tolist():
+            self._settle(problem)
+        self._spent["select"] += self._clock() - middle
+        return refined
 
-    def _check(self, problem: int, candidates: Candidates, until: float) -> None:
+    def _checked(self, problem: int, pool: Candidates, deadline: Deadline) -> Candidates:
         """Those that touch themselves are not valid. What there is no time to check is left out,
         and where the best are asked for, what comes after enough of them."""
-        options, robot = self._options, self._parts.robot
-        if options.select != "best" or candidates.valid.sum() <= options.max_solutions:
-            self._set_valid(candidates, np.flatnonzero(~candidates.checked), until)
-            self._found[problem].append(_rows(candidates, candidates.checked))
-            return
-        ranked = self._ranked(problem, [*self._found[problem], candidates])
+        preferences, continuous = self._preferences, self._parts.robot.continuous
+        most = preferences.max_solutions
+        if preferences.select != "best" or pool.valid.sum() <= most:
+            self._set_valid(pool, np.flatnonzero(~pool.checked), deadline)
+            return pool.rows(pool.checked)
+        ranked = pool.rows(self._order(problem, pool))
         todo = np.flatnonzero(~ranked.checked)
-        size = max(_CHECKS_AT_ONCE, options.max_solutions)
-        for first in range(0, len(todo), size):
-            before = slice(0, todo[first])
-            rows = select_best(
-                ranked.q[before], robot.continuous, ranked.valid[before], options.max_solutions,
-                options.min_separation,
-            )  # fmt: skip
-            if len(rows) == options.max_solutions or (first and time.perf_counter() >= until):
+        first = 0
+        while first < len(todo):
+            before = np.flatnonzero(ranked.valid[: todo[first]])
+            enough = best(ranked.q, before, continuous, most, preferences.min_separation)
+            if len(enough) == most or (first and deadline.passed()):
                 break
-            self._set_valid(ranked, todo[first : first + size], until)
-        self._found[problem] = [_rows(ranked, ranked.checked)]
+            size = max(CHECKS_AT_ONCE, most - len(enough))
+            self._set_valid(ranked, todo[first : first + size], deadline)
+            first += size
+        return ranked.rows(ranked.checked)
 
-    def _set_valid(self, candidates: Candidates, rows: np.ndarray, until: float) -> None:
+    def _set_valid(self, candidates: Candidates, rows: np.ndarray, deadline: Deadline) -> None:
         """Check rows of the candidates for self-collision, the first ones whatever the time."""
-        free = self._free(candidates.q[rows], until)
+        free = self._free(candidates.q[rows], deadline)
         candidates.valid[rows[: len(free)]] = free
         candidates.checked[rows[: len(free)]] = True
 
-    def _free(self, q: np.ndarray, until: float) -> np.ndarray:
+    def _free(self, q: np.ndarray, deadline: Deadline) -> np.ndarray:
         """(n,) which of the first n of configurations q (N, J) touch nothing of themselves; n is N
         where there is time."""
-        assert self._parts.in_collision is not None
+        assert self._parts.self_collision is not None
         size = len(q)
-        if until < math.inf:
+        if deadline.moment < math.inf:
             worth = _LOOK_EVERY_S * self._checks / max(self._check_seconds, 1e-9)
-            size = max(_CHECKS_AT_ONCE, int(min(worth, len(q))))
+            size = max(CHECKS_AT_ONCE, int(min(worth, len(q))))
         free = [np.zeros(0, dtype=bool)]
-        began = now = time.perf_counter()
+        began = self._clock()
         for first in range(0, len(q), max(1, size)):
-            if first and now >= until:
+            if first and deadline.passed():
                 break
-            free.append(~self._parts.in_collision(q[first : first + size]))
-            now = time.perf_counter()
+            free.append(~self._parts.self_collision.in_collision(q[first : first + size]))
         done = np.concatenate(free)
         self._checks += len(done)
-        self._check_seconds += now - began
+        self._check_seconds += self._clock() - began
         return done
 
-    def _improve(
-        self, improve: Callable[[np.ndarray, np.ndarray, np.ndarray, float], Refined]
-    ) -> None:
+    def _improve(self, null_space: NullSpace) -> None:
         """Move the chosen solutions in their null spaces; where they come together, others fill
         the rows."""
-        began = time.perf_counter()
-        options, robot = self._options, self._parts.robot
-        chosen = {problem: _rows(chosen, chosen.valid) for problem, chosen in self._chosen.items()}
+        began = self._clock()
+        chosen = {problem: rows.rows(rows.valid) for problem, rows in self._chosen.items()}
         owner = np.repeat(list(chosen), [len(rows.q) for rows in chosen.values()]).astype(np.int64)
         if not len(owner):
             return
         q = np.concatenate([rows.q for rows in chosen.values()])
         # What is found then has to be checked in time as well.
-        until = self._deadline - len(q) * self._check_seconds / max(1, self._checks)
-        if began >= until:
+        deadline = self._deadline.earlier(len(q) * self._check_seconds / max(1, self._checks))
+        if deadline.passed():
             return
-        better = improve(q, self._T_base_tip[owner], self._reference[owner], until)
+        better = null_space.improved(q, self._goal.of(owner), deadline)
         valid = better.converged[:, 0].copy()
-        if self._parts.in_collision is not None:
+        if self._parts.self_collision is not None:
             rows = np.flatnonzero(valid)
             free = self._free(better.q[rows, 0], self._deadline)
             valid[rows] = False
             valid[rows[: len(free)]] = free
+        errors = np.stack((better.position_error, better.orientation_error), -1)[:, 0]
         for problem, before in chosen.items():
             mine = owner == problem
-            errors = better.position_error[mine, 0], better.orientation_error[mine, 0]
-            after = Candidates(
-                better.q[mine, 0], *errors, valid[mine], before.origin, before.checked
-            )
-            if options.select == "diverse":  # keep to those that were chosen for their spread
-                parts = self._ranked(problem, [after]), self._ranked(problem, [before])
-                rows = Candidates(*map(np.concatenate, zip(*parts, strict=True)))
+            after = before._replace(q=better.q[mine, 0], errors=errors[mine], valid=valid[mine])
+            diverse = self._preferences.select == "diverse"
+            # Those that were chosen for their spread are replaced by no others.
+            pool = _joined(after, before if diverse else self._found[problem])
+            if diverse:
+                pool = _joined(
+                    after.rows(self._order(problem, after)),
+                    before.rows(self._order(problem, before)),
+                )
+                order = np.flatnonzero(pool.valid)
             else:
-                rows = self._ranked(problem, [after, *self._found[problem]])
-            kept = select_best(
-                rows.q, robot.continuous, rows.valid, options.max_solutions, options.min_separation
-            )
-            others = _rows(self._chosen[problem], ~self._chosen[problem].valid)
-            rows = self._ranked(problem, [_rows(rows, kept), others])
-            self._chosen[problem] = _rows(rows, slice(options.max_solutions))
-        self._spent["refine"] += time.perf_counter() - began
-
-    def _choose(self, problems: np.ndarray) -> None:
-        """Note the rows to return so far."""
-        began = time.perf_counter()
-        for problem in problems.tolist():
-            self._chosen[problem] = self._settle(problem)
-        self._spent["select"] += time.perf_counter() - began
-
-    def _settle(self, problem: int) -> Candidates:
-        """A problem's rows to return so far; what can never be returned is dropped."""
-        options, robot = self._options, self._parts.robot
-        ranked = self._ranked(problem, self._found[problem])
-        choose = select_best if options.select == "best" else select_diverse
-        rows = choose(
-            ranked.q, robot.continuous, ranked.valid, options.max_solutions, options.min_separation
-        )
-        num_valid = int(ranked.valid.sum())
-        nearest = np.arange(num_valid, len(ranked.q))[: options.max_solutions]
-        keep_valid = rows if options.select == "best" else np.arange(num_valid)
-        if options.select == "best" and self._parts.objectives is not None:
-            # spares for solutions that come together in their null spaces
-            keep_valid = choose(
-                ranked.q, robot.continuous, ranked.valid, 2 * options.max_solutions,
-                options.min_separation,
+                order = self._order(problem, pool)
+                order = order[pool.valid[order]]
+            kept = pool.rows(
+                best(
+                    pool.q, order, self._parts.robot.continuous, self._preferences.max_solutions,
+                    self._preferences.min_separation,
+                )
             )  # fmt: skip
-        keep = np.concatenate((keep_valid, nearest))
-        self._found[problem] = [_rows(ranked, keep)]
-        return _rows(ranked, np.concatenate((rows, nearest))[: options.max_solutions])
+            misses = self._chosen[problem].rows(~self._chosen[problem].valid)
+            rows = _joined(kept, misses)
+            rows = rows.rows(self._order(problem, rows))
+            self._chosen[problem] = rows.rows(slice(self._preferences.max_solutions))
+        self._spent["refine"] += self._clock() - began
 
-    def _ranked(self, problem: int, parts: list[Candidates]) -> Candidates:
-        """All of a problem's candidates, best first."""
-        pool = (
-            parts[0]
-            if len(parts) == 1
-            else Candidates(*map(np.concatenate, zip(*parts, strict=True)))
-        )
-        reference = self._reference[problem]
-        distance = joint_distance(self._parts.robot, pool.q, reference)
-        cost = self._cost(pool.position_error, pool.orientation_error, distance)
-        if self._parts.objectives is not None:
-            cost += _weighted(
-                self._parts.objectives, self._parts.objectives.values(pool.q, reference)
-            )
-        order = rank(cost, pool.valid)
-        return _rows(pool, order)
+    def _settle(self, problem: int) -> None:
+        """Note a problem's rows to return so far; drop what can never be returned."""
+        preferences, continuous = self._preferences, self._parts.robot.continuous
+        pool, diverse = self._found[problem], preferences.select == "diverse"
+        _, cost = self._costs(problem, pool)
+        ask = (pool.q, cost, pool.valid, continuous)
+        most, apart = preferences.max_solutions, preferences.min_separation
+        rows, num_valid = choose(*ask, most, apart, diverse)
+        self._chosen[problem] = pool.rows(rows)
+        kept, misses = rows[:num_valid], rows[num_valid:]
+        if len(misses) < most and not pool.valid.all():
+            missing = np.flatnonzero(~pool.valid)
+            misses = missing[np.argsort(cost[missing], kind="stable")][:most]
+        if diverse:
+            kept = np.concatenate((kept, np.setdiff1d(np.flatnonzero(pool.valid), kept)))
+        elif self._parts.null_space is not None:
+            # Spares for solutions that come together in their null spaces.
+            twice, num_valid = choose(*ask, 2 * most, apart, False)
+            kept = twice[:num_valid]
+        self._found[problem] = pool.rows(np.concatenate((kept, misses)))
 
-    def _cost(
-        self, position_error: np.ndarray, orientation_error: np.ndarray, distance: np.ndarray
-    ):
-        options = self._options
-        return ranking_cost(
-            position_error,
-            orientation_error,
-            distance,
-            options.error_weight,
-            options.distance_weight,
-        )
+    def _order(self, problem: int, pool: Candidates) -> np.ndarray:
+        """Order of a problem's candidates: valid first, then by cost."""
+        return np.lexsort((self._costs(problem, pool)[1], ~pool.valid))
 
-
-def _rows(candidates: Candidates, which: np.ndarray | slice) -> Candidates:
-    return Candidates(*(array[which] for array in candidates))
-
-
-def _weighted(objectives: SearchObjectives, objective_values: np.ndarray) -> np.ndarray:
-    """(...) what values (..., O) count in the ranking; infinite without a candidate."""
-    return np.nan_to_num(objective_values @ objectives.weights, nan=np.inf)
+    def _costs(self, problem: int, pool: Candidates) -> tuple[np.ndarray, np.ndarray]:
+        """Distances and costs of a problem's candidates."""
+        reference, preferences = self._goal.reference[problem], self._preferences
+        distance, cost = costs(
+            pool.q, pool.errors, reference, self._parts.robot.continuous,
+            float(preferences.error_weight), float(preferences.distance_weight),
+        )  # fmt: skip
+        if self._parts.null_space is not None:
+            cost += self._parts.null_space.weighted(pool.q, reference)
+        return distance, cost

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From target poses to ranked solutions: sample, refine, select."""
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,31 +16,38 @@ from torch import Tensor
 from ..collision.clearance import SphereModel
 from ..collision.self_collision import SelfCollision
 from ..errors import OptionError
-from ..objectives import Objective, build_objectives, values
+from ..objectives import Objective, build_objectives
 from ..objectives.posture import Posture
 from ..robot.robot import Robot, load_robot
 from ..samplers import Sampler, build_sampler
-from .guidance import Guidance, guided_samples
+from .at_once import SearchAtOnce
+from .deadline import Deadline
+from .drawing import Drawing
+from .goal import Goal, Preferences, Starts
+from .guidance import Guidance
 from .inputs import (
     check_count,
     check_free_axes,
-    check_seed,
+    check_memory,
+    check_positive,
     check_seed_state,
     check_targets,
     check_tips,
     check_tolerance,
 )
-from .null_space import improve
-from .partial_goals import given_from_asked, turned_at_random
+from .null_space import NullSpace
+from .partial_goals import given_from_asked
 from .ranking import SELECTIONS
-from .refine import REFINEMENTS, Refined, refine_lm_torch
-from .search import IKResult, Search, SearchObjectives, SearchParts, SolveOptions
+from .refine import Refinement
+from .result import IKResult
+from .search import CHECKS_AT_ONCE, Search, SearchParts
 
 __all__ = ["IKResult", "IKSolver", "load_solver"]
 
 # Starts drawn and refined together. On the CPU some milliseconds' worth, fewer where objectives
 # choose among samples; elsewhere as many as memory is meant for, some 300 MB for an arm.
 _STARTS_PER_PASS, _GUIDED_PER_PASS, _STARTS_ON_DEVICE = 4096, 256, 1 << 20
+_STARTS_AT_ONCE = 1 << 20  # drawn before one compiled call
 
 
 class IKSolver:
@@ -50,9 +59,11 @@ class IKSolver:
         device: where samples are drawn.
         starts_per_pass: how many starts are drawn and refined together, which bounds the memory
             and how often a timeout is looked at. None: as many as suit the device.
+        clock: what timeouts are measured by, in seconds.
     """
 
     starts_per_pass: int | None = None
+    clock: Callable[[], float] = time.perf_counter
 
     def __init__(self, robot: Robot, sampler: Sampler, sampler_name: str, device: torch.device):
         self.robot = robot
@@ -60,6 +71,14 @@ class IKSolver:
         self._samplers = {sampler_name: sampler}
         self._samplers.setdefault("uniform", build_sampler("uniform", robot, None, device))
         self.sampler = sampler_name
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Geometry is no part of a copy, which reads it when it is asked for.
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in ("self_collision", "clearance")
+        }
 
     @property
     def checkpoint(self) -> Mapping[str, Any] | None:
@@ -103,19 +122,13 @@ class IKSolver:
                 is learned and needs complete goals.
         """
         check_count("num_samples", num_samples, 1)
-        tip_indices = check_tips(self.robot, tips)
-        asked = check_free_axes(self.robot, tip_indices, free_axes)
-        T_base_tip = check_targets(self.robot, targets, tip_indices)
+        goal = self._goal(targets, tips, free_axes, near, "near")
         objectives = build_objectives(objectives, self.robot)
-        current = check_seed_state(self.robot, near, len(T_base_tip), "near")
-        if current is not None and not any(isinstance(one, Posture) for one in objectives):
+        if goal.seeded and not any(isinstance(one, Posture) for one in objectives):
             objectives.append(Posture(self.robot))
         guidance = Guidance(guidance_choices, guidance_steps)
-        reference = self._reference(current, len(T_base_tip))
-        q = self._draw(
-            self.sampler, T_base_tip, num_samples, self._generator(seed), reference, objectives,
-            guidance, asked,
-        )  # fmt: skip
+        drawing = self._drawing(seed, guidance, objectives)
+        q = drawing.samples(self.sampler, goal, num_samples)
         return q if isinstance(targets, Tensor) else q.cpu().numpy()
 
     def solve(
@@ -143,15 +156,18 @@ class IKSolver:
         free_axes: Mapping[str, str] | None = None,
         max_rounds: int | None = None,
         recombining: bool = True,
+        num_threads: int = 1,
     ) -> IKResult:
         """Find up to ``max_solutions`` different exact solutions for every target.
 
         When the first ``num_samples`` starts do not give enough, more are drawn from the same
-        sampler and then uniformly, until there are enough or the budget is spent.
+        sampler and then uniformly, until there are enough or the budget is spent. Where one
+        solution is wanted without objectives, a round begins with a few starts, and no more are
+        taken than it needs; from a seed state, solutions slide to the nearest that is connected.
 
         Args:
             targets: T_base_tip, (B, 4, 4) for one tip or (B, T, 4, 4).
-            num_samples: starts per target of the first round.
+            num_samples: starts per target of the first round, of which one solution may need fewer.
             max_solutions: M, rows of the result.
             seed_state: (J,) or (B, J) current joints: one more start, and what ``distance``
                 refers to. None: the middle of the limits, which is no start.
@@ -189,6 +205,8 @@ class IKSolver:
             max_rounds: of starts, the first included; None: as many as it takes.
             recombining: complete a start that found only some of the tips that share no joint
                 with what other starts found; False: plain restarts, to compare with.
+            num_threads: that share the targets, where nothing is asked between compiled calls;
+                the answer does not depend on it.
 
         Raises:
             TargetError: a target has the wrong shape, is not finite, or is not rigid.
@@ -197,51 +215,86 @@ class IKSolver:
             OptionError: an option is out of its range, or there is no such objective.
             RobotError: self-collision is asked for and a collision shape cannot be read.
         """
-        began = time.perf_counter()
+        began = self.clock()
         robot = self.robot
-        tip_indices = check_tips(robot, tips)
-        asked = check_free_axes(robot, tip_indices, free_axes)
-        options = SolveOptions(
-            num_samples, max_solutions, select, refinement, timeout,
-            check_tolerance(robot, tip_indices, position_tolerance, "position_tolerance"),
-            check_tolerance(robot, tip_indices, orientation_tolerance, "orientation_tolerance"),
-            error_weight, distance_weight, min_separation, avoid_self_collision, objective_steps,
-            max_rounds, recombining,
+        starts = Starts(num_samples, max_rounds)
+        refining = Refinement(refinement, recombining, self.device)
+        preferences = Preferences(
+            max_solutions, select, error_weight, distance_weight, min_separation,
+            avoid_self_collision,
         )  # fmt: skip
-        T_base_tip = check_targets(robot, targets, tip_indices)
-        seeds = check_seed_state(robot, seed_state, len(T_base_tip))
-        reference = self._reference(seeds, len(T_base_tip))
+        check_positive("timeout", timeout, "positive seconds", or_none=True)
+        check_count("objective_steps", objective_steps, 0)
+        check_count("num_threads", num_threads, 1)
+        goal = self._goal(
+            targets, tips, free_axes, seed_state, "seed_state", position_tolerance,
+            orientation_tolerance,
+        )  # fmt: skip
+        check_memory(robot, len(goal), max_solutions)
         objectives = build_objectives(objectives, robot)
-        guidance = Guidance(guidance_choices, guidance_steps)
-        generator = self._generator(seed)
+        drawing = self._drawing(seed, Guidance(guidance_choices, guidance_steps), objectives)
+        sampler = self._sampler_for(goal.asked)
+        is_simple = refining.is_compiled and not objectives
+        if max_solutions == 1 and is_simple:
+            is_plain = drawing.is_uniform(sampler) and not avoid_self_collision
+            starts = starts.planned(goal.seeded and distance_weight > 0, is_plain)
+        per_pass = self.starts_per_pass or self._starts_per_pass(objectives)
+        # Starts that are not drawn by the compiled search have to fit into memory.
+        fits = drawing.is_uniform(sampler) or len(goal) * starts.first <= _STARTS_AT_ONCE
+        if is_simple and drawing.is_uniform("uniform") and fits:
+            at_once = SearchAtOnce(
+                robot, starts, refining, preferences, drawing, per_pass, num_threads
+            )
+            if not avoid_self_collision and timeout is None:
+                return at_once.result(goal, sampler, began, self.clock)
+            is_one_pass = len(goal) * starts.first <= per_pass
+            if is_one_pass and drawing.is_numbered(sampler, goal):
+                result = at_once.of_one_round().result(goal, sampler, began, self.clock)
+                if (checked := self._complete(result, preferences)) is not None:
+                    return checked
+        moment = math.inf if timeout is None else began + timeout
         parts = SearchParts(
             robot=robot,
-            samplers=(self._sampler_for(asked), "uniform"),
-            draw=lambda name, poses, count, current: self._draw(
-                name, poses, count, generator, current, objectives, guidance, asked
+            refinement=refining,
+            drawing=drawing,
+            deadline=Deadline(moment, self.clock),
+            self_collision=self.self_collision if avoid_self_collision else None,
+            null_space=(
+                NullSpace(robot, objectives, refining, objective_steps) if objectives else None
             ),
-            refine=lambda starts, poses, limit: self._refine(starts, poses, options, asked, limit),
-            in_collision=self.self_collision.in_collision if avoid_self_collision else None,
-            objectives=self._search_objectives(objectives, options, asked) if objectives else None,
-            clearance=self._clearance_of(objectives, options),
-            starts_per_pass=self.starts_per_pass or self._starts_per_pass(objectives),
+            starts_per_pass=per_pass,
         )
-        search = Search(parts, T_base_tip, reference, options, began)
-        search.run(seeds)
-        return search.result()
+        search = Search(parts, goal, starts, preferences)
+        search.run(sampler)
+        result = search.result(sampler)
+        if avoid_self_collision or "clearance" in [one.name() for one in objectives]:
+            return replace(result, clearance=self.clearance.distance(result.joint_positions))
+        return result
+
+    def _complete(self, result: IKResult, preferences: Preferences) -> IKResult | None:
+        """A result of starts that are refined whatever the time, where it is the answer, or None.
+
+        It is where all rows are solutions and the few checks for self-collision that are made
+        whatever the time find nothing.
+        """
+        if not result.valid.all():
+            return None
+        if not preferences.avoid_self_collision:
+            return result
+        q = result.joint_positions
+        if preferences.select != "best" or q.shape[0] * q.shape[1] > CHECKS_AT_ONCE:
+            return None
+        if self.self_collision.in_collision(q.reshape(-1, self.robot.num_joints)).any():
+            return None
+        return replace(result, clearance=self.clearance.distance(q))
 
     def warm_up(self) -> None:
         """Compile and load everything that the first call would otherwise wait for."""
         middle = 0.5 * (self.robot.lower + self.robot.upper)
+        T_base_tip = self.robot.forward(middle)[None]
         for select in SELECTIONS:
-            self.solve(
-                self.robot.forward(middle)[None],
-                4,
-                2,
-                middle,
-                select=select,
-                avoid_self_collision=True,
-            )
+            # More solutions than are checked at once, and more candidates than that.
+            self.solve(T_base_tip, 64, 5, middle, select=select, avoid_self_collision=True)
 
     @cached_property
     def self_collision(self) -> SelfCollision:
@@ -251,112 +304,41 @@ class IKSolver:
     def clearance(self) -> SphereModel:
         return SphereModel(self.robot, self.self_collision)
 
-    def _reference(self, current: np.ndarray | None, batch: int) -> np.ndarray:
-        """(B, J) what distances refer to: the current joints, or the middle of the limits."""
-        middle = 0.5 * (self.robot.lower + self.robot.upper)
-        return np.tile(middle, (batch, 1)) if current is None else current
+    def _goal(
+        self, targets: Any, tips: Any, free_axes: Any, current: Any, name: str,
+        position_tolerance: Any = 1e-5, orientation_tolerance: Any = 1e-5,
+    ) -> Goal:  # fmt: skip
+        """What a caller asks, checked; ``current`` are its joints, called ``name``."""
+        robot = self.robot
+        tip_indices = check_tips(robot, tips)
+        asked = check_free_axes(robot, tip_indices, free_axes)
+        tolerances = (
+            check_tolerance(robot, tip_indices, position_tolerance, "position_tolerance"),
+            check_tolerance(robot, tip_indices, orientation_tolerance, "orientation_tolerance"),
+        )
+        T_base_tip = check_targets(robot, targets, tip_indices)
+        seeds = check_seed_state(robot, current, len(T_base_tip), name)
+        reference = seeds
+        if reference is None:
+            middle = 0.5 * (robot.lower + robot.upper)
+            reference = np.repeat(middle[None], len(T_base_tip), 0)
+        return Goal(T_base_tip, reference, seeds is not None, asked, *tolerances)
 
-    def _search_objectives(
-        self, objectives: Sequence[Objective], options: SolveOptions, asked: np.ndarray | None
-    ) -> SearchObjectives:
-        def found(q: np.ndarray, reference: np.ndarray) -> np.ndarray:
-            current, known = torch.from_numpy(reference), np.isfinite(q).all(-1)
-            near = [objective.near(current) for objective in objectives]
-            found = np.full((len(q), len(objectives)), np.nan)
-            if known.any():
-                found[known] = values(near, torch.from_numpy(q[known])).numpy()
-            return found
-
-        def better(
-            q: np.ndarray, T_base_tip: np.ndarray, reference: np.ndarray, until: float
-        ) -> Refined:
-            def refine(starts: Tensor, poses: np.ndarray) -> Refined:
-                return self._refine(starts, poses, options, asked)
-
-            steps = options.objective_steps
-            return improve(
-                self.robot, objectives, q, T_base_tip, reference, refine, steps, asked, until
-            )
-
-        weights = np.array([objective.weight for objective in objectives])
-        return SearchObjectives(weights, found, better if options.objective_steps else None)
-
-    def _clearance_of(self, objectives: Sequence[Objective], options: SolveOptions) -> Any:
-        if not options.avoid_self_collision and "clearance" not in [
-            one.name() for one in objectives
-        ]:
-            return None
-        return self.clearance.distance
+    def _drawing(
+        self, seed: int | None, guidance: Guidance, objectives: Sequence[Objective]
+    ) -> Drawing:
+        return Drawing(self.robot, self._samplers, self.device, seed, guidance, objectives)
 
     def _starts_per_pass(self, objectives: Sequence[Objective]) -> int:
         if self.device.type != "cpu":
             return _STARTS_ON_DEVICE
-        return _GUIDED_PER_PASS if objectives else _STARTS_PER_PASS
-
-    def _draw(
-        self,
-        sampler: str,
-        T_base_tip: np.ndarray,
-        count: int,
-        generator: torch.Generator,
-        reference: np.ndarray,
-        objectives: Sequence[Objective],
-        guidance: Guidance,
-        asked: np.ndarray | None,
-    ) -> Tensor:
-        poses = torch.from_numpy(T_base_tip).to(self.device)
-        source = self._samplers[sampler]
-        if asked is None and not objectives:
-            return source.sample(poses, count, generator)
-        current, given = torch.from_numpy(reference).to(self.device), given_from_asked(asked)
-        turned = turned_at_random(poses, count, asked, generator)
-        each = count if turned is None else 1
-        if turned is not None:
-            poses, current = turned.flatten(0, 1), current.repeat_interleave(count, 0)
-        if objectives:
-            q = guided_samples(
-                self.robot, source, objectives, current, poses, each, generator, guidance, given
-            )
-        else:
-            q = source.sample(poses, each, generator, given)
-        return q.reshape(len(T_base_tip), count, self.robot.num_joints)
+        return _GUIDED_PER_PASS if objectives else _STARTS_PER_PASS // self.robot.num_tips**2
 
     def _sampler_for(self, asked: np.ndarray | None) -> str:
         """The solver's own sampler where it takes such goals, else the uniform one."""
         given = given_from_asked(asked)
         takes_it = given is None or self._samplers[self.sampler].takes_partial_goals
         return self.sampler if takes_it else "uniform"
-
-    def _refine(
-        self,
-        starts: Tensor,
-        T_base_tip: np.ndarray,
-        options: SolveOptions,
-        asked: np.ndarray | None,
-        time_limit: float | None = None,
-    ) -> Refined:
-        tolerances = options.position_tolerance, options.orientation_tolerance
-        weights = None if asked is None else asked.astype(np.float64)
-        if options.refinement == "lm" and self.device.type != "cpu":
-            starts = starts.to(self.device)
-            return refine_lm_torch(
-                self.robot, starts, T_base_tip, *tolerances, axis_weights=weights
-            )
-        refine = REFINEMENTS[options.refinement]
-        settings: dict[str, Any] = {"axis_weights": weights}
-        if options.refinement == "lm":
-            settings |= {"time_limit": time_limit, "recombining": options.recombining}
-        q0 = starts.cpu().numpy()
-        return refine(self.robot, q0, T_base_tip, *tolerances, **settings)
-
-    def _generator(self, seed: int | None) -> torch.Generator:
-        check_seed(seed)
-        generator = torch.Generator(self.device)
-        if seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(int(seed))
-        return generator
 
 
 def load_solver(

@@ -7,7 +7,9 @@ from example_robots import TORSO, TORSO_TIPS
 from oracles import Judge
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.solving.recombination import independent_parts, recombine
+from meanflow_ik_core.kernels.descent import CONVERGED, FAILED
+from meanflow_ik_core.kernels.recombination import recombine
+from meanflow_ik_core.solving.recombination import independent_parts
 from meanflow_ik_core.solving.refine import refine_lm
 
 
@@ -30,25 +32,30 @@ def test_tips_that_share_a_joint_are_one_part(torso, pair):
 
 def test_failed_samples_are_completed_part_by_part_and_others_left(pair):
     parts = independent_parts(pair)
+    joint_parts = np.full(pair.num_joints, -1)
+    for number, part in enumerate(parts):
+        joint_parts[part.joints] = number
     rng = np.random.default_rng(0)
     q = rng.normal(size=(50, pair.num_joints))
-    close = rng.random((50, 2)) < 0.3
-    failed = ~close.all(1)
-    before = q.copy()
-    done = recombine(q, close, failed, parts)
-    np.testing.assert_array_equal(done, failed)
+    found = rng.random((50, 2)) < 0.3
+    outcome = np.where(found.all(1), CONVERGED, FAILED).astype(np.int8)
+    failed, before = outcome == FAILED, q.copy()
+    recombine(q, found, outcome, joint_parts)
+    assert (outcome == CONVERGED).all()
     np.testing.assert_array_equal(q[~failed], before[~failed])
     for row in np.flatnonzero(failed):
-        for part in parts:
+        for number, part in enumerate(parts):
             from_whom = (before[:, part.joints] == q[row, part.joints]).all(1)
-            assert close[from_whom.argmax(), part.tips[0]]
-            if close[row, part.tips[0]]:
+            assert found[from_whom.argmax(), number]
+            if found[row, number]:
                 assert from_whom[row]
-    close[:, 1] = False
+    found[:, 1] = False
     q = before.copy()
-    assert not recombine(q, close, ~close.all(1), parts).any()
+    outcome = np.full(50, FAILED, np.int8)
+    recombine(q, found, outcome, joint_parts)
+    assert (outcome == FAILED).all()
     np.testing.assert_array_equal(q[:, parts[1].joints], before[:, parts[1].joints])
-    taken = (q[:, None, parts[0].joints] == before[None, close[:, 0]][..., parts[0].joints]).all(-1)
+    taken = (q[:, None, parts[0].joints] == before[None, found[:, 0]][..., parts[0].joints]).all(-1)
     assert taken.any(1).all()
 
 

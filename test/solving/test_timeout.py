@@ -12,10 +12,9 @@ from oracles import Judge, reachable
 import meanflow_ik_core as mik
 from meanflow_ik_core.collision.self_collision import SelfCollision
 from meanflow_ik_core.samplers import Sampler
-from meanflow_ik_core.solving.refine import REFINEMENTS, refine_lm
+from meanflow_ik_core.solving.refine import Refinement
 
 CPU = torch.device("cpu")
-MODULES = ("solving.solver", "solving.search", "solving.null_space", "solving.refine")
 BEYOND_REACH = np.eye(4) + np.array([[0, 0, 0, 3.0], [0] * 4, [0] * 4, [0] * 4])
 
 
@@ -50,8 +49,7 @@ class SlowSampler(Sampler):
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    for module in MODULES:
-        monkeypatch.setattr(f"meanflow_ik_core.{module}.time", clock)
+    monkeypatch.setattr(mik.IKSolver, "clock", staticmethod(clock.perf_counter))
     return clock
 
 
@@ -107,21 +105,18 @@ def test_each_of_many_targets_has_its_share_of_the_time(uniform, slow):
 
 
 def test_targets_of_one_pass_are_refined_together(uniform, clock, monkeypatch):
-    limits, batches = [], []
+    batches = []
 
-    def refine(robot, q0, targets, *tolerances, time_limit, **options):
-        limits.append(time_limit)
-        batches.append(len(targets))
+    def refined(self, robot, starts, goal, sliding):
+        batches.append(len(goal))
         clock.now += 1.0
-        return refine_lm(robot, q0, targets, *tolerances, **options)
+        return exact(self, robot, starts, goal, sliding)
 
-    monkeypatch.setitem(REFINEMENTS, "lm", refine)
+    exact = Refinement.refined
+    monkeypatch.setattr(Refinement, "refined", refined)
     targets = reachable(uniform.robot, 45, 1)
     result = uniform.solve(targets, 100, 2, timeout=8.0, seed=0)
     assert result.valid.all() and batches == [40, 5]
-    assert limits == pytest.approx([8 / 2, 7 / 1])
-    uniform.solve(targets, 100, 2, seed=0)
-    assert (limits[2:], batches[2:]) == ([None, None], [40, 5])
 
 
 def test_time_that_some_targets_do_not_need_goes_to_the_others(uniform, slow):
@@ -278,23 +273,3 @@ def test_the_seed_is_among_the_starts_of_a_call_without_time(uniform):
 def test_rounds_can_be_limited(uniform, rounds, starts):
     result = uniform.solve(BEYOND_REACH[None], 64, seed=0, max_rounds=rounds)
     assert result.starts["uniform"] == starts
-
-
-class TickingClock(Clock):
-    """Each look at it takes a second."""
-
-    def perf_counter(self) -> float:
-        self.now += 1.0
-        return self.now
-
-
-@pytest.mark.parametrize(("name", "touched"), [("panda", 3 * 2048), ("torso", 3 * 512)])
-def test_the_refinement_looks_at_the_clock_more_often_for_more_tips(name, touched, monkeypatch):
-    urdf, tips = ROBOTS[name]
-    robot = mik.load_robot(urdf, tips=tips)
-    monkeypatch.setattr("meanflow_ik_core.solving.refine.time", TickingClock())
-    generator = torch.Generator().manual_seed(8)
-    q0 = robot.random_configurations(10_000, generator).numpy()
-    refined = refine_lm(robot, q0[None], reachable(robot, 1, 9), time_limit=2.5)
-    moved = (refined.q[0] != q0).any(-1)
-    assert moved[:touched].mean() > 0.99 and not moved[touched:].any()

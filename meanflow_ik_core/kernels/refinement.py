@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From starts to exact configurations: float32 steps, then float64 steps where those came close.
+
+Where the tips fall into parts that share no joint, a start that finds only some of them is
+completed with what others found; where none of several finds all of them, each part is refined
+without the others, so that one out of reach leaves them exact: a part far from its target holds
+back the steps of the others.
+"""
+
+import numpy as np
+
+from .descent import CONVERGED, FAILED, OPEN, STAY, descend, measure, work_buffer
+from .jit import cached_jit, jit
+from .layout import (
+    AXIS_WEIGHTS,
+    FRAME,
+    ORIENTATION_PRECISION,
+    POSITION_PRECISION,
+    POSITION_WEIGHT,
+    unpack,
+)  # fmt: skip
+from .recombination import parts_found, recombine
+
+COARSE_ITERATIONS = 15
+FINE_ITERATIONS = 8
+_ALONE = 32  # samples of a problem whose parts are refined one by one
+_TURN = 2 * np.pi
+
+
+@jit
+def write_frames(T_base_tip, active, frames):
+    """Write targets (B, T, 4, 4) as frames (B, 12 G): axes, then origin, tip by tip."""
+    for b in range(frames.shape[0]):
+        for g in range(active.size):
+            pose = T_base_tip[b, active[g]]
+            for c in range(4):
+                for r in range(3):
+                    frames[b, g * FRAME + 3 * c + r] = pose[r, c]
+
+
+@jit
+def _listed(outcome, which, todo):
+    """Write the samples with an outcome to todo; returns how many."""
+    count = 0
+    flat = outcome.reshape(outcome.size)
+    for i in range(flat.size):
+        if flat[i] == which:
+            todo[count] = i
+            count += 1
+    return count
+
+
+@jit
+def _ignore(tip_numbers):
+    """Let the errors of a tip count nothing."""
+    tip_numbers[POSITION_WEIGHT : ORIENTATION_PRECISION + 1] = 0
+    tip_numbers[AXIS_WEIGHTS : AXIS_WEIGHTS + 6] = 0
+
+
+@jit
+def _part_by_part(
+    q, frames, errors, outcome, todo, coarse_work, fine_work, coarse, fine, iterations
+):
+    """Bring every part of the samples (1, N, J) of one problem as near as it comes."""
+    num_parts = num_parts_of(fine)
+    some = min(_ALONE, q.shape[1])
+    alone = np.empty((1, some, q.shape[2]))
+    start = q[:, :some].copy()
+    own_outcome = np.full((1, some), OPEN, np.int8)
+    own_errors = np.empty((1, some, errors.shape[2], 2))
+    found = np.zeros((q.shape[1], num_parts), np.bool_)
+    own_found = np.empty((some, num_parts), np.bool_)
+    reference = start[:, 0]
+    for part in range(num_parts):
+        kept_coarse, kept_fine = coarse.tip_numbers.copy(), fine.tip_numbers.copy()
+        for t in range(fine.tip_parts.size):
+            if fine.tip_parts[t] != part:
+                _ignore(coarse.tip_numbers[t])
+                _ignore(fine.tip_numbers[t])
+        alone[:] = start
+        for i in range(some):
+            todo[i] = i
+        descend(
+            alone, frames, reference, todo, some, own_outcome, coarse_work, coarse, iterations, STAY
+        )  # fmt: skip
+        count = _listed(own_outcome, CONVERGED, todo)
+        descend(
+            alone, frames, reference, todo, count, own_outcome, fine_work, fine, FINE_ITERATIONS,
+            STAY,
+        )  # fmt: skip
+        coarse.tip_numbers[:] = kept_coarse
+        fine.tip_numbers[:] = kept_fine
+        for i in range(some):
+            todo[i] = i
+        measure(alone, frames, todo, some, own_errors, fine_work, fine)
+        parts_found(own_errors[0], own_outcome[0], fine.tolerances, fine, own_found)
+        for n in range(some):
+            found[n, part] = own_found[n, part]
+            for j in range(q.shape[2]):
+                if fine.joint_parts[j] == part:
+                    q[0, n, j] = alone[0, n, j]
+    for n in range(q.shape[1]):
+        outcome[0, n] = FAILED
+    recombine(q[0], found, outcome[0], fine.joint_parts)
+
+
+@jit
+def num_parts_of(arrays):
+    """How many parts there are."""
+    most = -1
+    for t in range(arrays.tip_parts.size):
+        most = max(most, arrays.tip_parts[t])
+    return most + 1
+
+
+@jit
+def _wrapped(x, continuous):
+    return x - _TURN * np.rint(x / _TURN) if continuous == 1 else x
+
+
+@jit
+def _finish(q, frames, errors, valid, todo, count, work, arrays):
+    """Bring samples into the limits, measure them, and mark those that are solutions."""
+    num_joints, per_problem = q.shape[2], q.shape[1]
+    limits = arrays.limits
+    for i in range(count):
+        b, n = todo[i] // per_problem, todo[i] % per_problem
+        for j in range(num_joints):
+            x = _wrapped(q[b, n, j], arrays.continuous[j])
+            q[b, n, j] = min(max(x, limits[j, 0]), limits[j, 1])
+    measure(q, frames, todo, count, errors, work, arrays)
+    for i in range(count):
+        b, n = todo[i] // per_problem, todo[i] % per_problem
+        good = True
+        for t in range(errors.shape[2]):
+            for k in range(2):
+                good &= errors[b, n, t, k] <= arrays.tolerances[t, k]
+        valid[b, n] = good
+
+
+@jit
+def refine(
+    q, frames, reference, errors, valid, coarse_work, fine_work, coarse, fine, sliding,
+    recombining, iterations,
+):  # fmt: skip
+    """Refine starts in place.
+
+    Args:
+        q: (B, N, J) float64 starts, rad or m; one that is not finite is left as it is.
+        frames: (B, 12 G), see `write_frames`.
+        reference: (B, J), where samples slide to.
+        errors: (B, N, G, 2), written: m and rad; infinite where a start is not finite.
+        valid: (B, N) bool, written: within tolerance; all end within the limits.
+        coarse_work, fine_work: see `work_buffer`, in float32 and float64.
+        coarse, fine: `RobotArrays` in float32 and float64.
+        sliding: see `descent`.
+        recombining: whether parts that share no joint complete each other.
+        iterations: of the float32 steps, at most.
+    """
+    batch, per_problem, num_joints = q.shape
+    outcome = np.full((batch, per_problem), OPEN, np.int8)
+    todo = np.empty(batch * per_problem, np.int64)
+    known = np.empty(batch * per_problem, np.int64)
+    num_known = 0
+    for b in range(batch):
+        for n in range(per_problem):
+            total = 0.0
+            for j in range(num_joints):
+                total += q[b, n, j] * 0.0
+            if total == 0.0:
+                for j in range(num_joints):
+                    q[b, n, j] = _wrapped(q[b, n, j], fine.continuous[j])
+                known[num_known] = b * per_problem + n
+                num_known += 1
+            else:
+                errors[b, n] = np.inf
+                valid[b, n] = False
+    descend(
+        q, frames, reference, known, num_known, outcome, coarse_work, coarse, iterations, sliding
+    )  # fmt: skip
+    num_parts = num_parts_of(fine)
+    several = recombining and num_parts > 1
+    found = np.empty((per_problem if several else 0, num_parts), np.bool_)
+    if several:
+        measure(q, frames, known, num_known, errors, fine_work, fine)
+        tolerances = np.empty((fine.tip_parts.size, 2))
+        for t in range(fine.tip_parts.size):
+            tolerances[t, 0] = coarse.tip_numbers[t, POSITION_PRECISION] ** -0.5
+            tolerances[t, 1] = coarse.tip_numbers[t, ORIENTATION_PRECISION] ** -0.5
+        for b in range(batch):
+            parts_found(errors[b], outcome[b], tolerances, fine, found)
+            recombine(q[b], found, outcome[b], fine.joint_parts)
+    count = _listed(outcome, CONVERGED, todo)
+    descend(
+        q, frames, reference, todo, count, outcome, fine_work, fine, FINE_ITERATIONS, STAY
+    )  # fmt: skip
+    _finish(q, frames, errors, valid, known, num_known, fine_work, fine)
+    if several and per_problem > 1:  # a step from a known configuration has one start
+        for b in range(batch):
+            if valid[b].any() or (outcome[b] == OPEN).any():
+                continue
+            own = slice(b, b + 1)
+            _part_by_part(
+                q[own], frames[own], errors[own], outcome[own], todo, coarse_work, fine_work,
+                coarse, fine, iterations,
+            )  # fmt: skip
+            for n in range(per_problem):
+                todo[n] = n
+            _finish(
+                q[own], frames[own], errors[own], valid[own], todo, per_problem, fine_work, fine
+            )  # fmt: skip
+
+
+@cached_jit
+def refine_starts(
+    q, T_base_tip, reference, integers, floats32, floats64, sliding, recombining, iterations
+):  # fmt: skip
+    """Refine starts q (B, N, J) in place, see `refine`.
+
+    Args:
+        q: (B, N, J) float64.
+        T_base_tip: (B, T, 4, 4) float64.
+        reference: (B, J), where samples slide to.
+        integers, floats32, floats64: the robot, see `layout.pack`.
+        sliding, recombining, iterations: see `refine`.
+
+    Returns:
+        Errors in m and rad (B, N, T, 2), 0 for a tip without a target, and valid (B, N).
+    """
+    coarse, fine = unpack(integers, floats32), unpack(integers, floats64)
+    frames = np.empty((q.shape[0], FRAME * fine.active.size))
+    write_frames(T_base_tip, fine.active, frames)
+    errors = np.empty((q.shape[0], q.shape[1], fine.active.size, 2))
+    valid = np.zeros(q.shape[:2], np.bool_)
+    refine(
+        q, frames, reference, errors, valid, work_buffer(coarse, floats32),
+        work_buffer(fine, floats64), coarse, fine, sliding, recombining, iterations,
+    )  # fmt: skip
+    return of_all_tips(errors, fine.active, T_base_tip.shape[1]), valid
+
+
+@jit
+def of_all_tips(errors, active, num_tips):
+    """Errors (B, N, G, 2) as (B, N, T, 2)."""
+    of_all = np.zeros((errors.shape[0], errors.shape[1], num_tips, 2))
+    for g in range(active.size):
+        of_all[:, :, active[g]] = errors[:, :, g]
+    return of_all

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a search has to end."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A moment of a clock, which may be that of a test."""
+
+    moment: float = math.inf  # s; infinite: there is no deadline
+    now: Callable[[], float] = time.perf_counter
+
+    def passed(self) -> bool:
+        return self.moment < math.inf and self.now() >= self.moment
+
+    def earlier(self, seconds: float) -> "Deadline":
+        return Deadline(self.moment - seconds, self.now)
+
+    def share(self, count: int) -> "Deadline":
+        """The deadline of the first of ``count`` that have the time that is left in equal parts."""
+        if self.moment == math.inf:
+            return self
+        now = self.now()
+        return Deadline(now + (self.moment - now) / count, self.now)

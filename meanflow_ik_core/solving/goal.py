@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a search is asked for: poses, how many starts, and which solutions are preferred."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..errors import OptionError
+from .inputs import check_count, is_number
+from .ranking import SELECTIONS
+
+# Starts per target without a timeout. Of uniform starts for poses whose every solution touches a
+# limit, at least 1 in 40 converges: this many miss such a pose once in 10^11.
+_BUDGET = 1024
+_MOST_SAMPLES = 10_000_000
+# Starts of the first round where one solution is wanted: any one; any one that may still touch
+# itself, or that is dear to draw; the nearest to a seed.
+_FEW, _SOME, _FOR_NEAREST = 8, 16, 64
+
+
+@dataclass(frozen=True)
+class Goal:
+    """B problems: poses, what is asked of them, and the joints that distances refer to."""
+
+    T_base_tip: np.ndarray  # (B, T, 4, 4)
+    reference: np.ndarray  # (B, J) rad or m
+    seeded: bool  # whether the reference is the joints' current state, and a start
+    asked: np.ndarray | None  # (T, 6) bool, x y z rx ry rz of a target; None: all
+    position_tolerance: float | np.ndarray  # m, scalar or (T,)
+    orientation_tolerance: float | np.ndarray  # rad
+
+    def __len__(self) -> int:
+        return len(self.T_base_tip)
+
+    @property
+    def axis_weights(self) -> np.ndarray | None:
+        return None if self.asked is None else self.asked.astype(np.float64)
+
+    def of(self, problems: np.ndarray | slice) -> "Goal":
+        """The goal of some problems."""
+        return replace(
+            self, T_base_tip=self.T_base_tip[problems], reference=self.reference[problems]
+        )
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """Which solutions are returned, and in which order.
+
+    Raises:
+        OptionError: a value does not exist or is out of its range.
+    """
+
+    max_solutions: int
+    select: str
+    error_weight: float
+    distance_weight: float
+    min_separation: float
+    avoid_self_collision: bool
+
+    def __post_init__(self) -> None:
+        check_count("max_solutions", self.max_solutions, 1)
+        if self.select not in SELECTIONS:
+            raise OptionError(
+                f"unknown select {self.select!r}; it is one of {', '.join(SELECTIONS)}"
+            )
+        for name in ("error_weight", "distance_weight", "min_separation"):
+            value = getattr(self, name)
+            if not (is_number(value) and value >= 0):
+                raise OptionError(f"{name} is {value!r}; it must be a number of at least 0")
+
+
+@dataclass(frozen=True)
+class Starts:
+    """How many starts there are, in rounds, each as large as all before it.
+
+    Raises:
+        OptionError: a value is out of its range.
+    """
+
+    num_samples: int  # of the sampler's own
+    max_rounds: int | None  # None: any number
+    first: int = 0  # of the first round; 0: all
+    sliding: bool = False  # whether those of it slide to the solution nearest to the seed
+
+    def __post_init__(self) -> None:
+        check_count("num_samples", self.num_samples, 1, _MOST_SAMPLES)
+        if self.max_rounds is not None:
+            check_count("max_rounds", self.max_rounds, 1)
+        if self.first == 0:
+            object.__setattr__(self, "first", self.num_samples)
+
+    def planned(self, nearest: bool, is_plain: bool) -> "Starts":
+        """Fewer starts in the first round, for one solution.
+
+        Args:
+            nearest: whether it shall be the nearest to a seed.
+            is_plain: whether starts cost nothing and any that converges will do.
+        """
+        few = _FOR_NEAREST if nearest else _FEW if is_plain else _SOME
+        return replace(self, first=min(self.num_samples, few), sliding=nearest)
+
+    @property
+    def largest(self) -> int:
+        """Starts of a later round at most."""
+        return max(self.num_samples, _BUDGET)
+
+    @property
+    def budget(self) -> int:
+        """Starts after which no further round begins, but for a timeout."""
+        return max(_BUDGET, 4 * self.num_samples)
+
+    def next_round(self, used: int) -> int:
+        """Starts of the round after so many."""
+        size = min(used, self.largest)
+        return min(size, self.num_samples - used) if used < self.num_samples else size

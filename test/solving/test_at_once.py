@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for a search in one compiled call, judged by searches with many more starts."""
+
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+import meanflow_ik_core as mik
+
+
+def draw(robot: mik.Robot, count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(robot.lower, robot.upper, (count, robot.num_joints))
+
+
+@pytest.fixture(params=["uniform", "learned"])
+def solver(request) -> mik.IKSolver:
+    return request.getfixturevalue(request.param)
+
+
+def same(a: mik.IKResult, b: mik.IKResult) -> bool:
+    """Whether all arrays of two results are equal."""
+    names = [one.name for one in fields(a) if isinstance(getattr(a, one.name), np.ndarray)]
+    return all(
+        np.array_equal(getattr(a, name), getattr(b, name), equal_nan=name == "joint_positions")
+        for name in names
+    )
+
+
+OPTIONS = {
+    "one": {"max_solutions": 1},
+    "many": {"num_samples": 64, "max_solutions": 20},
+    "diverse": {"num_samples": 64, "max_solutions": 8, "select": "diverse"},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_an_answer_depends_on_neither_the_batch_nor_the_threads(solver, options):
+    targets = solver.robot.forward(draw(solver.robot, 40, 0))
+    targets[::9, :, :3, 3] += 3.0  # some are beyond reach
+    together = solver.solve(targets, seed=3, **options)
+    assert same(together, solver.solve(targets, seed=3, num_threads=3, **options))
+    for b in (0, 1, 17, 39):
+        alone = solver.solve(targets[b : b + 1], seed=3, **options)
+        np.testing.assert_array_equal(alone.joint_positions[0], together.joint_positions[b])
+        np.testing.assert_array_equal(alone.origin[0], together.origin[b])
+
+
+def test_one_solution_takes_as_many_starts_as_it_needs(solver):
+    targets = solver.robot.forward(draw(solver.robot, 100, 1))
+    result = solver.solve(targets, 1000, 1, seed=0)
+    assert result.valid.all()
+    assert sum(result.starts.values()) < 40 * 100
+    few = solver.solve(targets, 2, 1, seed=0)
+    assert few.valid.all() and sum(few.starts.values()) < sum(result.starts.values())
+
+
+def test_the_solution_nearest_to_a_seed_is_found(solver):
+    robot = solver.robot
+    targets, seeds = robot.forward(draw(robot, 60, 2)), draw(robot, 60, 3)
+    result = solver.solve(targets, seed_state=seeds, max_solutions=1, seed=0)
+    many = solver.solve(targets, 3000, 2, seeds, seed=1)
+    assert result.valid.all() and many.valid.all()
+    distance = np.linalg.norm(result.joint_positions[:, 0] - seeds, axis=1)
+    np.testing.assert_allclose(result.distance[:, 0], distance)
+    assert (distance <= 1.02 * many.distance[:, 0]).mean() >= 0.95
+
+
+def test_a_seed_near_the_target_needs_no_other_start(solver):
+    robot = solver.robot
+    q = draw(robot, 100, 4)
+    seeds = np.clip(q + np.random.default_rng(5).normal(0, 0.01, q.shape), robot.lower, robot.upper)
+    result = solver.solve(robot.forward(q), seed_state=seeds, max_solutions=1, seed=0)
+    assert result.valid.all() and (result.origin == "seed").mean() > 0.95
+    assert (result.distance[:, 0] <= np.linalg.norm(q - seeds, axis=1) * (1 + 1e-3)).all()
+    assert sum(count for name, count in result.starts.items() if name != "seed") < 1000
+
+
+def test_continuous_joints_slide_the_short_way_round(torso):
+    solver = mik.load_solver(torso, sampler="uniform")
+    q = draw(torso, 20, 6)
+    seeds = np.where(torso.continuous, np.pi - 1e-3, q)
+    q = np.where(torso.continuous, 1e-3 - np.pi, q)
+    result = solver.solve(torso.forward(q), seed_state=seeds, max_solutions=1, seed=0)
+    assert result.valid.all() and torso.continuous.any()
+    assert (result.distance[:, 0] < 0.02).all()
+
+
+def test_a_solver_is_shared_by_threads_and_copied(uniform):
+    targets = uniform.robot.forward(draw(uniform.robot, 30, 7))
+    expected = uniform.solve(targets, 32, 4, seed=0)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: uniform.solve(targets, 32, 4, seed=0), range(8)))
+    copies = (copy.deepcopy(uniform), pickle.loads(pickle.dumps(uniform)))
+    found += [one.solve(targets, 32, 4, seed=0) for one in copies]
+    assert all(same(one, expected) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("num_samples", 4_000_000_000), ("max_solutions", 10**12), ("max_solutions", 2**40),
+     ("num_threads", 0), ("num_threads", 1.5)],
+)  # fmt: skip
+def test_what_would_fill_the_memory_is_refused_at_once(uniform, name, value):
+    with pytest.raises(mik.OptionError, match=name):
+        uniform.solve(uniform.robot.forward(draw(uniform.robot, 1, 8)), **{name: value})
+
+
+def test_complex_targets_and_seeds_are_refused(uniform):
+    targets = uniform.robot.forward(draw(uniform.robot, 1, 9))
+    with pytest.raises(mik.TargetError, match="complex"):
+        uniform.solve(targets + 0j)
+    with pytest.raises(mik.SeedError, match="complex"):
+        uniform.solve(targets, seed_state=draw(uniform.robot, 1, 9) + 0j)
