@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From target poses to ranked solutions: sample, refine, select."""
+"""From target poses to ranked solutions: sample, refine, select.
+
+It is long because half of it says what `sample` and `solve` take and return.
+"""
 
 import math
 import time
