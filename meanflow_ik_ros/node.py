@@ -123,6 +123,7 @@ class MeanFlowIKNode(ProcessNode):
         self.frames = Frames(robot, self, parameters.tf_timeout, parameters.tf_max_age)
         self._close.append(self.frames.close)
         desk.set_solver(solver, self.frames.T_base_frame)
+        self.get_logger().info("warming up: the first start compiles for some two minutes")
         started = time.perf_counter()
         warm_up(desk)
         warm_up_time = time.perf_counter() - started
