@@ -154,7 +154,7 @@ def check_tolerance(robot: Robot, tips: tuple[int, ...], value: Any, name: str) 
         tolerance = np.array(value, np.float64)
     except (TypeError, ValueError) as error:
         raise OptionError(f"{name} is {value!r}; it must be positive") from error
-    if not (tolerance > 0).all():
+    if isinstance(value, bool) or not (tolerance > 0).all():
         raise OptionError(f"{name} is {value!r}; it must be positive")
     if tolerance.ndim == 0:
         return float(tolerance)

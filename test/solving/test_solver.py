@@ -224,7 +224,7 @@ def test_seed_states_that_are_no_configurations_are_refused(uniform, seed_state,
         {"num_samples": True}, {"max_solutions": True}, {"objective_steps": 1.5},
         {"timeout": "a"}, {"error_weight": "a"}, {"min_separation": None},
         {"seed": "abc"}, {"seed": 1.5}, {"seed": 2**70}, {"free_axes": {"panda_link8": 5}},
-        {"position_tolerance": "a"},
+        {"position_tolerance": "a"}, {"orientation_tolerance": True},
     ],
 )  # fmt: skip
 def test_options_out_of_range_are_refused_by_name(uniform, option):
