@@ -220,6 +220,9 @@ class TrainConfig:
         low=0,
         high=1,
     )
+    velocity_every: int = setting(
+        1, "steps from one with the terms on velocities to the next, where estimates act", low=1
+    )
 
     precision: str = setting(
         "float32",

@@ -135,17 +135,18 @@ class FusedStep:
             self._pool = FreePool(robot, _POOL_ROWS, config.seed, self._device)
         self._graphs: dict[_Phase, tuple[Any, dict[str, Tensor]]] = {}
 
-    def __call__(self, progress: float, rate: float) -> dict[str, Tensor]:
+    def __call__(self, progress: float, rate: float, step: int) -> dict[str, Tensor]:
         """One update on fresh data.
 
         Args:
             progress: share of the run that is done.
             rate: learning rate.
+            step: how many came before.
 
         Returns:
             The loss, its terms and the norm of the gradient, which the next call may overwrite.
         """
-        phase = self._phase(progress)
+        phase = self._phase(progress, step)
         count = int(self._average.n_averaged)
         self._rate.fill_(rate)
         self._newest.fill_(1 - decay_after(count, self._config.ema_decay) if count else 1.0)
@@ -169,21 +170,25 @@ class FusedStep:
             config.gap_start, config.one_step_start,
         )  # fmt: skip
         for share in (progress, *sorted(x for x in later if progress < x < 1)):
-            self._captured(self._phase(share), share)
+            for step in range(min(2, config.velocity_every)):
+                phase = self._phase(share, step)
+                if self._pool is not None and phase.collision_free:
+                    self._pool.update(_FIRST_ROWS)
+                self._captured(phase, share)
 
-    def gradient(self, progress: float) -> dict[str, Tensor]:
+    def gradient(self, progress: float, step: int = 0) -> dict[str, Tensor]:
         """The first part of a step: the parameters' gradients, and the terms."""
-        return self._gradient(self._phase(progress), progress)
+        return self._gradient(self._phase(progress, step), progress)
 
     def close(self) -> None:
         """End the processes that draw configurations."""
         if self._pool is not None:
             self._pool.close()
 
-    def _phase(self, progress: float) -> _Phase:
+    def _phase(self, progress: float, step: int) -> _Phase:
         config = self._config
         return _Phase(
-            self._loss.uses_velocities(progress),
+            self._loss.uses_velocities(progress, step),
             self._loss.uses_estimates(progress),
             config.collision_free and progress >= config.collision_free_start,
             progress >= config.gap_start,

@@ -178,10 +178,12 @@ class Run:
         return share
 
     def compile(self) -> None:
-        """Compile what the steps to come need, where the settings ask for it; the clock stands.
+        """Compile what the run needs; the clock stands.
 
         Data, gradient and random numbers of it are thrown away. SIGINT ends the run afterwards.
         """
+        if self.rank == 0:
+            validate(self.robot, self.average.module, 2, 2, 0)  # type: ignore[arg-type]
         if not self.config.compile and self.fused is None:
             return
         logger.info("compiling; after Ctrl-C the run ends when the compiler has done its work")
@@ -191,18 +193,18 @@ class Run:
                 return
             generator = torch.Generator(self.device).manual_seed(0)
             # Rows for velocities leave during a run, estimates join.
-            batch, _ = self._draw(self._progress(), generator)
-            _, estimates = self._draw(1.0, generator)
+            batch, _ = self._draw(self._progress(), 0, generator)
+            _, estimates = self._draw(1.0, 0, generator)
             self.loss(batch, estimates)[0].backward()
             self.network.zero_grad()
 
     def _draw(
-        self, progress: float, generator: torch.Generator
+        self, progress: float, step: int, generator: torch.Generator
     ) -> tuple[Batch | None, Estimates | None]:
         """This process's data of a step."""
         config = self.config
         batch = estimates = None
-        if self.loss.uses_velocities(progress):
+        if self.loss.uses_velocities(progress, step):
             count = config.batch_size // self.world
             batch = draw_batch(self.robot, config, count, progress, generator)
         if self.loss.uses_estimates(progress):
@@ -214,15 +216,15 @@ class Run:
         """One update on fresh data; the loss, its terms and what else is logged."""
         config = self.config
         rate = config.lr * learning_rate_factor(config, self.step, progress)
-        if self.loss.uses_velocities(progress):
+        if self.loss.uses_velocities(progress, self.step):
             self.samples += config.batch_size
         if self.loss.uses_estimates(progress):
             self.samples += config.estimate_poses * config.estimate_samples
         if self.fused is not None:
-            terms = self.fused(progress, rate)
+            terms = self.fused(progress, rate, self.step)
             self.step += 1
             return {**terms, "learning_rate": torch.tensor(rate)}
-        loss, terms = self.loss(*self._draw(progress, self.generator))
+        loss, terms = self.loss(*self._draw(progress, self.step, self.generator))
         self.network.zero_grad()
         loss.backward()
         parameters = list(self.network.parameters())

@@ -55,9 +55,12 @@ class TrainingLoss:
             self._target = torch.compile(self._target_of, dynamic=False)
             self._one_step = torch.compile(network.one_step, dynamic=False)
 
-    def uses_velocities(self, progress: float) -> bool:
-        """Whether the terms on velocities act at this share of the run."""
-        return progress < self._config.velocity_end or not self.uses_estimates(progress)
+    def uses_velocities(self, progress: float, step: int) -> bool:
+        """Whether the terms on velocities act at this share of the run, and at this step."""
+        config = self._config
+        if not self.uses_estimates(progress):
+            return True
+        return progress < config.velocity_end and step % config.velocity_every == 0
 
     def uses_estimates(self, progress: float) -> bool:
         """Whether the terms on one-step estimates act at this share of the run."""

@@ -59,7 +59,7 @@ def test_the_gradient_is_that_of_the_trainer(case, tmp_path):
     run = run_of(robot, config, tmp_path)
     generator = torch.Generator().manual_seed(5)
     batch = None
-    if run.loss.uses_velocities(0.0):
+    if run.loss.uses_velocities(0.0, 0):
         batch = draw_batch(robot, config, config.batch_size, 0.0, generator)
     estimates = draw_estimates(robot, config, config.estimate_poses, 0.0, generator)
     loss, terms = run.loss(batch, estimates)
@@ -83,7 +83,7 @@ def test_steps_move_weights_and_their_average_as_the_trainer_does(case, tmp_path
     fused = fused_of(runs[1])
     for step in range(4):
         runs[0].train_step(0.0)
-        fused(0.0, config.lr * learning_rate_factor(config, step, 0.0))
+        fused(0.0, config.lr * learning_rate_factor(config, step, 0.0), step)
     for plain, ours in (
         [run.network.parameters() for run in runs],
         [run.average.module.parameters() for run in runs],
@@ -102,7 +102,7 @@ def test_steps_lower_the_loss(case, tmp_path):
     fused = fused_of(run)
     losses = []
     for _ in range(80):
-        terms = fused(0.0, 3e-3)
+        terms = fused(0.0, 3e-3, 0)
         losses.append([terms[name].item() for name in ("energy", "refine")])
     first, last = (torch.tensor(rows).mean(0) for rows in (losses[:10], losses[-10:]))
     assert last[0] < first[0] and last[1] < 0.5 * first[1]
@@ -112,7 +112,7 @@ def test_either_step_goes_on_from_the_state_of_the_other(case, tmp_path):
     robot, config = case
     run = run_of(robot, config, tmp_path)
     fused = fused_of(run)
-    fused(0.0, 1e-3)
+    fused(0.0, 1e-3, 0)
     plain = [optimizer.state_dict() for optimizer in run.optimizers]
     states = [optimizer.state_dict() for optimizer in fused.optimizers]
     for own, other in zip(states, plain, strict=True):
@@ -125,7 +125,7 @@ def test_either_step_goes_on_from_the_state_of_the_other(case, tmp_path):
     for optimizer, source in zip(fused.optimizers, run.optimizers, strict=True):
         optimizer.load_state_dict(source.state_dict())
     before = [p.detach().clone() for p in run.network.parameters()]
-    fused(0.0, 0.0)  # the rate that is asked for counts, not that of the state
+    fused(0.0, 0.0, 0)  # the rate that is asked for counts, not that of the state
     assert all(map(torch.equal, before, run.network.parameters()))
     steps = [state["step"] for state in fused.optimizers[-1].state.values()]
     assert all(step == 3 for step in steps)
@@ -135,7 +135,7 @@ def test_a_warm_up_leaves_no_trace(case, tmp_path):
     robot, config = case
     run = run_of(robot, config, tmp_path)
     fused = fused_of(run)
-    phase = fused._phase(0.0)
+    phase = fused._phase(0.0, 0)
     for _ in range(2):  # without states of the optimizers, and with them
         before = [tensor.clone() for tensor in fused._changed()]
         stream = run.generator.get_state()
@@ -144,15 +144,17 @@ def test_a_warm_up_leaves_no_trace(case, tmp_path):
         assert all(map(torch.equal, before, after))
         assert not any(tensor.any() for tensor in after[len(before) :])
         assert torch.equal(stream, run.generator.get_state())
-        fused(0.0, 1e-3)
+        fused(0.0, 1e-3, 0)
 
 
 def test_each_part_of_a_run_has_its_phase(tmp_path):
     config = replace(PANDA, velocity_end=0.7, estimate_start=0.4, gap_start=0.2, one_step_start=0.5)
     fused = fused_of(run_of(load_robot("panda"), config, tmp_path))
-    phases = [fused._phase(share) for share in (0.0, 0.2, 0.4, 0.5, 0.7, 0.99)]
+    phases = [fused._phase(share, 0) for share in (0.0, 0.2, 0.4, 0.5, 0.7, 0.99)]
     assert len(set(phases)) == 5 and phases[-1] == phases[-2]
     assert phases[0].velocities and not phases[0].estimates
+    fused = fused_of(run_of(load_robot("panda"), replace(PANDA, velocity_every=2), tmp_path))
+    assert [fused._phase(0.5, step).velocities for step in range(3)] == [True, False, True]
 
 
 @pytest.mark.parametrize("shape", [(5, 16, 16), (3, 8, 24), (2, 24, 8)])
@@ -211,10 +213,10 @@ def test_a_collision_free_run_draws_from_the_pool(tmp_path):
     run = run_of(robot, config, tmp_path)
     fused = fused_of(run)
     try:
-        before = fused._draw(16, fused._phase(0.4))[0]
-        fused(0.5, 1e-3)
+        before = fused._draw(16, fused._phase(0.4, 0))[0]
+        fused(0.5, 1e-3, 0)
         rows = 2 * fused._pool._rows - 1
-        drawn = fused._draw(16, fused._phase(0.5))[0]
+        drawn = fused._draw(16, fused._phase(0.5, 0))[0]
         assert all((rows == row).all(-1).any() for row in drawn)
         assert not any((rows == row).all(-1).any() for row in before)
     finally:

@@ -233,15 +233,19 @@ def test_estimates_have_the_joints_of_their_poses(panda):
 def test_each_kind_of_term_acts_in_its_part_of_the_run(panda):
     network = network_for(panda, hidden_dim=16, depth=2, context_dim=8)
 
-    def kinds(progress, **changes):
+    def kinds(progress, step=0, **changes):
         loss = TrainingLoss(network, panda, replace(SMALL, **changes))
-        return loss.uses_velocities(progress), loss.uses_estimates(progress)
+        return loss.uses_velocities(progress, step), loss.uses_estimates(progress)
 
     assert [kinds(p) for p in (0.0, 0.39)] == [(True, False)] * 2
     assert [kinds(p) for p in (0.4, 0.69)] == [(True, True)] * 2
     assert [kinds(p) for p in (0.7, 0.99)] == [(False, True)] * 2
     # without estimates there would be nothing left to train on
     assert kinds(0.99, lambda_energy=0.0, lambda_kernel=0.0, lambda_refine=0.0) == (True, False)
+    # every step has some term
+    rare = [kinds(0.4, step, velocity_every=3)[0] for step in range(4)]
+    assert rare == [True, False, False, True]
+    assert kinds(0.39, 1, velocity_every=3) == (True, False)
 
 
 @pytest.mark.parametrize("mode", ["baseline", "meanflow"])
