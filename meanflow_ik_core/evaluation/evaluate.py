@@ -20,9 +20,9 @@ from .exactness import (
     MATCH_ROWS,
     STEPS,
     Exactness,
+    after_steps,
     coverage_by_samples,
     match,
-    success_after_steps,
 )
 from .posterior import trace_solutions
 from .samples import measure_samples
@@ -71,7 +71,8 @@ class Evaluation:
     position_tolerance: float  # m
     orientation_tolerance: float  # rad
     metrics: dict[str, float]
-    success_after_steps: dict[int, float]
+    # number of damped steps -> what `after_steps` says, and time_of_sample [s], steps included
+    after_steps: dict[int, dict[str, float]]
     detail_poses: int
     # number of network calls -> errors and time, and MMD^2 where the exact answer is known
     calls: dict[int, dict[str, float]]
@@ -93,12 +94,9 @@ class Evaluation:
 
     def tables(self) -> list[Table]:
         """Everything, as tables of title, columns and rows."""
-        steps = [
-            (f"valid after {number} steps", f"{1e2 * share:.4g}", "%")
-            for number, share in self.success_after_steps.items()
-        ]
-        tables: list[Table] = [("samples", self.COLUMNS, self.rows() + steps)]
+        tables: list[Table] = [("samples", self.COLUMNS, self.rows())]
         for title, first, content in (
+            ("after damped steps", "steps", self.after_steps),
             (f"network calls, {self.detail_poses} poses", "calls", self.calls),
             (f"solve, {self.detail_poses} poses", "select", self.stages),
         ):
@@ -137,10 +135,13 @@ class Evaluation:
 
 def _label_and_factor(name: str) -> tuple[str, float]:
     """Of a column, from metres, radians and seconds per pose."""
-    units = {"position_error": ("mm", 1e3), "orientation_error": ("deg", _DEGREES)}
+    units = {
+        "position": ("mm", 1e3), "orientation": ("deg", _DEGREES), "valid": ("%", 1e2),
+        "time": ("us", 1e6),
+    }  # fmt: skip
     if name in ("sample_time", "sample", "refine", "select"):
         return f"{name.replace('_', ' ')} [ms]", 1e3
-    unit, factor = units.get(name, ("", 1.0))
+    unit, factor = units.get(name.split("_")[0], ("", 1.0))
     return name.replace("_", " ") + (f" [{unit}]" if unit else ""), factor
 
 
@@ -255,12 +256,14 @@ def evaluate(
     series = Series(
         *sample_errors(arm, q, T_base_tip), {kind: drawn[0] for kind, drawn in draws.items()}
     )
+    steps = after_steps(arm, q, T_base_tip, *tolerances, STEPS, reference)
+    for found in steps.values():
+        found["time_of_sample"] = sample_time / samples + found.pop("step_time")
     used = arm.name if checkpoint is None and name == "meanflow" else checkpoint
     return Evaluation(
         arm.name, name, None if used is None else str(used), num_calls, poses, samples, seed,
         position_tolerance, orientation_tolerance, {**metrics, "sample_time": sample_time},
-        success_after_steps(arm, q, T_base_tip, *tolerances, STEPS), len(first), calls,
-        without_calls, stages, exactness, without_exact, series,
+        steps, len(first), calls, without_calls, stages, exactness, without_exact, series,
     )  # fmt: skip
 
 

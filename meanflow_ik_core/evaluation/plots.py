@@ -16,7 +16,9 @@ _SHOWN = ((3, 4), (1, 6))  # pairs of joints, from 0, of the solution curve
 
 
 def plot_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Draw what the evaluation has: errors.png; calls.png, coverage.png, curve.png with details.
+    """Draw what the evaluation has.
+
+    That is errors.png and steps.png, and with details calls.png, coverage.png and curve.png.
 
     Args:
         evaluation: see `evaluate`.
@@ -34,7 +36,7 @@ def plot_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
         raise OptionError(
             "plots need the package matplotlib: pip install 'meanflow-ik-ros[demo]'"
         ) from error
-    drawings = {"errors.png": _draw_errors}
+    drawings = {"errors.png": _draw_errors, "steps.png": _draw_steps}
     if evaluation.calls:
         drawings["calls.png"] = _draw_calls
     if evaluation.exact is not None:
@@ -66,6 +68,21 @@ def _draw_errors(figure: Any, evaluation: Evaluation) -> None:
         axes.hist(np.clip(values, bins[0], None), bins)
         axes.axvline(values.mean(), color="k", linestyle="--", label=f"mean {values.mean():.3g}")
         axes.set(xscale="log", xlabel=label, ylabel="raw samples")
+        axes.legend()
+
+
+def _draw_steps(figure: Any, evaluation: Evaluation) -> None:
+    found = evaluation.after_steps
+    time = [1e6 * values["time_of_sample"] for values in found.values()]
+    shown = (("position_error", "position error [mm]", 1e3),
+             ("orientation_error", "rotation error [deg]", 180 / np.pi))  # fmt: skip
+    for axes, (name, label, factor) in zip(figure.subplots(1, 2), shown, strict=True):
+        for statistic in ("mean", "median"):
+            errors = [factor * values[f"{name}_{statistic}"] for values in found.values()]
+            axes.plot(time, errors, "o-", label=statistic)
+            for number, *place in zip(found, time, errors, strict=True):
+                axes.annotate(f"{number}", place, textcoords="offset points", xytext=(4, 4))
+        axes.set(yscale="log", ylabel=label, xlabel="time of a sample with its damped steps [us]")
         axes.legend()
 
 

@@ -75,7 +75,7 @@ def study(
                 "samples": result.samples,
                 "seconds": round(result.seconds, 1),
                 "metrics": found.metrics,
-                "success_after_steps": {str(k): v for k, v in found.success_after_steps.items()},
+                "success_after_steps": {str(k): v["valid"] for k, v in found.after_steps.items()},
                 "draws": {} if found.exact is None else found.exact.draws,
             }
             judged.write_text(json.dumps(record, indent=1) + "\n")

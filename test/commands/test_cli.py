@@ -226,9 +226,11 @@ def test_evaluate_compares_with_the_exact_answer_and_draws_plots(run, tmp_path):
     done = run("evaluate", *options, "--exact", "--plots", plots, "--output", path)
     assert done.returncode == 0, done.stderr
     assert "MMD^2 to the exact posterior" in done.stdout
-    assert "valid after 3 steps" in done.stdout
+    assert "after damped steps" in done.stdout
     assert json.loads(path.read_text())["exact"]["poses"] == 2
-    assert {file.name for file in plots.iterdir()} == {"errors.png", "coverage.png", "curve.png"}
+    assert {file.name for file in plots.iterdir()} == {
+        "errors.png", "steps.png", "coverage.png", "curve.png",
+    }  # fmt: skip
     without = run("evaluate", *options, "--no-exact")
     assert "MMD" not in without.stdout
 

@@ -9,7 +9,7 @@ import torch
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.evaluation.evaluate import evaluate
-from meanflow_ik_core.evaluation.exactness import coverage_by_samples, match, success_after_steps
+from meanflow_ik_core.evaluation.exactness import after_steps, coverage_by_samples, match
 from meanflow_ik_core.evaluation.plots import plot_evaluation
 from meanflow_ik_core.evaluation.posterior import SolutionCurve, trace_solutions
 from meanflow_ik_core.network.checkpoint import save_checkpoint
@@ -108,20 +108,29 @@ def test_steps_converge_as_newton_steps_do(panda):
     poses = panda.forward(q)
     away = np.random.default_rng(0).normal(size=(200, 50, 7))
     away *= 1e-3 / np.linalg.norm(away, axis=-1, keepdims=True)
-    near = success_after_steps(panda, q[:, None] + away, poses, 1e-5, 1e-5)
+
+    def found(q, name, *steps):
+        after = after_steps(panda, q, poses, 1e-5, 1e-5, *steps)
+        return {number: values[name] for number, values in after.items()}
+
+    near = found(q[:, None] + away, "valid")
     assert near[0] < 0.01 and near[1] > 0.85 and near[2] > 0.99
-    far = success_after_steps(panda, q[:, None] + 100 * away, poses, 1e-5, 1e-5)
+    far = found(q[:, None] + 100 * away, "valid")
     assert far[1] < 0.01 and far[2] < 0.5 and far[3] > far[2] and far[5] > 0.9
-    assert success_after_steps(panda, q[:, None], poses, 1e-5, 1e-5, (0,)) == {0: 1.0}
+    assert found(q[:, None], "valid", (0,)) == {0: 1.0}
+    errors = found(q[:, None] + away, "position_error_mean")
+    assert 1e-4 < errors[0] < 1e-3 and errors[1] < 2e-5 and errors[2] < 1e-6
+    times = list(found(q[:, None] + away, "step_time").values())
+    assert times[0] == 0 and times == sorted(times)
 
 
 def test_parts_of_the_steps_add_up(panda):
     q = panda.random_configurations(300, torch.Generator().manual_seed(1)).numpy()
     starts, poses = q[:100, None], panda.forward(q[100:200])
-    at_once = success_after_steps(panda, starts, poses, 1e-3, 1e-2, (9,))
-    assert at_once[9] > 0.05
-    in_parts = success_after_steps(panda, starts, poses, 1e-3, 1e-2, (0, 1, 2, 3, 5, 9))
-    assert in_parts[9] == at_once[9]
+    at_once = after_steps(panda, starts, poses, 1e-3, 1e-2, (9,))[9]
+    assert at_once["valid"] > 0.05
+    in_parts = after_steps(panda, starts, poses, 1e-3, 1e-2, (0, 1, 2, 3, 5, 9))[9]
+    assert {**in_parts, "step_time": 0} == {**at_once, "step_time": 0}
 
 
 def test_uniform_starts_miss_raw_and_are_on_the_curve_refined(evaluation):
@@ -138,7 +147,13 @@ def test_uniform_starts_miss_raw_and_are_on_the_curve_refined(evaluation):
 def test_the_details_are_numbers_for_json_and_rows_of_tables(evaluation):
     content = json.loads(json.dumps(evaluation.as_dict()))
     assert content["exact"]["draws"]["exact"]["mmd_squared"] == pytest.approx(0, abs=0.05)
-    assert set(content["success_after_steps"]) == {"0", "1", "2", "3", "5"}
+    steps = content["after_steps"]
+    assert list(steps) == ["0", "1", "2", "3", "5"]
+    assert steps["5"]["position_error_median"] < steps["0"]["position_error_median"]
+    assert steps["5"]["mmd_squared"] < steps["0"]["mmd_squared"]
+    assert steps["0"]["mmd_squared"] == pytest.approx(
+        content["exact"]["draws"]["raw"]["mmd_squared"]
+    )
     for _, columns, rows in evaluation.tables():
         assert rows
         assert all(len(row) == len(columns) for row in rows)
@@ -157,7 +172,7 @@ def test_several_calls_of_a_checkpoint_are_judged_and_drawn(panda, tmp_path):
     assert len(set(errors)) == 4
     assert all(np.isfinite(call["mmd_squared"]) for call in evaluation.calls.values())
     files = plot_evaluation(evaluation, tmp_path / "plots")
-    names = {"errors.png", "calls.png", "coverage.png", "curve.png"}
+    names = {"errors.png", "steps.png", "calls.png", "coverage.png", "curve.png"}
     assert {file.name for file in files} == names
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
 
@@ -167,7 +182,10 @@ def test_a_robot_without_a_closed_form_is_judged_without_and_says_why(torso, tmp
     assert evaluation.exact is None
     assert "7 revolute joints" in (evaluation.without_exact or "")
     assert set(evaluation.stages) == {"best", "diverse"}
-    assert [file.name for file in plot_evaluation(evaluation, tmp_path)] == ["errors.png"]
+    assert [file.name for file in plot_evaluation(evaluation, tmp_path)] == [
+        "errors.png",
+        "steps.png",
+    ]
     with pytest.raises(mik.RobotError, match="7 revolute joints"):
         evaluate(torso, "uniform", poses=3, samples=5, detail_poses=2, exact=True)
 
