@@ -13,9 +13,9 @@ from .ranking import SELECTIONS
 # limit, at least 1 in 40 converges: this many miss such a pose once in 10^11.
 _BUDGET = 1024
 _MOST_SAMPLES = 10_000_000
-# Starts of the first round where one solution is wanted: any one; any one that may still touch
-# itself, or that is dear to draw; the nearest to a seed.
-_FEW, _SOME, _FOR_NEAREST = 8, 16, 64
+# Starts of the first round where one solution is wanted: any one; any one, of starts that are dear
+# to draw and mostly converge; any one that may still touch itself; the nearest to a seed.
+_FEW, _DEAR, _SOME, _FOR_NEAREST = 8, 4, 16, 64
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,15 @@ class Starts:
         if self.first == 0:
             object.__setattr__(self, "first", self.num_samples)
 
-    def planned(self, nearest: bool, is_plain: bool) -> "Starts":
+    def planned(self, nearest: bool, may_touch: bool, is_drawn: bool) -> "Starts":
         """Fewer starts in the first round, for one solution.
 
         Args:
             nearest: whether it shall be the nearest to a seed.
-            is_plain: whether starts cost nothing and any that converges will do.
+            may_touch: whether one that converges may still be refused for self-collision.
+            is_drawn: whether a sampler draws the starts, and not the search itself.
         """
-        few = _FOR_NEAREST if nearest else _FEW if is_plain else _SOME
+        few = _FOR_NEAREST if nearest else _SOME if may_touch else _DEAR if is_drawn else _FEW
         return replace(self, first=min(self.num_samples, few), sliding=nearest)
 
     @property

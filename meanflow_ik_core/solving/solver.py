@@ -239,8 +239,9 @@ class IKSolver:
         sampler = self._sampler_for(goal.asked)
         is_simple = refining.is_compiled and not objectives
         if max_solutions == 1 and is_simple:
-            is_plain = drawing.is_uniform(sampler) and not avoid_self_collision
-            starts = starts.planned(goal.seeded and distance_weight > 0, is_plain)
+            nearest = goal.seeded and distance_weight > 0
+            is_drawn = not drawing.is_uniform(sampler)
+            starts = starts.planned(nearest, avoid_self_collision, is_drawn)
         per_pass = self.starts_per_pass or self._starts_per_pass(objectives)
         # Starts that are not drawn by the compiled search have to fit into memory.
         fits = drawing.is_uniform(sampler) or len(goal) * starts.first <= _STARTS_AT_ONCE
