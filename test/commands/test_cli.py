@@ -189,7 +189,7 @@ def test_an_unreachable_pose_ends_with_exit_code_1_and_honest_errors(run):
         (("train", "--set", "lr=: ["), "not YAML"),
         (("train", "--set", "learning_rate=1"), "learning_rate"),
         (("train", "--set", "lr=-1"), "lr is -1"),
-        (("train", "--config", "pandas"), "recipes are panda, seed, trees"),
+        (("train", "--config", "pandas"), "recipes are panda, panda_gpu, seed, trees, trees_gpu"),
         (("train", "--set", "step=fused"), "device cuda only"),
         (("train", "--config", "nothing.yaml"), "nothing.yaml"),
         (("evaluate", "--checkpoint", "nothing.safetensors"), "nothing.safetensors"),
