@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 WINGS = {
     "meanflow_ik_core": (
         "errors", "settings", "geometry", "kernels", "robot", "network", "samplers", "collision",
-        "cuda", "objectives", "solving", "paths", "evaluation", "training", "bench", "commands",
-        "cli",
+        "world", "cuda", "objectives", "solving", "paths", "evaluation", "training", "bench",
+        "commands", "cli",
     ),
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "messages", "markers", "current_state",
@@ -44,6 +44,7 @@ GUESTS = {
     ("robot/tensor_kinematics", "torch"): "kinematics of tensors stay differentiable",
     ("samplers", "torch"): "noise and samples are tensors of the network's device",
     ("collision/clearance", "torch"): "distances of tensors stay differentiable",
+    ("collision/tensor_distance", "torch"): "distances of tensors stay differentiable",
     ("collision", "pinocchio"): "Coal's shapes come and move in Pinocchio's geometry models",
     ("objectives", "torch"): "gradients",
     ("solving", "torch"): "until the solve is compiled",

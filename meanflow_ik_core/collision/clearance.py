@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..kernels.simd import LANES
 from ..kernels.spheres import closest_spheres, least_distances
 from ..robot.cache import cached_file
 from ..robot.robot import Robot
 from .self_collision import SelfCollision
-from .sphere_bodies import SphereBodies, exact_distances, find_bodies
+from .sphere_bodies import SphereBodies, exact_distances, find_bodies, lanes_of_motion
 
 # A pair's correction is found from at most so many of so many random configurations: those in
 # which its links are nearer than this.
@@ -132,12 +131,8 @@ class SphereModel:
 
     def _least(self, q: np.ndarray, cap: float) -> np.ndarray:
         """(N,) distances of q (N, J), by the kernel."""
-        robot = self.robot
-        lanes = np.zeros((-(-len(q) // LANES) * LANES, q.shape[1]))
-        lanes[: len(q)] = q
-        motion = lanes.T[robot.joint] * robot.multiplier[:, None] + robot.offset[:, None]
         found = least_distances(
-            np.concatenate((motion, np.cos(motion), np.sin(motion))).ravel(), *self._moved,
+            lanes_of_motion(self.robot, q), *self._moved,
             self._shift, self._radii, self.first, self.pairs, self._correction, np.float32(cap),
         )  # fmt: skip
         return np.minimum(found[: len(q)], cap)

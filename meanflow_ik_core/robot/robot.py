@@ -55,6 +55,8 @@ class Robot:
     at_rest: frozenset[str] = frozenset()
     # pairs of links that are not checked for touching; None: those that always overlap
     ignore_collisions: tuple[tuple[str, str], ...] | None = None
+    # m, what comes nearer to a link than this touches it, where its shapes do not cover it
+    padding: Mapping[str, float] = field(default_factory=dict)
     _on_device: dict = field(default_factory=dict, repr=False)
 
     @property
