@@ -23,6 +23,7 @@ from ..objectives import Objective, build_objectives
 from ..objectives.posture import Posture
 from ..robot.robot import Robot, load_robot
 from ..samplers import Sampler, build_sampler
+from ..world.world import World
 from .at_once import SearchAtOnce
 from .deadline import Deadline
 from .drawing import Drawing
@@ -37,6 +38,7 @@ from .inputs import (
     check_targets,
     check_tips,
     check_tolerance,
+    check_world,
 )
 from .null_space import NullSpace
 from .partial_goals import given_from_asked
@@ -44,6 +46,7 @@ from .ranking import SELECTIONS
 from .refine import Refinement
 from .result import IKResult
 from .search import CHECKS_AT_ONCE, Search, SearchParts
+from .world_search import WorldGuide, WorldSearch
 
 __all__ = ["IKResult", "IKSolver", "load_solver"]
 
@@ -150,6 +153,7 @@ class IKSolver:
         distance_weight: float = 1.0,
         min_separation: float = 0.01,
         avoid_self_collision: bool = False,
+        world: World | None = None,
         refinement: str = "lm",
         objectives: Sequence[Any] = (),
         objective_steps: int = 10,
@@ -189,6 +193,8 @@ class IKSolver:
             distance_weight: of the distance to the seed state in the ranking, per rad.
             min_separation: rad; solutions whose largest joint difference is smaller are the same.
             avoid_self_collision: only solutions free of self-collision are valid.
+            world: obstacles; only solutions that touch none are valid, and rows are filled with
+                such while starts last. Its state at the call counts, whatever changes later.
             refinement: "lm", damped least squares, or "adam", gradient descent on the pose error.
             objectives: what solutions shall be good for besides the pose: names, mappings such as
                 {"name": "posture", "weight": 2.0}, or `Objective`; see docs/objectives.md. They
@@ -216,7 +222,9 @@ class IKSolver:
             SeedError: the seed state has the wrong length, is not finite, or outside the limits.
             LinkError: an unknown tip, or one named twice.
             OptionError: an option is out of its range, or there is no such objective.
-            RobotError: self-collision is asked for and a collision shape cannot be read.
+            RobotError: self-collision or a world is asked for and a collision shape cannot be
+                read.
+            WorldError: the world is one of another robot.
         """
         began = self.clock()
         robot = self.robot
@@ -234,11 +242,14 @@ class IKSolver:
             orientation_tolerance,
         )  # fmt: skip
         check_memory(robot, len(goal), max_solutions)
+        guide = None
+        if world is not None:
+            guide = WorldGuide(check_world(robot, world), avoid_self_collision, goal.asked)
         objectives = build_objectives(objectives, robot)
         drawing = self._drawing(seed, Guidance(guidance_choices, guidance_steps), objectives)
         sampler = self._sampler_for(goal.asked)
-        is_simple = refining.is_compiled and not objectives
-        if max_solutions == 1 and is_simple:
+        is_simple = refining.is_compiled and not objectives and guide is None
+        if max_solutions == 1 and refining.is_compiled and not objectives:
             nearest = goal.seeded and distance_weight > 0
             is_drawn = not drawing.is_uniform(sampler)
             starts = starts.planned(nearest, avoid_self_collision, is_drawn)
@@ -262,18 +273,32 @@ class IKSolver:
             refinement=refining,
             drawing=drawing,
             deadline=Deadline(moment, self.clock),
-            self_collision=self.self_collision if avoid_self_collision else None,
+            in_collision=self._in_collision(guide, avoid_self_collision),
             null_space=(
                 NullSpace(robot, objectives, refining, objective_steps) if objectives else None
             ),
             starts_per_pass=per_pass,
         )
-        search = Search(parts, goal, starts, preferences)
+        search = (
+            Search(parts, goal, starts, preferences)
+            if guide is None
+            else WorldSearch(guide, parts, goal, starts, preferences)
+        )
         search.run(sampler)
         result = search.result(sampler)
+        if guide is not None:
+            return guide.completed(result)
         if avoid_self_collision or "clearance" in [one.name() for one in objectives]:
             return replace(result, clearance=self.clearance.distance(result.joint_positions))
         return result
+
+    def _in_collision(
+        self, guide: WorldGuide | None, avoid_self_collision: bool
+    ) -> Callable[[np.ndarray], np.ndarray] | None:
+        """What says of configurations (N, J) whether they are not valid."""
+        if guide is not None:
+            return guide.in_collision
+        return self.self_collision.in_collision if avoid_self_collision else None
 
     def _complete(self, result: IKResult, preferences: Preferences) -> IKResult | None:
         """A result of starts that are refined whatever the time, where it is the answer, or None.
