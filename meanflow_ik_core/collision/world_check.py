@@ -85,13 +85,18 @@ class WorldCheck:
         self._joint += [joint for joint, _, _ in self._placements]
         self._pairs = self._all_pairs(allowed, padding)
         self._names = [*links, *(obstacle.name for obstacle in obstacles)]
-        self._stages: dict[bool, list[_Stage]] = {}
-        self._written: dict[bool, Sequence[np.ndarray]] = {}
+        self._stages: dict[tuple[bool, float], list[_Stage]] = {}
+        self._written: dict[tuple[bool, float], Sequence[np.ndarray]] = {}
+        self._looked_at: dict[tuple, tuple] = {}  # geometries whose contacts were asked for
         self._turn = Lock()
         self._say_what_stands_in(allowed)
 
     def in_collision(
-        self, q: np.ndarray, poses: Sequence[np.ndarray], self_collision: bool = False
+        self,
+        q: np.ndarray,
+        poses: Sequence[np.ndarray],
+        self_collision: bool = False,
+        margin: float = 0.0,
     ) -> np.ndarray:
         """(N,) bool for configurations q (N, J); one that is not finite counts as touching.
 
@@ -99,6 +104,7 @@ class WorldCheck:
             q: rad or m.
             poses: of each obstacle, as in `Obstacle.pose`.
             self_collision: whether the robot must not touch itself either.
+            margin: m, added to all padding, and between the robot's own links.
         """
         touching = np.asarray(~np.isfinite(q).all(-1))
         if not any(self_collision or not pair.own for pair in self._pairs):
@@ -109,7 +115,7 @@ class WorldCheck:
                 rows = todo[start : start + _CHUNK]
                 full = self.own.kinematics.configurations(q[rows])
                 with self._turn:
-                    for stage in self._placed_stages(self_collision, poses):
+                    for stage in self._placed_stages((self_collision, margin), poses):
                         hit = pin.computeCollisionsInParallel(
                             1, stage.pool, np.asfortranarray(full.T), True
                         )
@@ -121,37 +127,64 @@ class WorldCheck:
         return touching
 
     def contacts(
-        self, q: np.ndarray, poses: Sequence[np.ndarray], self_collision: bool = False
+        self,
+        q: np.ndarray,
+        poses: Sequence[np.ndarray],
+        self_collision: bool = False,
+        margin: float = 0.0,
     ) -> list[list[Contact]]:
         """What touches in each of the configurations q (N, J), the deepest first.
 
         The arguments are those of `in_collision`. The depth is that of the shapes with all padding;
         in a mesh or a cloud of points it is that of the contact that Coal finds first.
         """
-        geometry, pairs = self._geometry(self_collision, exact=True)
-        self._place(geometry, poses)
-        model = self.own.kinematics.model
-        data, geometry_data = model.createData(), geometry.createData()
-        for request, pair in zip(geometry_data.collisionRequests, pairs, strict=True):
-            request.security_margin = pair.margin
-            request.enable_contact = True
+        pairs = [pair for pair in self._pairs if self_collision or not pair.own]
+        return self._contacts((self_collision, None, margin), pairs, q, poses, margin)
+
+    def fixed_contacts(
+        self, q: np.ndarray, poses: Sequence[np.ndarray], bodies: frozenset[str]
+    ) -> list[Contact]:
+        """What some links or attached obstacles touch in one configuration (J,)."""
+        names = self._names
+        pairs = [pair for pair in self._pairs if not pair.own and names[pair.first] in bodies]
+        return self._contacts((False, bodies, 0.0), pairs, q[None], poses, 0.0)[0] if pairs else []
+
+    def _contacts(
+        self,
+        key: tuple,
+        pairs: list[_Pair],
+        q: np.ndarray,
+        poses: Sequence[np.ndarray],
+        margin: float,
+    ) -> list[list[Contact]]:
+        model, kinematics = self.own.kinematics.model, self.own.kinematics
         found: list[list[Contact]] = []
-        for configuration, known in zip(
-            self.own.kinematics.configurations(np.nan_to_num(q)),
-            np.asarray(np.isfinite(q).all(-1)),
-            strict=True,
-        ):
-            deepest: dict[tuple[str, str], float] = {}
-            if known:
-                pin.computeCollisions(model, data, geometry, geometry_data, configuration, False)
-                for pair, result in zip(pairs, geometry_data.collisionResults, strict=True):
-                    if not result.isCollision():
-                        continue
-                    names = self._names[pair.first], self._names[pair.second]
-                    depth = max(0.0, pair.margin - result.getContact(0).penetration_depth)
-                    deepest[names] = max(depth, deepest.get(names, 0.0))
-            ordered = sorted(deepest.items(), key=lambda item: -item[1])
-            found.append([Contact(*names, depth) for names, depth in ordered])
+        full = kinematics.configurations(np.nan_to_num(q))
+        known = np.asarray(np.isfinite(q).all(-1))
+        with self._turn:
+            if key not in self._looked_at:
+                geometry = self._geometry(pairs, exact=True)
+                data = geometry.createData()
+                for request, pair in zip(data.collisionRequests, pairs, strict=True):
+                    request.security_margin = pair.margin + margin
+                    request.enable_contact = True
+                self._looked_at[key] = geometry, data, model.createData()
+            geometry, data, model_data = self._looked_at[key]
+            self._place(geometry, poses)
+            for row, configuration in enumerate(full):
+                deepest: dict[tuple[str, str], float] = {}
+                if known[row]:
+                    pin.computeCollisions(model, model_data, geometry, data, configuration, False)
+                    for pair, result in zip(pairs, data.collisionResults, strict=True):
+                        if not result.isCollision():
+                            continue
+                        names = self._names[pair.first], self._names[pair.second]
+                        depth = max(
+                            0.0, pair.margin + margin - result.getContact(0).penetration_depth
+                        )
+                        deepest[names] = max(depth, deepest.get(names, 0.0))
+                ordered = sorted(deepest.items(), key=lambda item: -item[1])
+                found.append([Contact(*names, depth) for names, depth in ordered])
         return found
 
     def link_pose(self, q: np.ndarray, link: str) -> np.ndarray:
@@ -202,7 +235,7 @@ class WorldCheck:
                     pairs.append(_Pair(index, second, 0.0, True))
         return pairs
 
-    def _geometry(self, self_collision: bool, exact: bool) -> tuple[pin.GeometryModel, list[_Pair]]:
+    def _geometry(self, pairs: list[_Pair], exact: bool) -> pin.GeometryModel:
         shapes = self.own.shapes
         geometry = (shapes.exact if exact else shapes.hulls).copy()
         geometry.removeAllCollisionPairs()
@@ -215,10 +248,9 @@ class WorldCheck:
                     T_joint_frame * pin.SE3(obstacle.pose), obstacle.shape.geometry,
                 )
             )  # fmt: skip
-        pairs = [pair for pair in self._pairs if self_collision or not pair.own]
         for pair in pairs:
             geometry.addCollisionPair(pin.CollisionPair(pair.first, pair.second))
-        return geometry, pairs
+        return geometry
 
     def _place(self, geometry: pin.GeometryModel, poses: Sequence[np.ndarray]) -> None:
         first = len(self.own.shapes.links)
@@ -226,23 +258,25 @@ class WorldCheck:
             placement = self._placements[place][2] * pin.SE3(pose)
             geometry.geometryObjects[first + place].placement = placement
 
-    def _placed_stages(self, self_collision: bool, poses: Sequence[np.ndarray]) -> list[_Stage]:
+    def _placed_stages(self, key: tuple[bool, float], poses: Sequence[np.ndarray]) -> list[_Stage]:
         """The geometries to ask one after another: hulls are quicker, and if free, all is."""
-        if self_collision not in self._stages:
+        self_collision, margin = key
+        if key not in self._stages:
             stages = []
+            pairs = [pair for pair in self._pairs if self_collision or not pair.own]
             for exact in (False, True) if self.own.shapes.differ else (True,):
-                geometry, pairs = self._geometry(self_collision, exact)
+                geometry = self._geometry(pairs, exact)
                 pool = _Pool(self.own.kinematics.model, geometry, 1)
                 requests = pool.getGeometryDatas()[0].collisionRequests
                 for index, pair in enumerate(pairs):
-                    requests[index].security_margin = pair.margin
+                    requests[index].security_margin = pair.margin + margin
                 stages.append(_Stage(pool, pool.getGeometryModels()[0]))
-            self._stages[self_collision] = stages
-        if self._written.get(self_collision) is not poses:
-            for stage in self._stages[self_collision]:
+            self._stages[key] = stages
+        if self._written.get(key) is not poses:
+            for stage in self._stages[key]:
                 self._place(stage.geometry, poses)
-            self._written[self_collision] = poses
-        return self._stages[self_collision]
+            self._written[key] = poses
+        return self._stages[key]
 
     def _say_what_stands_in(self, allowed: Callable[[str, str], bool]) -> None:
         """Log which links that no joint moves touch an obstacle, for these are not checked."""

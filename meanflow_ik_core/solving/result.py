@@ -8,7 +8,7 @@ from functools import cache, cached_property
 import numpy as np
 
 from ..collision.world_check import Contact
-from ..world.scene import Scene
+from ..world.scene import GRAZE, Scene
 
 
 @cache
@@ -36,10 +36,18 @@ class IKResult:
     timing: dict[str, float]  # seconds for sample, refine, select
     objective_values: np.ndarray | None = None  # (B, M, O) unweighted, lower is better; NaN as q
     clearance: np.ndarray | None = None  # (B, M) m between links, approximate; None: not asked
-    # (B, M) m to the nearest obstacle, approximate, negative where it penetrates; None: no world
-    world_clearance: np.ndarray | None = None
     scene: Scene | None = field(default=None, repr=False)  # the world as it was
     avoids_self_collision: bool = False
+
+    @cached_property
+    def world_clearance(self) -> np.ndarray | None:
+        """(B, M) m to the nearest obstacle, approximate, negative where it penetrates.
+
+        NaN where there is no candidate; None where no world was asked.
+        """
+        if self.scene is None:
+            return None
+        return self.scene.distances().distance(self.joint_positions)
 
     @cached_property
     def touches(self) -> list[list[list[Contact]]]:
@@ -52,7 +60,7 @@ class IKResult:
             return found
         rows = np.argwhere(~self.valid & np.isfinite(self.joint_positions).all(-1))
         q = self.joint_positions[tuple(rows.T)]
-        contacts = self.scene.contacts(q, self.avoids_self_collision)
+        contacts = self.scene.contacts(q, self.avoids_self_collision, GRAZE)
         for (problem, row), own in zip(rows.tolist(), contacts, strict=True):
             found[problem][row] = own
         return found

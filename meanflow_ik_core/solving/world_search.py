@@ -19,9 +19,9 @@ import torch
 from ..collision.sphere_bodies import lanes_of_motion
 from ..collision.world_distance import WorldDistance
 from ..kernels.null_space import project_on_null_space
-from ..kernels.selection import choose
+from ..kernels.selection import best, choose
 from ..robot.robot import Robot
-from ..world.scene import Scene
+from ..world.scene import GRAZE, Scene
 from .deadline import Deadline
 from .goal import Goal
 from .result import IKResult
@@ -38,6 +38,8 @@ _STEPS = (0.03, 0.6)  # rad or m, least and longest step from a free solution
 _FEWEST, _PER_ROW = 64, 6  # starts of an exploration, and per row that is missing
 _MOST_EXPLORED = 1024
 _LEAST_YIELD = 0.02  # free solutions per start of an exploration that is worth another one
+_FEW = 3  # candidates that Coal is asked of at least, for a call has its price
+_SAME = 0.4  # of the least separation; what differs less from a candidate adds nothing to it
 UNKNOWN, FREE, TOUCHING = 0, 1, 2
 
 
@@ -73,12 +75,7 @@ class WorldGuide:
     @cached_property
     def fixed(self) -> frozenset[str]:
         """Links and attached obstacles that stand where a complete goal puts them."""
-        robot = self.robot
-        whole = [tip for tip in range(robot.num_tips) if self._axes[tip].all()]
-        nodes = set(robot.tip_node[whole].tolist())
-        links = {link for link, (node, _) in robot.frames.items() if node in nodes}
-        carried = {one.name for one in self.scene.structure.obstacles if one.link in links}
-        return frozenset(links | carried)
+        return self.scene.structure.rigid_to(tuple(np.flatnonzero(self._axes.all(1)).tolist()))
 
     @cached_property
     def distances(self) -> WorldDistance:
@@ -91,7 +88,7 @@ class WorldGuide:
         return np.ascontiguousarray(asked, np.bool_)
 
     def in_collision(self, q: np.ndarray) -> np.ndarray:
-        return self.scene.in_collision(q, self.avoid_self_collision)
+        return self.scene.in_collision(q, self.avoid_self_collision, GRAZE)
 
     def gaps(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N,) to obstacles and (N,) between links, up to the cap, of q (N, J)."""
@@ -121,13 +118,12 @@ class WorldGuide:
 
     def completed(self, result: IKResult) -> IKResult:
         """The result with what is known of the world."""
-        q = result.joint_positions
         clearance = None
         if self.avoid_self_collision:
-            clearance = self.scene.own_clearance.distance(q)
+            clearance = self.scene.own_clearance.distance(result.joint_positions)
         return replace(
-            result, clearance=clearance, world_clearance=self.scene.distances().distance(q),
-            scene=self.scene, avoids_self_collision=self.avoid_self_collision,
+            result, clearance=clearance, scene=self.scene,
+            avoids_self_collision=self.avoid_self_collision,
         )  # fmt: skip
 
     def _within_null_space(
@@ -154,6 +150,7 @@ class WorldSearch(Search):
     def __init__(self, guide: WorldGuide, *search):
         super().__init__(*search)
         self._guide = guide
+        self._keys = self._parts.drawing.keys(self._goal)
 
     def run(self, sampler: str) -> None:
         problems = np.arange(len(self._goal))
@@ -168,14 +165,18 @@ class WorldSearch(Search):
         """Find free solutions of one problem and note its rows."""
         starts, goal = self._starts, self._goal.of(np.array([problem]))
         wanted = self._preferences.max_solutions
-        rng = np.random.default_rng(self._parts.drawing.keys(goal))
         pool, misses = self._begun(goal, sampler, starts.first)
-        chosen = self._confirmed(problem, pool, deadline)
+        chosen = self._cheapest(problem, pool) if wanted == 1 else np.zeros(0, np.int64)
+        if len(chosen) < wanted:
+            pool = self._measured(pool)
+            chosen = self._confirmed(problem, pool, deadline)
         used, rounds, worth = starts.first, 1, True
+        rng = None if len(chosen) == wanted else np.random.default_rng(self._keys[problem])
         while len(chosen) < wanted and rounds != starts.max_rounds and not deadline.passed():
             if rounds == 1 and len(pool.q) and not len(chosen) and self._is_hopeless(pool):
                 break
-            explored = self._explored(goal, pool, wanted - len(chosen), rng) if worth else None
+            missing = wanted - len(chosen)
+            explored = self._explored(goal, pool, missing, rng) if worth and rng else None
             if explored is None and deadline.moment == math.inf and used >= starts.budget:
                 break
             if explored is not None:
@@ -187,12 +188,31 @@ class WorldSearch(Search):
                 source = np.full(size, OWN if own and sampler != "uniform" else UNIFORM)
                 used += size
             new, missed = self._refined(goal, q, source)
-            pool, misses = pool.with_more(new), joined(misses, missed)
+            pool = self._thinned(pool.with_more(self._measured(new)), len(pool.q))
+            misses = joined(misses, missed)
             before = len(chosen)
             chosen = self._confirmed(problem, pool, deadline)
             worth = explored is None or len(chosen) - before >= _LEAST_YIELD * len(q)
             rounds += explored is None
+        if len(chosen) < wanted:
+            chosen = self._packed(problem, pool, chosen)
         self._note(problem, pool, misses, chosen)
+
+    def _packed(self, problem: int, pool: Pool, chosen: np.ndarray) -> np.ndarray:
+        """As many free candidates as fit: taken in order along the direction they extend in."""
+        free = np.flatnonzero(pool.state == FREE)
+        if len(free) <= len(chosen) or len(free) < 3:
+            return chosen
+        offset = pool.q[free] - pool.q[free].mean(0)
+        along = np.linalg.eigh(offset.T @ offset)[1][:, -1]
+        order = free[np.argsort(offset @ along, kind="stable")]
+        preferences, continuous = self._preferences, self._parts.robot.continuous
+        packed = best(
+            pool.q, order, continuous, preferences.max_solutions, preferences.min_separation
+        )
+        if len(packed) <= len(chosen):
+            return chosen
+        return packed[np.argsort(self._pool_costs(problem, pool)[packed], kind="stable")]
 
     def _begun(self, goal: Goal, sampler: str, count: int) -> tuple[Pool, Candidates]:
         """The first round: the sampler's starts, and before them the seed."""
@@ -219,9 +239,10 @@ class WorldSearch(Search):
         exact = refined.converged[0]
         errors = np.stack((refined.position_error[0], refined.orientation_error[0]), -1)
         found = refined.q[0, exact]
-        gap, own_gap = self._guide.gaps(found)
-        state = np.where(np.minimum(gap, own_gap) < -_DEEP, TOUCHING, UNKNOWN).astype(np.int8)
-        pool = Pool(found, errors[exact], source[exact], gap, own_gap, state)
+        far = np.full(len(found), _CAP)
+        pool = Pool(
+            found, errors[exact], source[exact], far, far, np.full(len(found), UNKNOWN, np.int8)
+        )
         missed = np.flatnonzero(~exact)
         if len(missed):
             off = errors[missed].sum((1, 2))
@@ -234,47 +255,67 @@ class WorldSearch(Search):
         self._spent["refine"] += self._clock() - began
         return pool, misses
 
+    def _cheapest(self, problem: int, pool: Pool) -> np.ndarray:
+        """The cheapest candidate that Coal finds free among the first few; often it is there."""
+        few = np.argsort(self._pool_costs(problem, pool), kind="stable")[:_FEW]
+        if not len(few):
+            return few
+        pool.state[few] = np.where(self._guide.in_collision(pool.q[few]), TOUCHING, FREE)
+        return few[pool.state[few] == FREE][:1]
+
+    def _measured(self, pool: Pool) -> Pool:
+        """The pool with its gaps; what is deep in an obstacle needs no other check."""
+        gap, own_gap = self._guide.gaps(pool.q)
+        deep = (pool.state == UNKNOWN) & (np.minimum(gap, own_gap) < -_DEEP)
+        pool.state[deep] = TOUCHING
+        return pool._replace(gap=gap, own_gap=own_gap)
+
     def _confirmed(self, problem: int, pool: Pool, deadline: Deadline) -> np.ndarray:
         """The rows of a pool that make the answer so far: Coal has found them free."""
         began = self._clock()
         preferences, continuous = self._preferences, self._parts.robot.continuous
-        wanted, diverse = preferences.max_solutions, preferences.select == "diverse"
+        wanted, apart = preferences.max_solutions, preferences.min_separation
         cost = self._pool_costs(problem, pool)
-        likely = np.minimum(pool.gap, pool.own_gap) > 0
-        asked, most = 0, 2 * wanted + 16
+        gap = np.minimum(pool.gap, pool.own_gap)
         chosen = np.zeros(0, np.int64)
-        for hopeful in (likely, np.ones_like(likely)):
+        for hopeful in (gap > 0, np.ones_like(gap, bool)):
             while True:
                 usable = (pool.state == FREE) | ((pool.state == UNKNOWN) & hopeful)
                 rows, count = choose(
-                    pool.q, cost, usable, continuous, wanted, preferences.min_separation, diverse
+                    pool.q, cost, usable, continuous, wanted, apart, preferences.select == "diverse"
                 )
                 chosen = rows[:count]
                 todo = chosen[pool.state[chosen] == UNKNOWN]
-                if wanted == 1:
-                    todo = self._next_best(cost, usable & (pool.state == UNKNOWN), todo)
-                if not len(todo) or (asked and deadline.passed()) or asked > most:
+                if not len(todo):
                     break
+                if count < wanted or wanted < _FEW:
+                    # All may be needed, or as many as a call is worth.
+                    unknown = np.flatnonzero(usable & (pool.state == UNKNOWN))
+                    todo = unknown[np.argsort(cost[unknown], kind="stable")[: max(_FEW, wanted)]]
                 touching = self._guide.in_collision(pool.q[todo])
                 pool.state[todo] = np.where(touching, TOUCHING, FREE)
-                asked += len(todo)
+                if deadline.passed():
+                    break
             chosen = chosen[pool.state[chosen] == FREE]
-            if len(chosen) == wanted:
+            if len(chosen) == wanted or deadline.passed():
                 break
         self._spent["select"] += self._clock() - began
         return chosen
 
-    def _next_best(self, cost: np.ndarray, unknown: np.ndarray, todo: np.ndarray) -> np.ndarray:
-        """Where one row is wanted, those that would be next as well: a call has its price."""
-        if not len(todo):
-            return todo
-        rows = np.flatnonzero(unknown)
-        return rows[np.argsort(cost[rows], kind="stable")[:2]]
+    def _thinned(self, pool: Pool, known: int) -> Pool:
+        """The pool without those of its candidates from number ``known`` on that are like one."""
+        likely = np.flatnonzero(np.minimum(pool.gap, pool.own_gap) > 0)
+        apart, continuous = self._preferences.min_separation, self._parts.robot.continuous
+        kept = best(pool.q, likely, continuous, len(likely), _SAME * apart)
+        keep = np.ones(len(pool.q), bool)
+        keep[likely[likely >= known]] = False
+        keep[kept] = True
+        return pool.rows(keep)
 
     def _is_hopeless(self, pool: Pool) -> bool:
         """Whether what the goal itself puts in its place touches, so that no solution is free."""
-        contacts = self._guide.scene.contacts(pool.q[:1])[0]
-        return any(contact.link in self._guide.fixed for contact in contacts)
+        guide = self._guide
+        return bool(guide.scene.fixed_contacts(pool.q[0], guide.fixed))
 
     def _explored(
         self, goal: Goal, pool: Pool, missing: int, rng: np.random.Generator

@@ -19,6 +19,9 @@ from ..collision.world_check import Contact, WorldCheck
 from ..collision.world_distance import WorldDistance
 from ..robot.robot import Robot
 
+# m, how far a solution stays away from what it must not touch: so near, Coal's answer for round
+# shapes depends on what it was asked before.
+GRAZE = 1e-4
 # The checks of a robot with joints held, read once: other threads wait for it.
 _CHECKS: WeakKeyDictionary[Robot, dict[tuple, SelfCollision]] = WeakKeyDictionary()
 _READING = threading.Lock()
@@ -50,6 +53,7 @@ class Structure:
         self._building = threading.RLock()
         self._check: WorldCheck | None = None
         self._distances: dict[frozenset[str], WorldDistance] = {}
+        self._rigid: dict[tuple[int, ...], frozenset[str]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Geometry is no part of a copy, which builds it when it is asked for.
@@ -87,6 +91,15 @@ class Structure:
                 )
             return self._distances[without]
 
+    def rigid_to(self, tips: tuple[int, ...]) -> frozenset[str]:
+        """Links, and obstacles attached to them, that stand still where some tips do."""
+        if tips not in self._rigid:
+            nodes = set(self.robot.tip_node[list(tips)].tolist())
+            links = {link for link, (node, _) in self.robot.frames.items() if node in nodes}
+            carried = {one.name for one in self.obstacles if one.link in links}
+            self._rigid[tips] = frozenset(links | carried)
+        return self._rigid[tips]
+
     @cached_property
     def own_clearance(self) -> SphereModel:
         """Distances of the robot's own links."""
@@ -104,13 +117,21 @@ class Scene:
     def robot(self) -> Robot:
         return self.structure.robot
 
-    def in_collision(self, q: np.ndarray, self_collision: bool = False) -> np.ndarray:
+    def in_collision(
+        self, q: np.ndarray, self_collision: bool = False, margin: float = 0.0
+    ) -> np.ndarray:
         """(N,) bool of configurations q (N, J), see `WorldCheck.in_collision`."""
-        return self.structure.check.in_collision(q, self.poses, self_collision)
+        return self.structure.check.in_collision(q, self.poses, self_collision, margin)
 
-    def contacts(self, q: np.ndarray, self_collision: bool = False) -> list[list[Contact]]:
+    def contacts(
+        self, q: np.ndarray, self_collision: bool = False, margin: float = 0.0
+    ) -> list[list[Contact]]:
         """What touches in q (N, J), see `WorldCheck.contacts`."""
-        return self.structure.check.contacts(q, self.poses, self_collision)
+        return self.structure.check.contacts(q, self.poses, self_collision, margin)
+
+    def fixed_contacts(self, q: np.ndarray, bodies: frozenset[str]) -> list[Contact]:
+        """What some links touch in q (J,), see `WorldCheck.fixed_contacts`."""
+        return self.structure.check.fixed_contacts(q, self.poses, bodies)
 
     def distances(self, without: frozenset[str] = frozenset()) -> WorldDistance:
         """Distances to the obstacles where they are now, of all links that move but some."""
