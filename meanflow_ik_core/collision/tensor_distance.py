@@ -13,24 +13,9 @@ def distance_of_tensor(world: Any, q: Tensor, cap: float = np.inf) -> Tensor:
     return _Distance.apply(q, world, cap, False)[..., 0]
 
 
-def smooth_distance(
-    world: Any, q: Tensor, temperature: float = 0.01, cap: float = np.inf
-) -> Tensor:
-    """Soft minimum of the distances of all links, at most the true one.
-
-    Args:
-        world: a `WorldDistance`.
-        q: (..., J).
-        temperature: m; how much farther than the nearest link a link still counts.
-        cap: m; links that are farther away count as if they were this far.
-
-    Returns:
-        (...) m, with gradients for all links at once.
-    """
-    gaps = _Distance.apply(q, world, cap, True)
-    if not gaps.shape[-1]:
-        return q.new_full(q.shape[:-1], cap)
-    return -temperature * torch.logsumexp(-gaps / temperature, -1)
+def link_distances(world: Any, q: Tensor, cap: float = np.inf) -> Tensor:
+    """(..., L) m, the distance of every body of a `WorldDistance`, up to the cap."""
+    return _Distance.apply(q, world, cap, True)
 
 
 class _Distance(torch.autograd.Function):

@@ -245,7 +245,8 @@ class IKSolver:
         guide = None
         if world is not None:
             guide = WorldGuide(check_world(robot, world), avoid_self_collision, goal.asked)
-        objectives = build_objectives(objectives, robot)
+        scene = None if guide is None else guide.scene
+        objectives = [one.within(scene) for one in build_objectives(objectives, robot)]
         drawing = self._drawing(seed, Guidance(guidance_choices, guidance_steps), objectives)
         sampler = self._sampler_for(goal.asked)
         is_simple = refining.is_compiled and not objectives and guide is None

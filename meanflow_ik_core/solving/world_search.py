@@ -40,6 +40,7 @@ _MOST_EXPLORED = 1024
 _LEAST_YIELD = 0.02  # free solutions per start of an exploration that is worth another one
 _FEW = 3  # candidates that Coal is asked of at least, for a call has its price
 _SAME = 0.4  # of the least separation; what differs less from a candidate adds nothing to it
+_GAIN = 1.02  # of the solutions, that a round and its explorations bring if another is worth it
 UNKNOWN, FREE, TOUCHING = 0, 1, 2
 
 
@@ -170,15 +171,17 @@ class WorldSearch(Search):
         if len(chosen) < wanted:
             pool = self._measured(pool)
             chosen = self._confirmed(problem, pool, deadline)
-        used, rounds, worth = starts.first, 1, True
+        used, rounds, worth, before_round = starts.first, 1, True, -1
         rng = None if len(chosen) == wanted else np.random.default_rng(self._keys[problem])
         while len(chosen) < wanted and rounds != starts.max_rounds and not deadline.passed():
             if rounds == 1 and len(pool.q) and not len(chosen) and self._is_hopeless(pool):
                 break
             missing = wanted - len(chosen)
             explored = self._explored(goal, pool, missing, rng) if worth and rng else None
-            if explored is None and deadline.moment == math.inf and used >= starts.budget:
-                break
+            if explored is None and deadline.moment == math.inf:
+                if used >= starts.budget or 0 < len(chosen) <= _GAIN * before_round:
+                    break
+                before_round = len(chosen)
             if explored is not None:
                 q, source = explored
             else:
