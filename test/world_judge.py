@@ -68,3 +68,57 @@ class WorldJudge:
                 for name, (geometry, T) in obstacles.items():
                     T_obstacle = coal.Transform3s(T[:3, :3], T[:3, 3])
                     yield self.links[index], name, shape.geometry, place, geometry, T_obstacle
+
+
+def pose(rng: np.random.Generator, robot: mik.Robot) -> np.ndarray:
+    """A random pose where a robot's tips come by."""
+    T = np.eye(4)
+    T[:3, :3] = pin.Quaternion(*rng.normal(size=4)).normalized().matrix()
+    q = robot.lower + rng.random(robot.num_joints) * (robot.upper - robot.lower)
+    T[:3, 3] = robot.forward(q)[rng.integers(robot.num_tips), :3, 3]
+    return T
+
+
+def cube(edge: float) -> tuple[np.ndarray, np.ndarray]:
+    """Corners and triangles of a cube."""
+    vertices = (np.array(np.meshgrid(*[(-1, 1)] * 3, indexing="ij")).reshape(3, 8).T) * edge / 2
+    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    triangles = [t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))]
+    return vertices, np.array(triangles)
+
+
+def furnished(robot: mik.Robot, seed: int, padding: float = 0.0):
+    """A world with one of each kind, and the same for the judge."""
+    rng = np.random.default_rng(seed)
+    world, judged = mik.World(robot, padding), {}
+    vertices, triangles = cube(0.3)
+    points = rng.uniform(-0.1, 0.1, (300, 3))
+    T = {name: pose(rng, robot) for name in ("box", "ball", "can", "pill", "cone", "part", "cloud")}
+    world.add_box("box", (0.3, 0.2, 0.1), pose=T["box"])
+    judged["box"] = coal.Box(0.3, 0.2, 0.1)
+    world.add_sphere("ball", 0.12, pose=T["ball"])
+    judged["ball"] = coal.Sphere(0.12)
+    world.add_cylinder("can", 0.1, 0.3, pose=T["can"])
+    judged["can"] = coal.Cylinder(0.1, 0.3)
+    world.add_capsule("pill", 0.1, 0.2, pose=T["pill"])
+    judged["pill"] = coal.Capsule(0.1, 0.2)
+    world.add_cone("cone", 0.15, 0.3, pose=T["cone"])
+    judged["cone"] = coal.Cone(0.15, 0.3)
+    world.add_mesh("part", vertices=vertices, triangles=triangles, pose=T["part"])
+    mesh = coal.BVHModelOBB()
+    mesh.beginModel(12, 8)
+    mesh.addVertices(vertices)
+    mesh.addTriangles(triangles)
+    mesh.endModel()
+    judged["part"] = mesh
+    world.add_points("cloud", points, resolution=0.02, pose=T["cloud"])
+    judged["cloud"] = coal.makeOctree(points, 0.02)
+    world.add_half_space("wall", normal=(1, 0, 0), offset=-0.6)
+    T["wall"] = np.eye(4)
+    judged["wall"] = coal.Halfspace(np.array((1.0, 0, 0)), -0.6)
+    return world, {name: (geometry, T[name]) for name, geometry in judged.items()}
+
+
+def solutions(robot: mik.Robot, count: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return robot.lower + rng.random((count, robot.num_joints)) * (robot.upper - robot.lower)

@@ -81,6 +81,14 @@ class WorldDistance:
             known = self._at = poses, moved
         return known[1]
 
+    def reach(self, num_nodes: int) -> np.ndarray:
+        """(K,) m from the origin of each node to the farthest sphere that is fixed to it."""
+        node, centre, _, first = self._spheres
+        reach = np.zeros(num_nodes)
+        own = np.flatnonzero(node[: first[-1]] >= 0)
+        np.maximum.at(reach, node[own], np.linalg.norm(centre[own], axis=-1))
+        return reach
+
     def distance(self, q: Any, cap: float = np.inf) -> Any:
         """(...) m of q (..., J), see `World.distance`."""
         if hasattr(q, "detach"):

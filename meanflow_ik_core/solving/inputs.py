@@ -267,8 +267,11 @@ def check_seed_state(
 
 
 def check_world(robot: Robot, world: Any) -> Scene:
-    """What a world is now, or a `WorldError` where it is none, or one of another robot."""
-    if not isinstance(world, World):
+    """What a world is now, or a `WorldError` where it is none, or one of another robot.
+
+    A snapshot of a world stays what it is.
+    """
+    if not isinstance(world, World | Scene):
         raise WorldError(f"world is {world!r}; it must be a World")
     other = world.robot
     if other is not robot:
@@ -278,4 +281,4 @@ def check_world(robot: Robot, world: Any) -> Scene:
                 f"the world is of the robot {other.name!r}, with {len(other.joint_names)} joints; "
                 f"this is {robot.name!r}, with {len(robot.joint_names)}"
             )
-    return world.snapshot()
+    return world if isinstance(world, Scene) else world.snapshot()

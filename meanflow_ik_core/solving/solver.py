@@ -23,6 +23,7 @@ from ..objectives import Objective, build_objectives
 from ..objectives.posture import Posture
 from ..robot.robot import Robot, load_robot
 from ..samplers import Sampler, build_sampler
+from ..world.scene import Scene
 from ..world.world import World
 from .at_once import SearchAtOnce
 from .deadline import Deadline
@@ -153,7 +154,7 @@ class IKSolver:
         distance_weight: float = 1.0,
         min_separation: float = 0.01,
         avoid_self_collision: bool = False,
-        world: World | None = None,
+        world: World | Scene | None = None,
         refinement: str = "lm",
         objectives: Sequence[Any] = (),
         objective_steps: int = 10,
