@@ -52,6 +52,8 @@ GUESTS = {
     ("evaluation/closed_form", "eaik"): "the closed form",
     ("evaluation/plots", "matplotlib"): "plots",
     ("bench", "torch"): "measures networks and the steps of a GPU",
+    ("bench/world", "coal"): "the judge checks pair by pair",
+    ("bench/world", "pinocchio"): "the judge knows nothing of our kinematics",
     ("bench/judge", "pinocchio"): "the judge knows nothing of our kinematics",
     ("bench/tracik", "pytracik"): "the solver that is compared with",
     ("node", "torch"): "the parameter num_threads is about torch's threads",

@@ -281,11 +281,7 @@ class IKSolver:
             ),
             starts_per_pass=per_pass,
         )
-        search = (
-            Search(parts, goal, starts, preferences)
-            if guide is None
-            else WorldSearch(guide, parts, goal, starts, preferences)
-        )
+        search = self.search_in_parts(guide, parts, goal, starts, preferences)
         search.run(sampler)
         result = search.result(sampler)
         if guide is not None:
@@ -293,6 +289,10 @@ class IKSolver:
         if avoid_self_collision or "clearance" in [one.name() for one in objectives]:
             return replace(result, clearance=self.clearance.distance(result.joint_positions))
         return result
+
+    def search_in_parts(self, guide: WorldGuide | None, *search: Any) -> Search:
+        """The search of a call; a subclass may have another one."""
+        return Search(*search) if guide is None else WorldSearch(guide, *search)
 
     def _in_collision(
         self, guide: WorldGuide | None, avoid_self_collision: bool
