@@ -38,6 +38,7 @@ _STEPS = (0.03, 0.6)  # rad or m, least and longest step from a free solution
 _FEWEST, _PER_ROW = 64, 6  # starts of an exploration, and per row that is missing
 _MOST_EXPLORED = 1024
 _LEAST_YIELD = 0.02  # free solutions per start of an exploration that is worth another one
+_FIRST = 48  # uniform starts of the first round for one solution, at least
 _FEW = 3  # candidates that Coal is asked of at least, for a call has its price
 _SAME = 0.4  # of the least separation; what differs less from a candidate adds nothing to it
 _GAIN = 1.02  # of the solutions, that a round and its explorations bring if another is worth it
@@ -154,6 +155,9 @@ class WorldSearch(Search):
         self._keys = self._parts.drawing.keys(self._goal)
 
     def run(self, sampler: str) -> None:
+        starts, one = self._starts, self._preferences.max_solutions == 1
+        if one and self._parts.drawing.is_uniform(sampler) and starts.first < _FIRST:
+            self._starts = replace(starts, first=min(starts.num_samples, _FIRST))
         problems = np.arange(len(self._goal))
         for place, problem in enumerate(problems.tolist()):
             if place and self._deadline.passed():

@@ -28,6 +28,7 @@ SMALL = {
     "solve": {"poses": 5, "sampler": "uniform"},
     "limits": {"poses": 3, "sampler": "uniform", "starts": 100},
     "unreachable": {"poses": 6, "sampler": "uniform"},
+    "world": {"most": 1, "repetitions": 1},
     "kernel": {"repetitions": 3},
     "tracik": {"poses": 1, "repetitions": 1, "solutions": 5, "num_samples": 64},
     "raw": {"repetitions": 3, "sampler": "uniform"},
