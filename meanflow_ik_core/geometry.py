@@ -118,7 +118,7 @@ def pose_errors(reached: Any, wanted: Any, axis_weights: Any = None) -> tuple[An
     angle = xp.arctan2(_norm(xp, axis), trace - 1)
     if axis_weights is None:
         return _norm(xp, offset), angle
-    counts = axis_weights != 0
+    counts = _of_one_kind(axis_weights)[1][0] != 0
     inverse_rotation = wanted[..., :3, :3].swapaxes(-1, -2)
     along = (inverse_rotation @ offset[..., None])[..., 0]
     turned = inverse_rotation @ reached[..., :3, :3]
@@ -144,7 +144,7 @@ def turn_between(reached: Any, wanted: Any) -> tuple[Any, Any]:
     the axis in the base."""
     xp, (reached, wanted) = _of_one_kind(reached, wanted)
     a, b = reached[..., :3, :3], wanted[..., :3, :3]
-    cross = xp.cross(a, b, -2) if xp is not np else np.cross(a, b, axis=-2)
+    cross = np.cross(a, b, axis=-2) if xp is np else xp.linalg.cross(a, b, dim=-2)
     return cross.sum(-1), (a * b).sum((-2, -1))
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
@@ -112,8 +111,6 @@ class MeanFlowIKNode(ProcessNode):
         desk, parameters = self.desk, self.desk.parameters
         robot = robot_from_parameters(parameters)
         check_with_robot(parameters, robot)
-        if parameters.num_threads:
-            torch.set_num_threads(parameters.num_threads)
         solver = mik.load_solver(
             robot,
             checkpoint=parameters.checkpoint or None,

@@ -59,14 +59,11 @@ def find_bodies(robot: Robot, check: SelfCollision) -> SphereBodies:
 
 def _shapes_by_link(robot: Robot, check: SelfCollision) -> dict[str, tuple[int, list]]:
     """For each link the node that it moves with, and its shapes as (T_node_shape, shape)."""
-    q = robot.random_configurations(3, 0)
-    rotations, origins = robot.node_poses(q)
+    q = robot.random_configurations(3, np.random.default_rng(0))
     T_base_node = np.tile(np.eye(4), (len(robot.parent) + 1, len(q), 1, 1))  # last: the base
-    for node in range(len(robot.parent)):
-        T_base_node[node, :, :3, :3] = rotations[node].numpy()
-        T_base_node[node, :, :3, 3] = origins[node].numpy()
+    T_base_node[:-1] = robot.arrays.node_poses(q).swapaxes(0, 1)
     shapes = check.shapes
-    T_base_shape = check.kinematics.shape_poses(q.numpy(), shapes.exact)
+    T_base_shape = check.kinematics.shape_poses(q, shapes.exact)
     result: dict[str, tuple[int, list]] = {}
     for index, item in enumerate(shapes.exact.geometryObjects):
         # rigid to the node in whose frame the shape stands still

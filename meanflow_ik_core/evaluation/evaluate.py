@@ -15,6 +15,7 @@ from ..robot.robot import Robot, load_robot
 from ..samplers import Sampler, build_sampler
 from ..samplers.meanflow import MeanFlowSampler, knows_one_call_only
 from ..solving.solver import IKSolver
+from ..tensors import device_name
 from .closed_form import ClosedForm
 from .exactness import (
     MATCH_ROWS,
@@ -210,7 +211,7 @@ def evaluate(
     draws: dict[str, list[np.ndarray]] = {"raw": list(q[: max(1, len(first))])}
     stages, calls, exactness = {}, {}, None
     if len(first):
-        solver = IKSolver(arm, judged, name, torch.device(device))
+        solver = IKSolver(arm, judged, name, device)
         solver.warm_up()
         draws["refined"] = refine_samples(
             arm, judged, q[: len(first)], first, tolerances, generator
@@ -289,11 +290,7 @@ def _numbers_of_calls(judged: Sampler) -> tuple[tuple[int, ...], str | None]:
 def _sampler_from_name(
     name: str, robot: Robot, checkpoint: str | Path | None, num_calls: int, device: str
 ) -> Sampler:
-    try:
-        where = torch.device(device)
-        torch.empty(0, device=where)
-    except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"device {device!r} is not usable here: {error}") from error
+    where = device_name(device)
     if num_calls == 1:
         return build_sampler(name, robot, checkpoint, where)
     if name != "meanflow":

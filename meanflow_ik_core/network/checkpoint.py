@@ -55,6 +55,10 @@ class Checkpoint:
     record: dict[str, Any]  # version, robot, fingerprint, base, tips, joint_names,
     # workspace_scale, kind, network, training; path and sha256 of the file
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All weights, float32, see `NetworkSizes.shapes`."""
+        return {name: weight.astype(np.float32) for name, weight in self.weights.items()}
+
 
 def save_checkpoint(
     path: str | Path, network: VelocityNetwork, robot: Robot, training: Mapping[str, Any]

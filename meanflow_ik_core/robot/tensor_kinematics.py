@@ -99,9 +99,7 @@ class TensorKinematics:
         return rotation, position
 
 
-def kinematics_of(
-    robot: Any, dtype: torch.dtype, device: torch.device | None
-) -> TensorKinematics:
+def kinematics_of(robot: Any, dtype: torch.dtype, device: torch.device | None) -> TensorKinematics:
     """The kinematics of a robot, made once; device None is the CPU."""
     key = (dtype, device or torch.device("cpu"))
     if key not in robot._on_device:

@@ -6,11 +6,11 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from ..errors import LinkError, OptionError, SeedError, TargetError
 from ..kernels.poses import RIGID_TOLERANCE, make_orthonormal
 from ..robot.robot import Robot
+from ..tensors import array_from
 
 _MOST_NUMBERS = 2**28  # of a result, 2 GB
 AXES = ("x", "y", "z", "rx", "ry", "rz")  # of a target's frame
@@ -185,7 +185,7 @@ def check_targets(robot: Robot, targets: Any, tips: tuple[int, ...] | None = Non
     tips = every_tip if tips is None else tips
     count = len(tips)
     try:
-        array = targets.detach().cpu().numpy() if isinstance(targets, Tensor) else targets
+        array = array_from(targets)
         if np.iscomplexobj(array):
             raise TypeError("they are complex")
         T_base_tip = np.array(array, dtype=np.float64, order="C")
@@ -237,7 +237,7 @@ def check_seed_state(
         return None
     joints = robot.num_joints
     try:
-        array = seed_state.detach().cpu().numpy() if isinstance(seed_state, Tensor) else seed_state
+        array = array_from(seed_state)
         if np.iscomplexobj(array):
             raise TypeError("they are complex")
         seeds = np.array(array, dtype=np.float64)
