@@ -115,7 +115,8 @@ class IKSolver:
             free_axes: as in `solve`.
 
         Returns:
-            (B, N, J) rad or m within the limits; a tensor when ``targets`` is one, else an array.
+            (B, N, J) float32 rad or m within the limits; a tensor when ``targets`` is one, on the
+            device of the solver, else an array.
 
         Raises:
             TargetError: wrong shape, not finite, or not a rigid transform.
@@ -135,6 +136,8 @@ class IKSolver:
         guidance = Guidance(guidance_choices, guidance_steps)
         drawing = self._drawing(seed, guidance, objectives)
         q = drawing.samples(self.sampler, goal, 0, num_samples)
+        if isinstance(q, np.ndarray):
+            q = q.astype(np.float32, copy=False)
         return of_kind(targets, q)
 
     def solve(
