@@ -176,12 +176,12 @@ class SphereModel:
 
     def _calibrated(self, check: SelfCollision) -> np.ndarray:
         """The correction of every pair, in the cache after the first time."""
-        digest = hashlib.sha256(f"5 {self.robot.fingerprint()}".encode())
+        digest = hashlib.sha256(f"6 {self.robot.fingerprint()}".encode())
         for part in (self.first, self.pairs, self.node, self.centre.round(6), self.radius.round(6)):
             digest.update(part.tobytes())
 
         def write(path: Path) -> None:
-            q = self.robot.random_configurations(_CANDIDATES, np.random.default_rng(0))
+            q = self.robot.random_configurations(_CANDIDATES, np.random.default_rng(3))
             pairs = range(len(self.pairs))
             gaps = np.array([self._least(q, 2 * _NEAR, slice(i, i + 1)) for i in pairs])
             gaps = gaps.reshape(len(pairs), len(q)).T
