@@ -84,12 +84,20 @@ from meanflow_ik_ros.services import solutions
 from meanflow_ik_ros.srv import GetIKSolutions
 
 rclpy.init()
-node = MeanFlowIKNode(parameter_overrides=[Parameter("sampler", value={sampler!r})])
+node = MeanFlowIKNode(
+    parameter_overrides=[Parameter("sampler", value={sampler!r}), Parameter("num_threads", value=3)]
+)
 robot = node.desk.robot
 poses = robot.forward(0.4 * robot.lower + 0.6 * robot.upper)
 request = GetIKSolutions.Request(targets=[pose_message(pose, robot.base) for pose in poses])
 response = solutions.answer(node.desk, request, GetIKSolutions.Response())
 assert response.error_code == response.SUCCESS, response.message
+"""
+AND_WITH_OBJECTIVES = """
+request.objectives = ["manipulability"]
+response = solutions.answer(node.desk, request, GetIKSolutions.Response())
+assert response.error_code == response.SUCCESS, response.message
+assert sys.modules["torch"].get_num_threads() == 3
 node.destroy_node()
 rclpy.shutdown()
 """
@@ -127,8 +135,9 @@ def test_the_command_solve_leaves_torch_out(sampler):
 
 
 @samplers
-def test_the_node_leaves_torch_out(sampler):
-    run(NODE.format(sampler=sampler) + LEFT_OUT)
+def test_the_node_leaves_torch_out_until_there_are_objectives(sampler):
+    """Then torch gets the threads of the parameter."""
+    run(NODE.format(sampler=sampler) + LEFT_OUT + AND_WITH_OBJECTIVES)
 
 
 def test_torch_comes_with_objectives_tensors_and_other_refinements():
