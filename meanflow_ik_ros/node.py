@@ -134,7 +134,7 @@ class MeanFlowIKNode(ProcessNode):
         self.get_logger().info(
             f"ready: robot {robot.name} with {robot.num_joints} joints, "
             f"{robot.base} to {', '.join(robot.tips)}, sampler "
-            f"{parameters.sampler} on {parameters.device}, warm-up {warm_up_time:.1f} s"
+            f"{solver.sampler_summary} on {parameters.device}, warm-up {warm_up_time:.1f} s"
         )
 
     def _serve(self, service: Service) -> None:

@@ -20,7 +20,7 @@ from .tracik import MIN_SEPARATION, count_different
 def run(
     *,
     robot: str | Robot = "panda",
-    sampler: str = "meanflow",
+    sampler: str = "auto",
     checkpoint: str | None = None,
     device: str = "cpu",
     samples: int = 1000,
@@ -71,7 +71,7 @@ def run(
             solving[row] = time.perf_counter() - started
             right = judge.accepts(found, target[0], TOLERANCE, TOLERANCE)
             short += not (right.all() and count_different(found) == solutions)
-    learned = sampler == "meanflow"
+    learned = solver.sampler == "meanflow"
     measures = (
         Measure("median time", _ms(np.median(seconds)), "ms", at_most=5.0 if learned else None),
         Measure("fastest", _ms(seconds.min()), "ms"),
@@ -82,7 +82,8 @@ def run(
         Measure("torch threads", float(used)),
     )
     options = {
-        "robot": solver.robot.name, "sampler": sampler, "checkpoint": checkpoint, "device": device,
+        "robot": solver.robot.name, "sampler": solver.sampler, "checkpoint": checkpoint,
+        "device": device,
         "samples": samples, "solutions": solutions, "starts": starts, "repetitions": repetitions,
         "threads": used, "seed": seed,
     }  # fmt: skip

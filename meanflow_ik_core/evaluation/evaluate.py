@@ -12,7 +12,7 @@ import torch
 
 from ..errors import OptionError, RobotError
 from ..robot.robot import Robot, load_robot
-from ..samplers import Sampler, build_sampler
+from ..samplers import Sampler, build_sampler, resolve_sampler
 from ..samplers.meanflow import MeanFlowSampler, knows_one_call_only
 from ..solving.solver import IKSolver
 from ..tensors import device_name
@@ -148,7 +148,7 @@ def _label_and_factor(name: str) -> tuple[str, float]:
 
 def evaluate(
     robot: str | Path | Robot = "panda",
-    sampler: str | Sampler = "meanflow",
+    sampler: str | Sampler = "auto",
     *,
     checkpoint: str | Path | None = None,
     num_calls: int = 1,
@@ -165,7 +165,7 @@ def evaluate(
 
     Args:
         robot: a `Robot`, or what `load_robot` takes.
-        sampler: a `Sampler`, or the name of one.
+        sampler: a `Sampler`, or the name of one, as in `load_solver`.
         checkpoint: name or path, for a sampler given by name; None: the robot's own.
         num_calls: network calls per sample, for the sampler "meanflow".
         poses: B.
@@ -198,7 +198,8 @@ def evaluate(
     closed_form, without_exact = _closed_form(arm, exact) if detail_poses else (None, None)
     judged, name = sampler, type(sampler).__name__
     if isinstance(judged, str):
-        judged, name = _sampler_from_name(judged, arm, checkpoint, num_calls, device), judged
+        name = resolve_sampler(judged, arm, checkpoint)
+        judged = _sampler_from_name(name, arm, checkpoint, num_calls, device)
     generator = torch.Generator(device).manual_seed(seed)
     # The poses do not depend on the device.
     q_true = arm.random_configurations(poses, torch.Generator().manual_seed(seed)).numpy()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import OptionError
+from ..network.checkpoint import shipped_checkpoint
 from ..robot.robot import Robot
 
 if TYPE_CHECKING:
@@ -106,20 +107,39 @@ class Sampler(ABC):
 
 
 def available_samplers() -> list[str]:
-    """Names that `build_sampler` knows."""
+    """Names of the samplers."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
+def resolve_sampler(name: str, robot: Robot, checkpoint: str | Path | None) -> str:
+    """The sampler that a name stands for.
+
+    Args:
+        name: one of `available_samplers`, or "auto": "meanflow" where a checkpoint is given or
+            shipped for the robot, else "uniform".
+        robot: whose joints are drawn.
+        checkpoint: that is given; None: none is.
+
+    Raises:
+        OptionError: there is no such sampler.
+        CheckpointError: a shipped checkpoint is damaged, so that its robot is not known.
+    """
+    if name == "auto":
+        has_network = checkpoint is not None or shipped_checkpoint(robot) is not None
+        return "meanflow" if has_network else "uniform"
+    if name not in available_samplers():
+        raise OptionError(
+            f"unknown sampler {name!r}; samplers are {', '.join(['auto', *available_samplers()])}"
+        )
+    return name
+
+
 def build_sampler(name: str, robot: Robot, checkpoint: str | Path | None, device: str) -> Sampler:
-    """Make the sampler of that name; see `Sampler.build`.
+    """Make the sampler of that name; see `resolve_sampler` and `Sampler.build`.
 
     Raises:
         OptionError: there is no such sampler.
         CheckpointError: it needs a checkpoint that is missing, damaged, or of another robot.
     """
-    if name not in available_samplers():
-        raise OptionError(
-            f"unknown sampler {name!r}; samplers are {', '.join(available_samplers())}"
-        )
-    module = importlib.import_module(f".{name}", __name__)
+    module = importlib.import_module(f".{resolve_sampler(name, robot, checkpoint)}", __name__)
     return module.SAMPLER.build(robot, checkpoint, device)

@@ -20,7 +20,7 @@ from ..collision.clearance import SphereModel
 from ..collision.self_collision import SelfCollision
 from ..objectives import Objective, build_objectives
 from ..robot.robot import Robot, load_robot
-from ..samplers import Sampler, build_sampler
+from ..samplers import Sampler, build_sampler, resolve_sampler
 from ..tensors import device_name, of_kind
 from .at_once import SearchAtOnce
 from .deadline import Deadline
@@ -87,6 +87,12 @@ class IKSolver:
     def checkpoint(self) -> Mapping[str, Any] | None:
         """The record of the sampler's network, see `Checkpoint`; None: it has none."""
         return self._samplers[self.sampler].checkpoint
+
+    @property
+    def sampler_summary(self) -> str:
+        """The sampler and the file of its network, in words."""
+        path = "no checkpoint" if self.checkpoint is None else self.checkpoint["path"]
+        return f"{self.sampler} ({path})"
 
     def sample(
         self,
@@ -362,15 +368,17 @@ def load_solver(
     robot: str | Path | Robot = "panda",
     checkpoint: str | Path | None = None,
     device: Any = "cpu",
-    sampler: str = "meanflow",
+    sampler: str = "auto",
 ) -> IKSolver:
     """Load a robot, its sampler and the refinement.
 
     Args:
         robot: a `Robot`, or what `load_robot` takes.
-        checkpoint: name or path for a learned sampler; None: the shipped one of the robot.
+        checkpoint: name or path for the learned sampler; None: the shipped one of the robot.
         device: where samples are drawn, "cpu" or "cuda", by name or as torch has it.
-        sampler: "meanflow", or "uniform", which needs no checkpoint.
+        sampler: "meanflow" (learned), "uniform" (random starts, no checkpoint), or "auto": the
+            learned one where a checkpoint is given or shipped for the robot, else the uniform one.
+            The attribute `IKSolver.sampler` says which.
 
     Raises:
         RobotError, LinkError: the robot cannot be loaded.
@@ -379,4 +387,5 @@ def load_solver(
     """
     loaded = robot if isinstance(robot, Robot) else load_robot(robot)
     where = device_name(device)
-    return IKSolver(loaded, build_sampler(sampler, loaded, checkpoint, where), sampler, where)
+    name = resolve_sampler(sampler, loaded, checkpoint)
+    return IKSolver(loaded, build_sampler(name, loaded, checkpoint, where), name, where)

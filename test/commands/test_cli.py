@@ -89,6 +89,14 @@ def test_solve_prints_solutions_that_the_judge_accepts(panda, run):
         assert Judge(panda).accepts(np.array(q), target[None])
 
 
+def test_solve_says_in_one_line_which_sampler_it_took(run):
+    panda = run("solve", *POSE, "--max-solutions", 1)
+    assert "\nsampler: meanflow (" in panda.stdout and "panda.safetensors)" in panda.stdout
+    torso = ("--robot", TORSO, "--base", "world", "--tip", "left_tool")
+    other = run("solve", *torso, "--xyz", 0, 0, 9, "--rpy", 0, 0, 0)
+    assert other.stdout.endswith("\nsampler: uniform (no checkpoint)\n"), other.stderr
+
+
 def test_solve_for_a_link_fixed_to_the_tip_reaches_with_that_link(panda, run):
     done = run(
         "solve", "--xyz", 0.4, 0.1, 0.5, "--rpy", 3.0, 0, 0.2, "--frame", "panda_hand_tcp",
