@@ -36,7 +36,10 @@ OWNERS = {
     "rich": ("commands",),
     "matplotlib": (),
     "eaik": (),
+    "frankik": (),
+    "optik": (),
     "pytracik": (),
+    "ssik": (),
 }
 # Where a dependency stands outside its wing, and why.
 GUESTS = {
@@ -57,7 +60,10 @@ GUESTS = {
     ("evaluation/plots", "matplotlib"): "plots",
     ("bench", "torch"): "measures networks and the steps of a GPU",
     ("bench/judge", "pinocchio"): "the judge knows nothing of our kinematics",
-    ("bench/tracik", "pytracik"): "the solver that is compared with",
+    ("bench/peers", "frankik"): "a solver that is compared with",
+    ("bench/peers", "optik"): "a solver that is compared with",
+    ("bench/peers", "pytracik"): "a solver that is compared with",
+    ("bench/peers", "ssik"): "a solver that is compared with",
     ("tools", "rich"): "programs that print tables",
     ("tools/render", "matplotlib"): "the picture of the demo",
 }
