@@ -69,7 +69,7 @@ class Tampered:
     def __init__(self, solver, change):
         self._solver = solver
         self._change = change
-        self.robot = solver.robot
+        self.robot, self.sampler = solver.robot, solver.sampler
         self.warm_up = solver.warm_up
 
     def solve(self, targets, **options):
