@@ -242,7 +242,7 @@ def evaluate(
             curves[0],
         )
     numbers, without_calls = (), None
-    if sampler == "meanflow" and len(first):
+    if name == "meanflow" and len(first):
         numbers, without_calls = _numbers_of_calls(judged)
     for number in numbers:
         several = _sampler_from_name(name, arm, checkpoint, number, device)

@@ -255,7 +255,7 @@ def test_evaluate_says_why_there_is_no_exact_answer(run):
 
 def test_evaluate_says_why_it_asks_a_shipped_network_for_one_call_only(run, tmp_path):
     small = ("--poses", 3, "--samples", 5, "--detail-poses", 2, "--plots", tmp_path)
-    done = run("evaluate", "--robot", "dual_panda", "--sampler", "meanflow", *small)
+    done = run("evaluate", "--robot", "dual_panda", *small)
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if "one call only" in line]
     assert line.startswith("without more network calls: ") and "velocity_end: 0" in line
