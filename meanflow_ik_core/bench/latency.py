@@ -234,13 +234,19 @@ def _nearest(robot: Robot, targets: np.ndarray, seeds: np.ndarray, right: _Solve
 
 
 def _against_tracik(measures: list[Measure]) -> list[Measure]:
-    """The ratio of the times by the clock, for TRAC-IK works in two threads."""
+    """The ratio of the times, by the clock or of the processor, whichever is less.
+
+    TRAC-IK works in two threads, and waits for them on a busy machine.
+    """
     task = "panda, 100 different: "
-    clock = {measure.what: measure.value for measure in measures}
-    theirs, ours = (clock.get(f"{task}{one}, by the clock") for one in ("TRAC-IK", "uniform"))
-    if theirs is None or ours is None:
+    value = {measure.what: measure.value for measure in measures}
+    if f"{task}TRAC-IK, median" not in value:
         return []
-    return [Measure(task + "times faster than TRAC-IK", theirs / ours, "x", at_least=60)]
+    ratio = min(
+        value[f"{task}TRAC-IK, {what}"] / value[f"{task}uniform, {what}"]
+        for what in ("median", "by the clock")
+    )
+    return [Measure(task + "times faster than TRAC-IK", ratio, "x", at_least=60)]
 
 
 def _measure(

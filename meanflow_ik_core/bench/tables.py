@@ -143,9 +143,12 @@ def latency_table(folder: Path) -> str:
     for row, measures in rows.items():
         robot, _, task = row.partition(", ")
         bars = [measures.get(f"{solver}, median") for solver in names]
-        bar = " / ".join(f"≤ {bar.at_most:g}" if bar and bar.at_most else "" for bar in bars)
-        cells = [_latency(measures, solver) for solver in solvers]
-        body.append([robot, task, bar.strip(" /") and bar, *cells])
+        bar = " / ".join(f"{bar.at_most:g}" if bar and bar.at_most else "-" for bar in bars)
+        cells = [
+            _latency(measures, solver) + _missed_by(measures, solver, ("median", "solved"))
+            for solver in solvers
+        ]
+        body.append([robot, task, "" if bar == "- / -" else f"≤ {bar}", *cells])
     return markdown([["robot", "task", "bar", *(names.get(one, one) for one in solvers)], *body])
 
 
@@ -170,13 +173,18 @@ def _latency_rows(folder: Path) -> dict[str, dict[str, Measure]]:
 
 def _latency(measures: Mapping[str, Measure], solver: str) -> str:
     """Median / 95 % of a solver, and the share of poses that it solved where it is not all."""
-    parts = [measures.get(f"{solver}, {what}") for what in ("median", "95 %", "solved")]
-    median, most, solved = parts
-    if median is None or most is None or solved is None:
+    if f"{solver}, solved" not in measures:
         return ""
-    share = "" if solved.value == 1 else f", {100 * solved.value:.3g} %"
-    missing = missed(median) or missed(solved)
-    return f"{median.value:.2g} / {most.value:.2g}{share}{missing}"
+    median, most, solved = (
+        measures[f"{solver}, {what}"].value for what in ("median", "95 %", "solved")
+    )
+    times = " / ".join(f"{one:.2g}" if one < 100 else f"{one:.0f}" for one in (median, most))
+    return times if solved == 1 else f"{times}, {100 * solved:.3g} %"
+
+
+def _missed_by(measures: Mapping[str, Measure], solver: str, whats: Sequence[str]) -> str:
+    found = (measures.get(f"{solver}, {what}") for what in whats)
+    return next(filter(None, (missed(measure) for measure in found if measure)), "")
 
 
 def objectives_table(folder: Path) -> str:
