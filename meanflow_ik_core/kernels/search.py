@@ -18,10 +18,11 @@ later rounds do not: a slide may end where no step leads back to the pose.
 from typing import NamedTuple
 
 import numpy as np
+from numba import boolean, float64, types
 
 from .counter_stream import write_uniform
 from .descent import SLIDE_AFTERWARDS, SLIDE_AT_ONCE, STAY, work_buffer
-from .jit import cached_jit, jit
+from .jit import cached_jit, jit, linked_jit
 from .layout import FRAME, unpack
 from .refinement import COARSE_ITERATIONS, refine, write_frames
 from .selection import choose
@@ -77,7 +78,11 @@ def _write_starts(q, first, given, key, limits):
             write_uniform(key, first + n, limits, q[n])
 
 
-@cached_jit
+@linked_jit(
+    types.UniTuple(float64[::1], 2)(
+        float64[:, ::1], float64[:, :, ::1], float64[::1], boolean[::1], float64, float64
+    )
+)
 def costs(q, errors, reference, continuous, of_error, of_distance):
     """Distances [rad] of candidates to joints (J,), and their costs.
 
@@ -85,7 +90,7 @@ def costs(q, errors, reference, continuous, of_error, of_distance):
         q: (N, J) rad or m.
         errors: (N, T, 2) m and rad.
         reference: (J,).
-        continuous: (J,).
+        continuous: (J,) bool.
         of_error: what the sum of the errors counts in the cost.
         of_distance: what the distance counts.
 
@@ -104,11 +109,13 @@ def costs(q, errors, reference, continuous, of_error, of_distance):
 
 
 @jit
-def _settle(q, errors, valid, start, reference, arrays, plan, weights, b, result):
+def _settle(
+    q, errors, valid, start, reference, continuous, active, plan, weights, b, result
+):  # fmt: skip
     """Write the rows of problem b to return so far; returns which candidates, how many valid."""
-    distance, cost = costs(q, errors, reference, arrays.continuous, weights.error, weights.distance)
+    distance, cost = costs(q, errors, reference, continuous, weights.error, weights.distance)
     rows, num_valid = choose(
-        q, cost, valid, arrays.continuous, plan.solutions, weights.separation, plan.diverse == 1
+        q, cost, valid, continuous, plan.solutions, weights.separation, plan.diverse == 1
     )
     q_out, position, orientation, valid_out, distance_out, cost_out, start_out = result
     for m in range(rows.size):
@@ -116,9 +123,9 @@ def _settle(q, errors, valid, start, reference, arrays, plan, weights, b, result
         q_out[b, m] = q[own]
         position[b, m] = 0.0
         orientation[b, m] = 0.0
-        for g in range(arrays.active.size):
-            position[b, m, arrays.active[g]] = errors[own, g, 0]
-            orientation[b, m, arrays.active[g]] = errors[own, g, 1]
+        for g in range(active.size):
+            position[b, m, active[g]] = errors[own, g, 0]
+            orientation[b, m, active[g]] = errors[own, g, 1]
         valid_out[b, m] = valid[own]
         distance_out[b, m] = distance[own]
         cost_out[b, m] = cost[own]
@@ -190,6 +197,7 @@ def search(
     coarse_work, fine_work = work_buffer(coarse, floats32), work_buffer(fine, floats64)
     batch, num_tips, most = T_base_tip.shape[0], T_base_tip.shape[1], plan.solutions
     num_joints, num_active = reference.shape[1], fine.active.size
+    continuous, active = fine.continuous == 1, fine.active
     result = (
         np.full((batch, most, num_joints), np.nan),
         np.full((batch, most, num_tips), np.inf),
@@ -201,7 +209,7 @@ def search(
     )
     used = np.zeros(batch, np.int64)
     frames = np.empty((batch, FRAME * num_active))
-    write_frames(T_base_tip, fine.active, frames)
+    write_frames(T_base_tip, active, frames)
     recombining, is_diverse = plan.recombining == 1, plan.diverse == 1
     sliding = SLIDE_AFTERWARDS if plan.sliding == 1 else STAY
     seeded = plan.seeded
@@ -215,16 +223,16 @@ def search(
         errors = np.empty((batch, 1, num_active, 2))
         valid = np.empty((batch, 1), np.bool_)
         refine(
-            q, frames, reference, errors, valid, coarse_work, fine_work, coarse, fine,
-            SLIDE_AT_ONCE, recombining, COARSE_ITERATIONS,
+            q, frames, reference, errors, valid, coarse_work, fine_work, integers,
+            floats32, floats64, SLIDE_AT_ONCE, recombining, COARSE_ITERATIONS,
         )  # fmt: skip
         for b in range(batch):
             near = valid[b, 0]
-            near &= joint_distance(q[b, 0], reference[b], fine.continuous) <= weights.near
+            near &= joint_distance(q[b, 0], reference[b], continuous) <= weights.near
             if near or plan.rounds == 0:
                 _settle(
-                    q[b], errors[b], valid[b], np.full(1, SEED), reference[b], fine, plan, weights,
-                    b, result,
+                    q[b], errors[b], valid[b], np.full(1, SEED), reference[b], continuous,
+                    active, plan, weights, b, result,
                 )  # fmt: skip
             else:
                 open_problems[num_open] = b
@@ -247,13 +255,15 @@ def search(
             used[b] = first_pass
         refine(
             q[:size], frames[problems], reference[problems], errors[:size], valid[:size],
-            coarse_work, fine_work, coarse, fine, sliding, recombining, COARSE_ITERATIONS,
+            coarse_work, fine_work, integers, floats32, floats64, sliding, recombining,
+            COARSE_ITERATIONS,
         )  # fmt: skip
         for i in range(size):
             b = problems[i]
             chosen, num_valid = _settle(
-                q[i], errors[i], valid[i], start, reference[b], fine, plan, weights, b, result
-            )
+                q[i], errors[i], valid[i], start, reference[b], continuous, active, plan, weights,
+                b, result,
+            )  # fmt: skip
             round_end, rounds = plan.first, 1
             pool = _kept(q[i], errors[i], valid[i], start, chosen, is_diverse)
             while True:
@@ -273,8 +283,8 @@ def search(
                 own = slice(b, b + 1)
                 refine(
                     own_q, frames[own], reference[own], own_errors, own_valid, coarse_work,
-                    fine_work, coarse, fine, sliding if rounds == 1 else STAY, recombining,
-                    COARSE_ITERATIONS,
+                    fine_work, integers, floats32, floats64, sliding if rounds == 1 else STAY,
+                    recombining, COARSE_ITERATIONS,
                 )  # fmt: skip
                 pool = (
                     _joined(pool[0], own_q[0]),
@@ -284,8 +294,8 @@ def search(
                 )
                 used[b] += count
                 chosen, num_valid = _settle(
-                    pool[0], pool[1], pool[2], pool[3], reference[b], fine, plan, weights, b,
-                    result,
+                    pool[0], pool[1], pool[2], pool[3], reference[b], continuous, active, plan,
+                    weights, b, result,
                 )  # fmt: skip
                 pool = _kept(pool[0], pool[1], pool[2], pool[3], chosen, is_diverse)
     return (*result, used)
