@@ -70,7 +70,7 @@ class CodeCache(_Cache):
     def load_overload(self, sig, target_context):
         """The compiled function of a signature, or None; then the compiler begins."""
         target_context.refresh()
-        machine, name = self._names(sig, target_context.codegen())
+        _, name = self._names(sig, target_context.codegen())
         for folder in folders():
             try:
                 content = (folder / name).read_bytes()
@@ -116,13 +116,12 @@ def _say_that_the_compiler_runs() -> None:
     if _said:
         return
     _said = True
-    where = "" if any(map(_can_be_written, folders())) else (
-        "; nothing can be kept, for none of these can be written: " + ", ".join(map(str, folders()))
-    )
-    _LOGGER.warning(
-        "compiling for this CPU what is not compiled yet: half a minute at most%s",
-        where or ", and once only",
-    )
+    if any(map(_can_be_written, folders())):
+        often = "once on this machine"
+    else:
+        named = " and ".join(map(str, folders()))
+        often = f"at every start, for the result cannot be written to {named}"
+    _LOGGER.warning("compiling kernels for this CPU, which takes under a minute, %s", often)
 
 
 def _can_be_written(folder: Path) -> bool:

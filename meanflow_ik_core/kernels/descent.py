@@ -15,7 +15,7 @@ from .jacobian import jacobian
 from .jit import jit, linked_jit
 from .layout import FRAME, ORIENTATION_ROW, POSITION_ROW, unpack, work_rows
 from .pose_error import exact_error, residual
-from .simd import LANES, store3
+from .simd import LANES, store, store3
 from .step import step
 
 # What became of a sample; an open one was not tried.
@@ -41,6 +41,12 @@ def work_buffer(arrays, floats):
     raw = np.zeros(rows.end * LANES + 64, floats.dtype)
     first = (-np.int64(raw.ctypes.data) % 64) // floats.itemsize
     return raw[first : first + rows.end * LANES].reshape((rows.end, LANES))
+
+
+@jit
+def _clear(work):
+    for row in range(work.shape[0]):
+        store(work, row, 0.0)
 
 
 @linked_jit(
@@ -70,7 +76,7 @@ def descend(
     num_joints, num_tips, width = arrays.bounds.shape[0], arrays.tips.shape[0], work.shape[1]
     bounds, num_errors, per_problem = arrays.bounds, arrays.blocks.size, q.shape[1]
     rows = work_rows(arrays.nodes.shape[0], num_joints, num_tips, num_errors)
-    work[:] = 0
+    _clear(work)
     place_base(work)
     lane_problem = np.full(width, -1, np.int64)  # -1: idle
     lane_row = np.zeros(width, np.int64)
@@ -147,7 +153,7 @@ def measure(q, frames, todo, count, errors, work, integers, floats):
     num_joints, num_tips, width = q.shape[2], arrays.tips.shape[0], work.shape[1]
     rows = work_rows(arrays.nodes.shape[0], num_joints, num_tips, arrays.blocks.size)
     tips, per_problem = arrays.tips, q.shape[1]
-    work[:] = 0
+    _clear(work)
     place_base(work)
     for first in range(0, count, width):
         lanes = min(width, count - first)

@@ -20,8 +20,10 @@ from numba.extending import lower_builtin
 
 from .code_cache import CodeCache
 
-jit = njit(nogil=True, error_model="numpy")
-inline_jit = njit(nogil=True, error_model="numpy", forceinline=True)
+# For functions that compiled ones call. Python cannot, for they have no door for it.
+_inside = functools.partial(njit, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+jit = _inside(no_cpython_wrapper=True)
+inline_jit = _inside(no_cpython_wrapper=True, forceinline=True)
 
 
 def cached_jit(function, signature=None):
@@ -29,7 +31,7 @@ def cached_jit(function, signature=None):
 
     With a signature it is compiled at once and for that alone, else when it is called.
     """
-    dispatcher = jit(function)
+    dispatcher = _inside()(function)
     dispatcher._cache = _CacheOfCaller(function)
     if signature is not None:
         dispatcher.compile(signature)
@@ -52,7 +54,10 @@ class _Linked:
         functools.update_wrapper(self, function)
         self.dispatcher = cached_jit(function)
         self._known: dict[Any, Any] = {}
-        cases = [signature_of(result, *a) for a, result in map(sigutils.normalize_signature, signatures)]
+        cases = [
+            signature_of(result, *arguments)
+            for arguments, result in map(sigutils.normalize_signature, signatures)
+        ]
         self._signatures = [case.args for case in cases]
         template = type(function.__name__, (ConcreteTemplate,), {"key": self, "cases": cases})
         self._numba_type_ = types.Function(template)

@@ -70,8 +70,10 @@ def _listed(outcome, which, todo):
 @jit
 def _ignore(tip_numbers):
     """Let the errors of a tip count nothing."""
-    tip_numbers[POSITION_WEIGHT : ORIENTATION_PRECISION + 1] = 0
-    tip_numbers[AXIS_WEIGHTS : AXIS_WEIGHTS + 6] = 0
+    for i in range(POSITION_WEIGHT, ORIENTATION_PRECISION + 1):
+        tip_numbers[i] = 0
+    for i in range(AXIS_WEIGHTS, AXIS_WEIGHTS + 6):
+        tip_numbers[i] = 0
 
 
 @jit
@@ -83,7 +85,6 @@ def _part_by_part(
     fine = unpack(integers, floats64)
     num_parts = num_parts_of(fine)
     some = min(_ALONE, q.shape[1])
-    alone = np.empty((1, some, q.shape[2]))
     start = q[:, :some].copy()
     own_outcome = np.full((1, some), OPEN, np.int8)
     own_errors = np.empty((1, some, errors.shape[2], 2))
@@ -98,7 +99,7 @@ def _part_by_part(
             if fine.tip_parts[t] != part:
                 _ignore(own_coarse.tip_numbers[t])
                 _ignore(own_fine.tip_numbers[t])
-        alone[:] = start
+        alone = start.copy()
         for i in range(some):
             todo[i] = i
         descend(
@@ -200,7 +201,8 @@ def refine(
                 known[num_known] = b * per_problem + n
                 num_known += 1
             else:
-                errors[b, n] = np.inf
+                for t in range(errors.shape[2]):
+                    errors[b, n, t, 0] = errors[b, n, t, 1] = np.inf
                 valid[b, n] = False
     descend(
         q, frames, reference, known, num_known, outcome, coarse_work, integers, floats32,
@@ -275,5 +277,8 @@ def of_all_tips(errors, active, num_tips):
     """Errors (B, N, G, 2) as (B, N, T, 2)."""
     of_all = np.zeros((errors.shape[0], errors.shape[1], num_tips, 2))
     for g in range(active.size):
-        of_all[:, :, active[g]] = errors[:, :, g]
+        for b in range(errors.shape[0]):
+            for n in range(errors.shape[1]):
+                for i in range(2):
+                    of_all[b, n, active[g], i] = errors[b, n, g, i]
     return of_all

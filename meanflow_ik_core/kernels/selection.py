@@ -46,7 +46,8 @@ def sort(order, key):
                 else:
                     merged[k] = order[b]
                     b += 1
-        order[:] = merged
+        for k in range(n):
+            order[k] = merged[k]
         width *= 2
 
 
@@ -192,8 +193,10 @@ def choose(q, cost, valid, continuous, count, min_separation, is_diverse):
     else:
         chosen = best(q, order[:num_valid], continuous, count, min_separation)
     rows = np.empty(min(count, chosen.size + valid.size - num_valid), np.int64)
-    rows[: chosen.size] = chosen
+    for k in range(chosen.size):
+        rows[k] = chosen[k]
     if chosen.size < rows.size:
         sort(order[num_valid:], cost)
-        rows[chosen.size :] = order[num_valid : num_valid + rows.size - chosen.size]
+        for k in range(chosen.size, rows.size):
+            rows[k] = order[num_valid + k - chosen.size]
     return rows, chosen.size
