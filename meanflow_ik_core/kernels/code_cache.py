@@ -23,6 +23,7 @@ import numba
 from numba.core import config
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 _LOGGER = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ class CodeCache(_Cache):
 
     def load_overload(self, sig, target_context):
         """The compiled function of a signature, or None; then the compiler begins."""
-        target_context.refresh()
+        # All that loading needs. Numba would import its whole library here, and scipy with it.
+        rtsys.initialize(target_context)
         _, name = self._names(sig, target_context.codegen())
         for folder in folders():
             try:

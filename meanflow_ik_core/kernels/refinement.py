@@ -228,7 +228,10 @@ def refine(
     _finish(q, frames, errors, valid, known, num_known, fine_work, integers, floats64)
     if several and per_problem > 1:  # a step from a known configuration has one start
         for b in range(batch):
-            if valid[b].any() or (outcome[b] == OPEN).any():
+            hopeless = True
+            for n in range(per_problem):
+                hopeless &= not valid[b, n] and outcome[b, n] != OPEN
+            if not hopeless:
                 continue
             own = slice(b, b + 1)
             _part_by_part(

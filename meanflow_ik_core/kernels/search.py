@@ -210,7 +210,10 @@ def search(
     coarse_work, fine_work = work_buffer(coarse, floats32), work_buffer(fine, floats64)
     batch, num_tips, most = T_base_tip.shape[0], T_base_tip.shape[1], plan.solutions
     num_joints, num_active = reference.shape[1], fine.active.size
-    continuous, active = fine.continuous == 1, fine.active
+    active = fine.active
+    continuous = np.empty(num_joints, np.bool_)
+    for j in range(num_joints):
+        continuous[j] = fine.continuous[j] == 1
     result = (
         np.full((batch, most, num_joints), np.nan),
         np.full((batch, most, num_tips), np.inf),
