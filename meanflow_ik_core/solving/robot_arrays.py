@@ -139,11 +139,12 @@ def _key(value: Any) -> Any:
 
 def _remembered(robot: Robot, key: Any, make: Any) -> Any:
     known = _known.setdefault(robot, {})
-    if key not in known:
+    found = known.get(key)
+    if found is None:
         if len(known) >= _MANY:
             known.clear()
-        known[key] = make()
-    return known[key]
+        found = known[key] = make()
+    return found
 
 
 def _arrays(robot: Robot, axis_weights: np.ndarray | None) -> RobotArrays:

@@ -3,6 +3,9 @@
 
 import copy
 import pickle
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.solving import at_once
 
 
 def draw(robot: mik.Robot, count: int, seed: int) -> np.ndarray:
@@ -89,6 +93,35 @@ def test_continuous_joints_slide_the_short_way_round(torso):
     assert (result.distance[:, 0] < 0.02).all()
 
 
+def test_threads_search_at_the_same_time(uniform, monkeypatch):
+    spans, search = [], at_once.search
+
+    def timed(*arguments):
+        began = time.perf_counter()
+        found = search(*arguments)
+        spans.append((began, time.perf_counter()))
+        return found
+
+    monkeypatch.setattr(at_once, "search", timed)
+    targets = uniform.robot.forward(draw(uniform.robot, 2000, 9))
+    uniform.solve(targets, seed=0, num_threads=2)
+    assert len(spans) == 2
+    assert max(began for began, _ in spans) < min(ended for _, ended in spans)
+
+
+def test_threads_leave_parts_out_of_reach_to_each_other_alone(dual_panda):
+    solvers = [mik.load_solver(dual_panda, sampler="uniform") for _ in range(2)]
+    targets = dual_panda.forward(draw(dual_panda, 200, 10))
+    targets[::2, 1, :3, 3] += 3.0  # the other arm's is refined without it, see `refinement`
+    expected = solvers[0].solve(targets, 8, 2, seed=0)
+    assert expected.valid[1::2, 0].all() and not expected.valid[::2].any()
+    for _ in range(3):
+        assert same(solvers[0].solve(targets, 8, 2, seed=0, num_threads=4), expected)
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(lambda one: one.solve(targets, 8, 2, seed=0), solvers):
+            assert same(found, expected)
+
+
 def test_a_solver_is_shared_by_threads_and_copied(uniform):
     targets = uniform.robot.forward(draw(uniform.robot, 30, 7))
     expected = uniform.solve(targets, 32, 4, seed=0)
@@ -97,6 +130,44 @@ def test_a_solver_is_shared_by_threads_and_copied(uniform):
     copies = (copy.deepcopy(uniform), pickle.loads(pickle.dumps(uniform)))
     found += [one.solve(targets, 32, 4, seed=0) for one in copies]
     assert all(same(one, expected) for one in found)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_solver_is_copied_after_checks_for_self_collision(solver, copied):
+    robot = mik.load_robot("panda")  # one that no other test has checked
+    own = mik.load_solver(robot, sampler=solver.sampler)
+    targets = robot.forward(draw(robot, 10, 11))
+    expected = own.solve(targets, 32, 4, seed=0, avoid_self_collision=True)
+    found = copied(own).solve(targets, 32, 4, seed=0, avoid_self_collision=True)
+    assert same(found, expected)
+
+
+FORKED = """
+import multiprocessing, sys
+import torch
+import meanflow_ik_core as mik
+torch.set_num_threads(2)
+solver = mik.load_solver("panda")
+robot = solver.robot
+targets = robot.forward(0.6 * robot.lower + 0.4 * robot.upper)[None]
+
+def solved(seed):
+    return solver.solve(targets, seed=seed, max_solutions=2, num_threads=2).joint_positions.tolist()
+
+if sys.argv[1] == "after":
+    solver.warm_up()
+    solved(0)
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    found = pool.map_async(solved, range(4)).get(100)
+assert found == [solved(seed) for seed in range(4)]
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_forked_pool_answers_before_and_after_its_parent_has_solved(learned, when):
+    learned.warm_up()  # so that the process finds all compiled
+    done = subprocess.run([sys.executable, "-c", FORKED, when], timeout=200, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 @pytest.mark.parametrize(
