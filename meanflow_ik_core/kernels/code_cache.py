@@ -123,7 +123,7 @@ def _say_that_the_compiler_runs() -> None:
     else:
         named = " and ".join(map(str, folders()))
         often = f"at every start, for the result cannot be written to {named}"
-    _LOGGER.warning("compiling kernels for this CPU, which takes under a minute, %s", often)
+    _LOGGER.warning("compiling kernels for this CPU, which takes about a minute, %s", often)
 
 
 def _can_be_written(folder: Path) -> bool:

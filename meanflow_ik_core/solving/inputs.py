@@ -32,13 +32,12 @@ def check_count(name: str, value: Any, least: int, most: int | None = None) -> N
         )
 
 
-def check_memory(robot: Robot, batch: int, max_solutions: int) -> None:
-    """OptionError where the result would not fit into memory."""
+def check_memory(robot: Robot, batch: int, name: str, count: int) -> None:
+    """OptionError where so many samples or solutions per target would not fit into memory."""
     most = _MOST_NUMBERS // (robot.num_joints + 2 * robot.num_tips + 4)
-    if batch * max_solutions > most:
+    if batch * count > most:
         raise OptionError(
-            f"max_solutions is {max_solutions}; for {batch} targets it must be at most "
-            f"{most // batch}"
+            f"{name} is {count}; for {batch} targets it must be at most {most // batch}"
         )
 
 

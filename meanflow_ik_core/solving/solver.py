@@ -133,6 +133,7 @@ class IKSolver:
         """
         check_count("num_samples", num_samples, 1)
         goal = self._goal(targets, tips, free_axes, near, "near")
+        check_memory(self.robot, len(goal), "num_samples", num_samples)
         objectives = build_objectives(objectives, self.robot)
         if goal.seeded:
             from ..objectives.posture import Posture
@@ -245,7 +246,7 @@ class IKSolver:
             targets, tips, free_axes, seed_state, "seed_state", position_tolerance,
             orientation_tolerance,
         )  # fmt: skip
-        check_memory(robot, len(goal), max_solutions)
+        check_memory(robot, len(goal), "max_solutions", max_solutions)
         objectives = build_objectives(objectives, robot)
         drawing = self._drawing(seed, Guidance(guidance_choices, guidance_steps), objectives)
         sampler = self._sampler_for(goal.asked)

@@ -2,6 +2,8 @@
 """What holds for a search in one compiled call, judged by searches with many more starts."""
 
 import copy
+import functools
+import os
 import pickle
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from oracles import Judge
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.solving import at_once
@@ -170,6 +173,29 @@ def test_a_forked_pool_answers_before_and_after_its_parent_has_solved(learned, w
     assert done.returncode == 0, done.stderr.decode()
 
 
+PLAIN = """
+import sys, numpy, meanflow_ik_core as mik
+solver = mik.load_solver("panda", sampler="uniform")
+result = solver.solve(numpy.load(sys.argv[1]), 16, 2, seed=0)
+assert result.valid.all()
+numpy.save(sys.argv[2], result.joint_positions)
+"""
+
+
+def test_a_cpu_without_avx_solves_as_well(panda, tmp_path):
+    targets = panda.forward(draw(panda, 4, 12))
+    np.save(tmp_path / "targets.npy", targets)
+    environment = os.environ | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    files = str(tmp_path / "targets.npy"), str(tmp_path / "q.npy")
+    subprocess.run([sys.executable, "-c", PLAIN, *files], env=environment, check=True)
+    judge = Judge(panda)
+    for solutions, target in zip(np.load(files[1]), targets, strict=True):
+        for q in solutions:
+            position, orientation = judge.errors(q, target)
+            assert position.max() <= 1e-5 and orientation.max() <= 1e-5
+            assert panda.within_limits(q)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("num_samples", 4_000_000_000), ("max_solutions", 10**12), ("max_solutions", 2**40),
@@ -178,6 +204,13 @@ def test_a_forked_pool_answers_before_and_after_its_parent_has_solved(learned, w
 def test_what_would_fill_the_memory_is_refused_at_once(uniform, name, value):
     with pytest.raises(mik.OptionError, match=name):
         uniform.solve(uniform.robot.forward(draw(uniform.robot, 1, 8)), **{name: value})
+
+
+def test_samples_that_would_fill_the_memory_are_refused_at_once(solver):
+    targets = solver.robot.forward(draw(solver.robot, 2, 8))
+    for refused in (solver.sample, functools.partial(mik.solve_path, solver)):
+        with pytest.raises(mik.OptionError, match="num_samples is 4000000000"):
+            refused(targets, num_samples=4_000_000_000)
 
 
 def test_complex_targets_and_seeds_are_refused(uniform):
