@@ -88,7 +88,7 @@ def forward(work, nodes, node_numbers, q_row):
             about_x = nodes[k, ABOUT_X] == 1
             for r in range(3):
                 if about_x:
-                    x, y, z, p = _placed_about_x(work, parent, node_numbers, k, r)
+                    x, y, z, p = _placed_about_x(work, parent + r, node_numbers, k)
                 else:
                     x, y, z, p = placed(work, parent + r, node_numbers, k)
                 store(work, own + r, cosine * x + sine * y)

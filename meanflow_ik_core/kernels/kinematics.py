@@ -43,7 +43,7 @@ def frame_poses(q, nodes, node_numbers, carrier, placement):
         lanes = _place_tile(work, q, first, nodes, node_numbers)
         for f in range(carrier.size):
             for r in range(3):
-                x, y, z, p = placed(work, carrier[f] * FRAME, placement, f, r)
+                x, y, z, p = placed(work, carrier[f] * FRAME + r, placement, f)
                 store(work, pose_row, x)
                 store(work, pose_row + 1, y)
                 store(work, pose_row + 2, z)
@@ -76,7 +76,7 @@ def tip_jacobians(q, nodes, node_numbers, columns, tips, tip_numbers):
         lanes = _place_tile(work, q, first, nodes, node_numbers)
         for t in range(num_tips):
             for r in range(3):
-                p = placed(work, tips[t, CARRIER] * FRAME, tip_numbers, t, r)[3]
+                p = placed(work, tips[t, CARRIER] * FRAME + r, tip_numbers, t)[3]
                 store(work, tip_row + 3 * t + r, p)
         jacobian(
             work, nodes, columns, tips, node_numbers, tip_numbers, rows, tip_row, tip_row,
