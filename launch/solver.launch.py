@@ -22,6 +22,8 @@ CONFIG = Path(get_package_share_directory("meanflow_ik_ros")) / "config"
 ARGUMENTS = {
     "robot": ("", "Shipped robot, path of a YAML or URDF file; empty: as in params_file."),
     "checkpoint": ("", "Trained network, name or path; empty: as in params_file."),
+    "tip_link": ("", "Tip of a URDF, or link that goals are for; empty: as in params_file."),
+    "base_frame": ("", "Link that poses refer to; empty: as in params_file."),
     "params_file": (str(CONFIG / "solver.yaml"), "YAML file with the node's parameters."),
     "autostart": ("", "false: wait for a manager's transitions; empty: as in params_file."),
     "namespace": ("", "Namespace of the node; joint_states is taken from it too."),
@@ -43,7 +45,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         raise FileNotFoundError(f"params_file:={value['params_file']} does not exist")
     overrides = {
         name: ParameterValue(value[name], value_type=str)
-        for name in ("robot", "checkpoint")
+        for name in ("robot", "checkpoint", "tip_link", "base_frame")
         if value[name]
     }
     if value["autostart"]:
@@ -67,7 +69,8 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     robot = value["robot"] or robot_of(value["params_file"])
     description = described(urdf_of(robot))
     root = root_link(description)
-    base, placed = base_of(robot, value["params_file"], root)
+    wanted = value["base_frame"] or value_of("base_frame", value["params_file"])
+    base, placed = base_of(robot, wanted, root)
     state_publisher = Node(
         package="robot_state_publisher",
         executable="robot_state_publisher",
@@ -133,14 +136,15 @@ def described(urdf: Path) -> str:
     return portable_urdf(urdf)
 
 
-def base_of(robot: str, params_file: str, root: str) -> tuple[str, list[str]]:
-    """The link that the markers refer to, and where the root link stands in it."""
+def base_of(robot: str, wanted: str | None, root: str) -> tuple[str, list[str]]:
+    """The link that the markers refer to, by default the robot's own base, and where the root
+    link stands in it."""
     from meanflow_ik_core.errors import LinkError
     from meanflow_ik_core.geometry import quat_xyzw_from_matrix
     from meanflow_ik_core.robot.robot import load_robot
     from meanflow_ik_core.robot.robot_file import find_robot_file
 
-    base = value_of("base_frame", params_file) or find_robot_file(robot).base or root
+    base = wanted or find_robot_file(robot).base or root
     if base == root:
         return base, []
     try:

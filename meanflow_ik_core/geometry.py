@@ -4,41 +4,15 @@
 Every function takes tensors, through which gradients flow, or arrays, and returns what it got.
 """
 
-import functools
-from collections.abc import Callable
+import sys
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+
+from .tensors import is_tensor
 
 
-def tensor_from(given: Any) -> Tensor:
-    """A tensor as it is; an array or numbers as a tensor, float64 but for float32 arrays."""
-    if isinstance(given, Tensor):
-        return given
-    array = np.asarray(given)
-    dtype = array.dtype if array.dtype in (np.float32, np.float64) else np.float64
-    return torch.from_numpy(np.ascontiguousarray(array, dtype))
-
-
-def _of_either_kind(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of tensors, for arrays too: then it returns arrays."""
-
-    @functools.wraps(function)
-    def of_either_kind(*given: Any) -> Any:
-        if any(isinstance(value, Tensor) for value in given):
-            return function(*given)
-        result = function(*(None if value is None else tensor_from(value) for value in given))
-        if isinstance(result, tuple):
-            return tuple(part.numpy() for part in result)
-        return result.numpy()
-
-    return of_either_kind
-
-
-@_of_either_kind
-def matrix_from_rpy(rpy: Tensor) -> Tensor:
+def matrix_from_rpy(rpy: Any) -> Any:
     """Rotation matrix of roll, pitch and yaw about the fixed x, y and z axes, as in a URDF.
 
     Args:
@@ -47,17 +21,19 @@ def matrix_from_rpy(rpy: Tensor) -> Tensor:
     Returns:
         (..., 3, 3).
     """
-    (sr, sp, sy), (cr, cp, cy) = rpy.sin().unbind(-1), rpy.cos().unbind(-1)
-    rows = (
+    xp, (rpy,) = _of_one_kind(rpy)
+    sine, cosine = xp.sin(rpy), xp.cos(rpy)
+    sr, sp, sy = (sine[..., i] for i in range(3))
+    cr, cp, cy = (cosine[..., i] for i in range(3))
+    return _matrix(
+        xp,
         cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr,
         sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr,
         -sp, cp * sr, cp * cr,
     )  # fmt: skip
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
 
-@_of_either_kind
-def matrix_from_quat_xyzw(quat_xyzw: Tensor) -> Tensor:
+def matrix_from_quat_xyzw(quat_xyzw: Any) -> Any:
     """Rotation matrix of a quaternion of any length but zero; q and -q give the same matrix.
 
     Args:
@@ -66,18 +42,18 @@ def matrix_from_quat_xyzw(quat_xyzw: Tensor) -> Tensor:
     Returns:
         (..., 3, 3).
     """
-    x, y, z, w = quat_xyzw.unbind(-1)
-    two_s = 2.0 / (quat_xyzw * quat_xyzw).sum(-1)
-    rows = (
+    xp, (quat,) = _of_one_kind(quat_xyzw)
+    x, y, z, w = (quat[..., i] for i in range(4))
+    two_s = 2.0 / (quat * quat).sum(-1)
+    return _matrix(
+        xp,
         1 - two_s * (y * y + z * z), two_s * (x * y - z * w), two_s * (x * z + y * w),
         two_s * (x * y + z * w), 1 - two_s * (x * x + z * z), two_s * (y * z - x * w),
         two_s * (x * z - y * w), two_s * (y * z + x * w), 1 - two_s * (x * x + y * y),
     )  # fmt: skip
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
 
-@_of_either_kind
-def quat_xyzw_from_matrix(rotation: Tensor) -> Tensor:
+def quat_xyzw_from_matrix(rotation: Any) -> Any:
     """Unit quaternion with w >= 0 of a rotation matrix.
 
     Each of the four components is the largest for some rotations; the row built on the largest
@@ -89,11 +65,9 @@ def quat_xyzw_from_matrix(rotation: Tensor) -> Tensor:
     Returns:
         (..., 4), x, y, z, w.
     """
-    m = rotation
+    xp, (m,) = _of_one_kind(rotation)
     m00, m11, m22 = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
-    sums = torch.stack(
-        (1 + m00 - m11 - m22, 1 - m00 + m11 - m22, 1 - m00 - m11 + m22, 1 + m00 + m11 + m22), -1
-    )
+    sums = 1 + m00 - m11 - m22, 1 - m00 + m11 - m22, 1 - m00 - m11 + m22, 1 + m00 + m11 + m22
     xy, xz, yz = (
         m[..., 0, 1] + m[..., 1, 0],
         m[..., 0, 2] + m[..., 2, 0],
@@ -104,36 +78,29 @@ def quat_xyzw_from_matrix(rotation: Tensor) -> Tensor:
         m[..., 0, 2] - m[..., 2, 0],
         m[..., 1, 0] - m[..., 0, 1],
     )
-    candidates = torch.stack(
-        (
-            torch.stack((sums[..., 0], xy, xz, xw), -1),
-            torch.stack((xy, sums[..., 1], yz, yw), -1),
-            torch.stack((xz, yz, sums[..., 2], zw), -1),
-            torch.stack((xw, yw, zw, sums[..., 3]), -1),
-        ),
-        -2,
-    )
-    largest = sums.argmax(-1)[..., None, None].expand(*sums.shape[:-1], 1, 4)
-    quat = candidates.gather(-2, largest).squeeze(-2)
-    quat = quat / quat.norm(dim=-1, keepdim=True)
-    return torch.where(quat[..., 3:] < 0, -quat, quat)
+    candidates = (
+        (sums[0], xy, xz, xw), (xy, sums[1], yz, yw), (xz, yz, sums[2], zw), (xw, yw, zw, sums[3]),
+    )  # fmt: skip
+    largest = xp.stack(sums, -1).argmax(-1)[..., None]
+    quat = xp.stack(candidates[3], -1)
+    for row in range(3):
+        quat = xp.where(largest == row, xp.stack(candidates[row], -1), quat)
+    quat = quat / _norm(xp, quat)[..., None]
+    return xp.where(quat[..., 3:] < 0, -quat, quat)
 
 
-@_of_either_kind
-def inverse(transform: Tensor) -> Tensor:
+def inverse(transform: Any) -> Any:
     """Inverse of rigid transforms (..., 4, 4)."""
-    rotation_t = transform[..., :3, :3].transpose(-1, -2)
-    result = torch.zeros_like(transform)
+    xp, (transform,) = _of_one_kind(transform)
+    rotation_t = transform[..., :3, :3].swapaxes(-1, -2)
+    result = xp.zeros_like(transform)
     result[..., :3, :3] = rotation_t
-    result[..., :3, 3] = -(rotation_t @ transform[..., :3, 3:]).squeeze(-1)
+    result[..., :3, 3] = -(rotation_t @ transform[..., :3, 3:])[..., 0]
     result[..., 3, 3] = 1
     return result
 
 
-@_of_either_kind
-def pose_errors(
-    reached: Tensor, wanted: Tensor, axis_weights: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def pose_errors(reached: Any, wanted: Any, axis_weights: Any = None) -> tuple[Any, Any]:
     """How far poses are from those that are wanted, to the nearest one that is allowed.
 
     Args:
@@ -145,33 +112,56 @@ def pose_errors(
     Returns:
         Distance [m] and angle [rad] in [0, pi], accurate at both ends, each (..., T) or (...).
     """
+    xp, (reached, wanted) = _of_one_kind(reached, wanted)
     offset = wanted[..., :3, 3] - reached[..., :3, 3]
     axis, trace = turn_between(reached, wanted)
-    angle = torch.atan2(axis.norm(dim=-1), trace - 1)
+    angle = xp.arctan2(_norm(xp, axis), trace - 1)
     if axis_weights is None:
-        return offset.norm(dim=-1), angle
-    counts = axis_weights != 0
-    inverse_rotation = wanted[..., :3, :3].mT
-    along = (inverse_rotation @ offset[..., None]).squeeze(-1)
+        return _norm(xp, offset), angle
+    counts = _of_one_kind(axis_weights)[1][0] != 0
+    inverse_rotation = wanted[..., :3, :3].swapaxes(-1, -2)
+    along = (inverse_rotation @ offset[..., None])[..., 0]
     turned = inverse_rotation @ reached[..., :3, :3]
-    angle = angle.clone()
+    angles = [angle[..., t] for t in range(len(counts))]
     for t, counted in enumerate(counts[:, 3:].tolist()):
         if sum(counted) == 0:
-            angle[..., t] = 0.0
+            angles[t] = xp.zeros_like(angles[t])
         elif sum(counted) == 2:
             free = counted.index(False)
             others = [(free + 1) % 3, (free + 2) % 3]
-            angle[..., t] = torch.atan2(
-                turned[..., t, others, free].norm(dim=-1), turned[..., t, free, free]
+            angles[t] = xp.arctan2(
+                _norm(xp, turned[..., t, others, free]), turned[..., t, free, free]
             )
         elif sum(counted) == 1:
-            sine = quat_xyzw_from_matrix(turned[..., t, :, :])[..., counted.index(True)].abs()
-            angle[..., t] = 2 * torch.atan2(sine, (1 - sine**2).clamp(min=0).sqrt())
-    return (along * counts[:, :3]).norm(dim=-1), angle
+            quat = quat_xyzw_from_matrix(turned[..., t, :, :])
+            sine = xp.abs(quat[..., counted.index(True)])
+            angles[t] = 2 * xp.arctan2(sine, xp.sqrt(xp.clip(1 - sine**2, 0, None)))
+    return _norm(xp, along * counts[:, :3]), xp.stack(angles, -1)
 
 
-def turn_between(reached: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def turn_between(reached: Any, wanted: Any) -> tuple[Any, Any]:
     """2 sin(angle) axis (..., 3) and trace (...) of the turn from one pose (..., 4, 4) to another,
     the axis in the base."""
+    xp, (reached, wanted) = _of_one_kind(reached, wanted)
     a, b = reached[..., :3, :3], wanted[..., :3, :3]
-    return torch.linalg.cross(a, b, dim=-2).sum(-1), (a * b).sum((-2, -1))
+    cross = np.cross(a, b, axis=-2) if xp is np else xp.linalg.cross(a, b, dim=-2)
+    return cross.sum(-1), (a * b).sum((-2, -1))
+
+
+def _of_one_kind(*given: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The module, numpy or torch, whose functions take what is given, and that as it takes it."""
+    if any(is_tensor(one) for one in given):
+        torch = sys.modules["torch"]
+        return torch, tuple(one if is_tensor(one) else torch.as_tensor(one) for one in given)
+    arrays = [np.asarray(one) for one in given]
+    return np, tuple(a if a.dtype == np.float32 else a.astype(np.float64) for a in arrays)
+
+
+def _norm(xp: Any, vector: Any) -> Any:
+    """Length (...) of vectors (..., n), whose gradient is 0 where it is 0."""
+    return xp.linalg.norm(vector, axis=-1) if xp is np else vector.norm(dim=-1)
+
+
+def _matrix(xp: Any, *rows: Any) -> Any:
+    """(..., 3, 3) of its entries (...) by rows."""
+    return xp.stack(rows, -1).reshape(*rows[0].shape, 3, 3)

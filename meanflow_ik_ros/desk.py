@@ -14,6 +14,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 
 from meanflow_ik_core.errors import IKError
+from meanflow_ik_core.tensors import set_num_threads
 from meanflow_ik_ros.current_state import CurrentState
 from meanflow_ik_ros.fair_lock import FairLock
 from meanflow_ik_ros.messages.errors import Codes, RequestError, response_from_error
@@ -91,6 +92,8 @@ class Desk:
     ) -> IKResult:
         """Call the solver, once it is free."""
         with self.solver_lock:
+            if parameters.num_threads:
+                set_num_threads(parameters.num_threads)
             return self.solver.solve(
                 **query.task.arguments(query.targets, self.robot),
                 num_samples=query.num_samples,

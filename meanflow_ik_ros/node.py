@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 import traceback
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
@@ -110,10 +110,9 @@ class MeanFlowIKNode(ProcessNode):
     def configure(self) -> None:
         """Load and compile everything, then open the topics and the services."""
         desk, parameters = self.desk, self.desk.parameters
+        self._close.append(LibraryLog(self.get_logger()).close)
         robot = robot_from_parameters(parameters)
         check_with_robot(parameters, robot)
-        if parameters.num_threads:
-            torch.set_num_threads(parameters.num_threads)
         solver = mik.load_solver(
             robot,
             checkpoint=parameters.checkpoint or None,
@@ -123,7 +122,6 @@ class MeanFlowIKNode(ProcessNode):
         self.frames = Frames(robot, self, parameters.tf_timeout, parameters.tf_max_age)
         self._close.append(self.frames.close)
         desk.set_solver(solver, self.frames.T_base_frame)
-        self.get_logger().info("warming up: the first start compiles for some two minutes")
         started = time.perf_counter()
         warm_up(desk)
         warm_up_time = time.perf_counter() - started
@@ -137,7 +135,7 @@ class MeanFlowIKNode(ProcessNode):
         self.get_logger().info(
             f"ready: robot {robot.name} with {robot.num_joints} joints, "
             f"{robot.base} to {', '.join(robot.tips)}, sampler "
-            f"{parameters.sampler} on {parameters.device}, warm-up {warm_up_time:.1f} s"
+            f"{solver.sampler_summary} on {parameters.device}, warm-up {warm_up_time:.1f} s"
         )
 
     def _serve(self, service: Service) -> None:
@@ -178,6 +176,22 @@ class MeanFlowIKNode(ProcessNode):
         if self.desk.configured:
             self.frames.stop_waiting()
         self.desk.drain()
+
+
+class LibraryLog(logging.Handler):
+    """Brings what the library warns of to a node's log, until it is closed."""
+
+    def __init__(self, logger: Any) -> None:
+        super().__init__(logging.WARNING)
+        self._logger = logger
+        logging.getLogger(mik.__name__).addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._logger.warning(self.format(record))
+
+    def close(self) -> None:
+        logging.getLogger(mik.__name__).removeHandler(self)
+        super().close()
 
 
 def robot_from_parameters(parameters: NodeParameters) -> mik.Robot:

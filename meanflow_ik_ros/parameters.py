@@ -32,7 +32,7 @@ class NodeParameters:
     checkpoint: str = setting(
         "",
         "Trained network: a name, or path of a .safetensors file. "
-        "Empty: the one shipped for the robot.",
+        "Empty: the one shipped for the robot, if any.",
         read_only=True,
     )
     device: str = setting(
@@ -47,8 +47,9 @@ class NodeParameters:
         read_only=True,
     )
     sampler: str = setting(
-        "meanflow",
-        "What proposes the starting points of the refinement: meanflow (the network) or uniform.",
+        "auto",
+        "What proposes the starting points of the refinement: meanflow (the network), uniform (at "
+        "random), or auto: meanflow where the robot has a network, else uniform.",
         read_only=True,
     )
     num_samples: int = setting(

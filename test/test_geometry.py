@@ -51,6 +51,32 @@ def test_arrays_come_back_as_arrays_and_tensors_as_tensors():
     assert quat_xyzw_from_matrix(R.numpy().astype(np.float32)).dtype == np.float32
 
 
+@pytest.mark.parametrize("free", ["", "rx ry rz", "rz", "rx rz", "x z rx", "y rx ry"])
+def test_errors_of_arrays_are_those_of_tensors(free):
+    rng = np.random.default_rng(3)
+    T = np.stack([pin.SE3.Random().homogeneous for _ in range(40)])
+    T_reached, T_wanted = T[:20, None], T[20:, None]
+    T_wanted[:2] = T_reached[:2]
+    weights = np.array([[axis not in free.split() for axis in ("x", "y", "z", "rx", "ry", "rz")]])
+    weights = weights * rng.uniform(0.5, 2.0, (1, 6))
+    tensors = map(torch.from_numpy, (T_reached, T_wanted, weights))
+    for ours, theirs in zip(
+        pose_errors(T_reached, T_wanted, weights), pose_errors(*tensors), strict=True
+    ):
+        assert isinstance(ours, np.ndarray) and ours.shape == (20, 1)
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-14)
+    if not free:
+        plain = pose_errors(T_reached, T_wanted)
+        np.testing.assert_allclose(plain, pose_errors(T_reached, T_wanted, weights), atol=1e-14)
+
+
+def test_gradients_flow_through_quaternions_and_errors():
+    T = torch.from_numpy(np.stack([pin.SE3.Random().homogeneous for _ in range(8)]))
+    T.requires_grad_()
+    assert torch.autograd.gradcheck(quat_xyzw_from_matrix, T[:, :3, :3])
+    assert torch.autograd.gradcheck(lambda one: pose_errors(one, T[:1].detach())[0], T[1:])
+
+
 def test_a_quaternion_its_negative_and_its_multiple_are_one_rotation():
     quat = torch.randn(50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     R = matrix_from_quat_xyzw(quat)

@@ -3,6 +3,7 @@
 
 import ast
 import graphlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ ROOT = Path(__file__).parents[1]
 # folder, or a module beside the folders.
 WINGS = {
     "meanflow_ik_core": (
-        "errors", "settings", "geometry", "kernels", "robot", "network", "samplers", "collision",
-        "world", "cuda", "objectives", "solving", "paths", "evaluation", "training", "bench",
-        "commands", "cli",
+        "errors", "settings", "tensors", "geometry", "kernels", "robot", "network", "samplers",
+        "collision", "world", "cuda", "objectives", "solving", "paths", "evaluation", "training",
+        "bench", "commands", "cli",
     ),
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "messages", "markers", "current_state",
@@ -35,19 +36,26 @@ OWNERS = {
     "rich": ("commands",),
     "matplotlib": (),
     "eaik": (),
+    "frankik": (),
+    "optik": (),
     "pytracik": (),
+    "ssik": (),
 }
 # Where a dependency stands outside its wing, and why.
 GUESTS = {
-    ("geometry", "torch"): "rigid transforms of tensors, which gradients flow through",
+    ("tensors", "torch"): "says which device can be used",
     ("robot/robot", "torch"): "takes tensors as it takes arrays",
     ("robot/tensor_kinematics", "torch"): "kinematics of tensors stay differentiable",
-    ("samplers", "torch"): "noise and samples are tensors of the network's device",
-    ("collision/clearance", "torch"): "distances of tensors stay differentiable",
+    ("samplers", "torch"): "samples may be tensors of the network's device",
+    ("collision/clearance", "torch"): "takes tensors as it takes arrays",
+    ("collision/tensor_clearance", "torch"): "distances of tensors stay differentiable",
     ("collision/tensor_distance", "torch"): "distances of tensors stay differentiable",
     ("collision", "pinocchio"): "Coal's shapes come and move in Pinocchio's geometry models",
     ("objectives", "torch"): "gradients",
-    ("solving", "torch"): "until the solve is compiled",
+    ("solving/guidance", "torch"): "gradients",
+    ("solving/null_space", "torch"): "gradients",
+    ("solving/tensor_drawing", "torch"): "samples for objectives and on devices",
+    ("solving/tensor_refine", "torch"): "refinement on devices, and by gradients",
     ("evaluation", "torch"): "measures networks",
     ("evaluation/closed_form", "eaik"): "the closed form",
     ("evaluation/plots", "matplotlib"): "plots",
@@ -55,11 +63,23 @@ GUESTS = {
     ("bench/world", "coal"): "the judge checks pair by pair",
     ("bench/world", "pinocchio"): "the judge knows nothing of our kinematics",
     ("bench/judge", "pinocchio"): "the judge knows nothing of our kinematics",
-    ("bench/tracik", "pytracik"): "the solver that is compared with",
-    ("node", "torch"): "the parameter num_threads is about torch's threads",
+    ("bench/peers", "frankik"): "a solver that is compared with",
+    ("bench/peers", "optik"): "a solver that is compared with",
+    ("bench/peers", "pytracik"): "a solver that is compared with",
+    ("bench/peers", "ssik"): "a solver that is compared with",
     ("tools", "rich"): "programs that print tables",
     ("tools/render", "matplotlib"): "the picture of the demo",
 }
+# What imports torch when it is imported: wings and modules. Nothing else may, so that who solves
+# can do without. Others import these inside functions, where tensors or objectives come.
+WITH_TORCH = {
+    "network/kinds", "network/model", "network/tensor_sampler", "network/token_model", "cuda",
+    "robot/tensor_kinematics", "collision/tensor_clearance", "solving/guidance",
+    "solving/null_space", "solving/tensor_drawing", "solving/tensor_refine", "evaluation",
+    "training", "bench", "objectives/custom", "objectives/joint_limits",
+    "objectives/link_direction", "objectives/link_point", "objectives/clearance",
+    "objectives/manipulability", "objectives/posture",
+}  # fmt: skip
 ROS = {
     "ament_index_python", "builtin_interfaces", "diagnostic_msgs", "geometry_msgs",
     "meanflow_ik_ros", "moveit_msgs", "rcl_interfaces", "rclpy", "sensor_msgs", "std_msgs",
@@ -81,15 +101,17 @@ def wing_of(module: str) -> str:
     return module.partition("/")[0]
 
 
-def imported(package: str, module: str) -> tuple[set[str], set[str]]:
+def imported(package: str, module: str, at_import: bool = False) -> tuple[set[str], set[str]]:
     """What a file imports anywhere in it: modules of its package, and other packages.
 
-    Imports inside functions and for type checkers count as well.
+    Imports inside functions and for type checkers count as well, unless only those that are made
+    when the file is imported are asked for.
     """
     path = FILES[package][module]
     here = path.relative_to(ROOT).parts[:-1]
     own, others = set(), set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for node in made_at_import(tree) if at_import else ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [(alias.name, []) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -108,6 +130,15 @@ def imported(package: str, module: str) -> tuple[set[str], set[str]]:
             for part in parts or [""]:
                 own |= {module_named(package, [*rest, part]) or module_named(package, rest)}
     return own - {"", module}, others
+
+
+def made_at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes below one that run when the file is imported."""
+    for child in ast.iter_child_nodes(node):
+        of_types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if not of_types and not isinstance(child, ast.FunctionDef | ast.Lambda):
+            yield child
+            yield from made_at_import(child)
 
 
 def module_named(package: str, parts: list[str]) -> str:
@@ -145,6 +176,14 @@ def test_a_dependency_is_imported_by_its_owner_alone(package, module):
         allowed = wing_of(module) in OWNERS[dependency] and package == "meanflow_ik_core"
         allowed |= (module, dependency) in GUESTS or (wing_of(module), dependency) in GUESTS
         assert allowed, f"{module} imports {dependency}, which {OWNERS[dependency]} own"
+
+
+@pytest.mark.parametrize("package, module", MODULES, ids=lambda part: part)
+def test_torch_is_imported_by_what_needs_it_alone(package, module):
+    own, others = imported(package, module, at_import=True)
+    found = {name for name in own if {name, wing_of(name)} & WITH_TORCH} | (others & {"torch"})
+    may = package == "meanflow_ik_core" and {module, wing_of(module)} & WITH_TORCH
+    assert may or not found, f"{module} imports {found} when it is imported"
 
 
 @pytest.mark.parametrize("module", FILES["meanflow_ik_core"])

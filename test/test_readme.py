@@ -17,7 +17,7 @@ import yaml
 from oracles import Judge
 from rclpy.executors import SingleThreadedExecutor
 
-from meanflow_ik_core.bench.report import full_table, summary_table
+from meanflow_ik_core.bench.report import TABLES, full_table, summary_table
 from meanflow_ik_core.commands.app import main
 
 ROOT = Path(__file__).parents[1]
@@ -112,6 +112,8 @@ def test_numbers_are_those_of_the_records():
     assert summary_table(records) in TEXTS["README.md"]
     assert full_table(records) in (ROOT / "docs" / "benchmarks.md").read_text()
     assert full_table(records, only="ros") in (ROOT / "docs" / "ros.md").read_text()
+    assert TABLES["latency"](records) in (ROOT / "docs" / "benchmarks.md").read_text()
+    assert TABLES["sampler"](records) in (ROOT / "docs" / "sampler.md").read_text()
 
 
 @pytest.mark.parametrize("words", commands("make"), ids=" ".join)

@@ -10,6 +10,7 @@ from ..robot.robot import Robot
 from ..robot.urdf import Mimic, read_joint_elements, read_model, resolve_mimics
 from ..solving.result import IKResult
 
+MIN_SEPARATION = 0.01  # rad, of the largest joint difference of different solutions
 # Rounding between two implementations of the same formula.
 _ROUNDING = 1e-12
 
@@ -122,6 +123,17 @@ class Judge:
         for joint, column, multiplier, offset in self._moved:
             _place(full, joint, multiplier * configuration[column] + offset)
         return full
+
+
+def different(q: np.ndarray) -> np.ndarray:
+    """The rows of q (N, J) that differ from all before them by `MIN_SEPARATION` in some joint."""
+    kept = np.empty_like(q)
+    number = 0
+    for row in q:
+        if (np.abs(kept[:number] - row).max(-1, initial=0) >= MIN_SEPARATION).all():
+            kept[number] = row
+            number += 1
+    return kept[:number]
 
 
 def _place(full: np.ndarray, joint: pin.JointModel, value: float) -> None:

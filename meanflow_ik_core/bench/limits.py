@@ -16,7 +16,7 @@ from .solve import TOLERANCE, measure_solver
 def run(
     *,
     robot: str | Robot = "panda",
-    sampler: str = "meanflow",
+    sampler: str = "auto",
     checkpoint: str | None = None,
     poses: int = 200,
     num_samples: int = 128,
@@ -34,7 +34,8 @@ def run(
     measures = measure_solver(solver, T_base_tip, num_samples, max_solutions, seed, 0.98)
     home = np.array([_share_home(solver, target, starts, seed) for target in T_base_tip])
     options = {
-        "robot": solver.robot.name, "sampler": sampler, "checkpoint": checkpoint, "poses": poses,
+        "robot": solver.robot.name, "sampler": solver.sampler, "checkpoint": checkpoint,
+        "poses": poses,
         "num_samples": num_samples, "max_solutions": max_solutions, "starts": starts,
         "seed": seed, "tolerance": TOLERANCE, "margin": MARGIN,
     }  # fmt: skip

@@ -31,7 +31,7 @@ _GRADIENT_STEPS = 3
 def run(
     *,
     robot: str | Robot = "panda",
-    sampler: str = "meanflow",
+    sampler: str = "auto",
     checkpoint: str | None = None,
     poses: int = 50,
     num_samples: int = 128,
@@ -50,7 +50,8 @@ def run(
         bench = _Run(solver, objective, T_base_tip, current, num_samples, max_solutions, seed)
         measures += [*bench.samples(), *bench.solutions()]
     options = {
-        "robot": solver.robot.name, "sampler": sampler, "checkpoint": checkpoint, "poses": poses,
+        "robot": solver.robot.name, "sampler": solver.sampler, "checkpoint": checkpoint,
+        "poses": poses,
         "num_samples": num_samples, "max_solutions": max_solutions, "seed": seed,
         "tolerance": TOLERANCE,
     }  # fmt: skip

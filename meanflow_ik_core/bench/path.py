@@ -26,7 +26,7 @@ _ROUNDING = 1e-9  # rad or m
 def run(
     *,
     robot: str | Robot = "panda",
-    sampler: str = "meanflow",
+    sampler: str = "auto",
     checkpoint: str | None = None,
     paths: int = 200,
     waypoints: int = 100,
@@ -40,7 +40,8 @@ def run(
     motions = random_motions(solver.robot, paths, waypoints, seed)
     measures = measure_paths(solver, motions, num_samples, max_joint_step, seed)
     options = {
-        "robot": solver.robot.name, "sampler": sampler, "checkpoint": checkpoint, "paths": paths,
+        "robot": solver.robot.name, "sampler": solver.sampler, "checkpoint": checkpoint,
+        "paths": paths,
         "waypoints": waypoints, "num_samples": num_samples, "max_joint_step": max_joint_step,
         "seed": seed, "tolerance": TOLERANCE,
     }  # fmt: skip

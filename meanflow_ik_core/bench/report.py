@@ -8,10 +8,23 @@ from pathlib import Path
 from .records import read_records
 from .result import BenchResult, Measure
 from .robots_tables import robots_table
-from .tables import clearance_table, markdown, missed, objectives_table
+from .tables import (
+    clearance_table,
+    latency_table,
+    markdown,
+    missed,
+    objectives_table,
+    sampler_table,
+)
 
-# Suites that have tables of their own.
-TABLES = {"robots": robots_table, "objectives": objectives_table, "clearance": clearance_table}
+# Suites that have tables of their own, and the choice of a sampler.
+TABLES = {
+    "robots": robots_table,
+    "objectives": objectives_table,
+    "clearance": clearance_table,
+    "latency": latency_table,
+    "sampler": sampler_table,
+}
 
 # What comes first in a table; other suites follow.
 _ORDER = (
@@ -20,7 +33,7 @@ _ORDER = (
     "limits",
     "unreachable",
     "kernel",
-    "tracik",
+    "cold",
     "raw",
     "path",
     "clearance",
@@ -41,21 +54,43 @@ _SUMMARY = (
     ("unreachable", "impossible orientation: false claims", "impossible orientation: false claims"),
     ("unreachable", "impossible orientation: median time", "the same: median time"),
     ("kernel", "times faster than eager torch", "LM step against eager torch, one thread"),
-    ("tracik", "times faster, median over poses", "100 different solutions of one pose vs TRAC-IK"),
+    ("latency", "panda, one solution: {sampler}, median", "one solution of a pose"),
+    ("latency", "panda, seeded near it: {sampler}, median", "the same from a seed near to it"),
+    (
+        "latency",
+        "panda, nearest to a random seed: {sampler}, solved",
+        "the same from a random seed: within 2 % of the nearest that exists",
+    ),
+    ("latency", "panda, nearest to a random seed: {sampler}, median", "the same: median time"),
+    ("latency", "panda, 100 different: {sampler}, median", "100 different solutions of a pose"),
+    ("latency", "panda, 100 different: times faster than TRAC-IK", "the same against TRAC-IK"),
+    (
+        "latency",
+        "panda, 100 diverse of 1,000 starts: {sampler}, median",
+        "100 diverse solutions of 1,000 starts",
+    ),
+    (
+        "latency",
+        "panda, 1,000 poses, one each: {sampler}, median",
+        "1,000 poses in one call, one solution each",
+    ),
     ("ros", "median round trip", "service round trip, 64 solutions, two processes"),
     ("ros", "batch of 1000 x 8: median round trip", "the same for 1,000 targets x 8 solutions"),
     ("ros", "path of 100 waypoints: median round trip", "the same for a path of 100 waypoints"),
     ("ros", "goal topic to best_candidate, median", "goal topic to best_candidate"),
     ("raw", "median time", "1,000 raw samples of one pose, one network call"),
-    ("raw", "different solutions, median time", "100 different valid solutions of one pose"),
 )
 
 
 def full_table(folder: Path, only: str = "") -> str:
-    """Every measure of every record, or of those of one suite; errors as of `read_records`."""
+    """Every measure of every record of suites without a table of their own, or of one suite.
+
+    Raises:
+        ConfigError: see `read_records`.
+    """
     rows = [["suite", "measure", "value", "bar"]]
     for record in _in_order(read_records(folder)):
-        if only not in ("", record.bench):
+        if record.bench in TABLES if not only else record.bench != only:
             continue
         sampler = record.options.get("sampler", "")
         label = f"{record.bench}, `{sampler}`" if sampler else record.bench
@@ -79,7 +114,8 @@ def summary_table(folder: Path) -> str:
     for suite, what, text in _SUMMARY:
         cells = [found.get((suite, sampler), {}).get(what) for sampler in ("uniform", "meanflow")]
         if (suite, "") in found:
-            cells = [found[suite, ""].get(what), None]
+            names = dict.fromkeys(what.format(sampler=one) for one in ("uniform", "meanflow"))
+            cells = [*(found[suite, ""].get(name) for name in names), None][:2]
         if any(cells):
             bar = _bar(next(cell for cell in cells if cell))
             rows.append([text, bar, *("" if cell is None else _value(cell) for cell in cells)])

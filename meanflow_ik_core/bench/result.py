@@ -20,7 +20,10 @@ from typing import Any
 
 from ..errors import OptionError
 
-_PACKAGES = ("meanflow-ik-ros", "numpy", "torch", "numba", "pin", "EAIK", "pytracik")
+_PACKAGES = (
+    "meanflow-ik-ros", "numpy", "torch", "numba", "pin", "EAIK", "frankik", "optik-py", "pytracik",
+    "ssik",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,10 @@ from ..robot.robot_file import available_robots
 from ..solving.least_squares import iterate
 from ..solving.recombination import independent_parts
 from ..solving.solver import IKSolver, load_solver
-from .judge import Judge
+from .judge import MIN_SEPARATION, Judge, different
 from .result import BenchResult, Measure, at_least_one, environment
 from .robots_tables import STEPS, time_limit
 from .targets import reachable_targets
-from .tracik import MIN_SEPARATION, count_different
 
 TOLERANCE = 1e-4  # m and rad
 _LONGEST = 1.0  # s, for all the solutions asked for
@@ -220,7 +219,7 @@ def _several(
     side: _Side, tally: _Tally, target: np.ndarray, solutions: int, seed: int, valid: _Valid
 ) -> None:
     found, seconds, busy = _solve(side, target, solutions, tally.starts, _LONGEST, seed)
-    tally.short += count_different(found[valid(found, target)]) < solutions
+    tally.short += len(different(found[valid(found, target)])) < solutions
     tally.seconds.append(seconds)
     tally.busy.append(busy)
 

@@ -19,7 +19,7 @@ TOLERANCE = 1e-5  # m and rad
 def run(
     *,
     robot: str | Robot = "panda",
-    sampler: str = "meanflow",
+    sampler: str = "auto",
     checkpoint: str | None = None,
     poses: int = 2000,
     num_samples: int = 128,
@@ -32,7 +32,8 @@ def run(
     T_base_tip = reachable_targets(solver.robot, poses, seed)
     measures = measure_solver(solver, T_base_tip, num_samples, max_solutions, seed, 1.0)
     options = {
-        "robot": solver.robot.name, "sampler": sampler, "checkpoint": checkpoint, "poses": poses,
+        "robot": solver.robot.name, "sampler": solver.sampler, "checkpoint": checkpoint,
+        "poses": poses,
         "num_samples": num_samples, "max_solutions": max_solutions, "seed": seed,
         "tolerance": TOLERANCE,
     }  # fmt: skip

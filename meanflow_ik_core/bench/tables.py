@@ -104,6 +104,88 @@ _CLEARANCE = (
     ),
 )
 
+# What is wanted, the sampler that serves it best, and the row of the suite `latency` with its cost.
+_CHOICES = (
+    ("one exact solution", "`uniform`", "panda, one solution"),
+    ("the next step of a motion, from a seed near to it", "either", "panda, seeded near it"),
+    ("the solution nearest to a seed anywhere", "`uniform`", "panda, nearest to a random seed"),
+    ("100 different solutions", "`uniform`", "panda, 100 different"),
+    (
+        "100 solutions spread as all solutions are (below)",
+        "`meanflow`",
+        "panda, 100 diverse of 1,000 starts",
+    ),
+    ("one solution for each of 1,000 poses", "`uniform`", "panda, 1,000 poses, one each"),
+    (
+        "one solution of two Pandas, free of self-collision",
+        "`uniform`",
+        "dual_panda, one solution, free of self-collision",
+    ),
+    (
+        "the same of a G1 with hands and feet",
+        "`uniform`",
+        "g1, one solution, free of self-collision",
+    ),
+)
+
+
+def latency_table(folder: Path) -> str:
+    """The suite `latency`, a row per robot and task, a column per solver: median / 95 % in ms."""
+    rows = _latency_rows(folder)
+    solvers = dict.fromkeys(
+        solver
+        for measures in rows.values()
+        for solver, end, _ in (name.partition(", median") for name in measures)
+        if end
+    )
+    names = {"uniform": "`uniform`", "meanflow": "network"}
+    body = []
+    for row, measures in rows.items():
+        robot, _, task = row.partition(", ")
+        bars = [measures.get(f"{solver}, median") for solver in names]
+        bar = " / ".join(f"{bar.at_most:g}" if bar and bar.at_most else "-" for bar in bars)
+        cells = [
+            _latency(measures, solver) + _missed_by(measures, solver, ("median", "solved"))
+            for solver in solvers
+        ]
+        body.append([robot, task, "" if bar == "- / -" else f"≤ {bar}", *cells])
+    return markdown([["robot", "task", "bar", *(names.get(one, one) for one in solvers)], *body])
+
+
+def sampler_table(folder: Path) -> str:
+    """Which sampler serves what, and what that takes with each, by the suite `latency`."""
+    rows = _latency_rows(folder)
+    head = ["what you want", "sampler", "`uniform`: median / 95 %, ms", "`meanflow`"]
+    body = [
+        [want, which, *(_latency(rows.get(row, {}), one) for one in ("uniform", "meanflow"))]
+        for want, which, row in _CHOICES
+    ]
+    return markdown([head, *body])
+
+
+def _latency_rows(folder: Path) -> dict[str, dict[str, Measure]]:
+    """The measures of robot and task, by solver and what they are."""
+    rows: dict[str, dict[str, Measure]] = {}
+    for record in records_of(folder, "latency"):
+        rows |= measures_by_row(record, ": ")
+    return rows
+
+
+def _latency(measures: Mapping[str, Measure], solver: str) -> str:
+    """Median / 95 % of a solver, and the share of poses that it solved where it is not all."""
+    if f"{solver}, solved" not in measures:
+        return ""
+    median, most, solved = (
+        measures[f"{solver}, {what}"].value for what in ("median", "95 %", "solved")
+    )
+    times = " / ".join(f"{one:.2g}" if one < 100 else f"{one:.0f}" for one in (median, most))
+    return times if solved == 1 else f"{times}, {100 * solved:.3g} %"
+
+
+def _missed_by(measures: Mapping[str, Measure], solver: str, whats: Sequence[str]) -> str:
+    found = (measures.get(f"{solver}, {what}") for what in whats)
+    return next(filter(None, (missed(measure) for measure in found if measure)), "")
+
 
 def objectives_table(folder: Path) -> str:
     """The suite `objectives`, a row per robot and objective."""

@@ -25,11 +25,18 @@ def target_generator(seed: int) -> torch.Generator:
 def reachable_targets(
     robot: Robot, count: int, seed: int, check: SelfCollision | None = None
 ) -> np.ndarray:
-    """(count, T, 4, 4) poses of random configurations; where there is a check, of those alone that
-    are free of self-collision."""
+    """(count, T, 4, 4) poses of `reachable_configurations`."""
+    return robot.forward(reachable_configurations(robot, count, seed, check))
+
+
+def reachable_configurations(
+    robot: Robot, count: int, seed: int, check: SelfCollision | None = None
+) -> np.ndarray:
+    """(count, J) random ones; where there is a check, those alone that are free of
+    self-collision."""
     generator = target_generator(seed)
     free = np.zeros((0, robot.num_joints))
     while len(free) < count:
         q = robot.random_configurations(count, generator).numpy()
         free = np.concatenate((free, q if check is None else q[~check.in_collision(q)]))
-    return robot.forward(free[:count])
+    return free[:count]

@@ -24,7 +24,7 @@ _CLEARLY_OUTSIDE = 1e-3  # rad
 def run(
     *,
     robot: str | Robot = "panda",
-    sampler: str = "meanflow",
+    sampler: str = "auto",
     checkpoint: str | None = None,
     poses: int = 200,
     num_samples: int = 128,
@@ -50,7 +50,8 @@ def run(
             Measure(f"{kind}: 99 % time", float(np.quantile(seconds, 0.99) * 1e3), "ms"),
         ]
     options = {
-        "robot": solver.robot.name, "sampler": sampler, "checkpoint": checkpoint, "poses": poses,
+        "robot": solver.robot.name, "sampler": solver.sampler, "checkpoint": checkpoint,
+        "poses": poses,
         "num_samples": num_samples, "max_solutions": max_solutions, "seed": seed,
         "tolerance": TOLERANCE,
     }  # fmt: skip

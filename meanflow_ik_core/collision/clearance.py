@@ -1,30 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far a robot is from touching itself: fast, in batches and differentiable, on spheres."""
 
+from __future__ import annotations
+
 import hashlib
 import threading
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ..kernels.spheres import closest_spheres, least_distances
+from ..kernels.spheres import least_distances
 from ..robot.cache import cached_file
 from ..robot.robot import Robot
+from ..tensors import is_tensor
 from .self_collision import SelfCollision
 from .sphere_bodies import SphereBodies, exact_distances, find_bodies, lanes_of_motion
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .tensor_clearance import TensorClearance
 
 # A pair's correction is found from at most so many of so many random configurations: those in
 # which its links are nearer than this.
 _CALIBRATION, _CANDIDATES = 32, 2000
 _NEAR = 0.03  # m
-_SPHERES_PER_PASS = 1 << 18  # as many as stay in the caches
-_ROWS_PER_PASS = 2048  # of an array, for the same reason
+_ROWS_PER_PASS = 2048  # as many as stay in the caches
 # The bodies of a robot and the corrections of their pairs, found once: other threads wait for it.
-_FOUND: "WeakKeyDictionary[Robot, tuple[SphereBodies, np.ndarray]]" = WeakKeyDictionary()
+_FOUND: WeakKeyDictionary[Robot, tuple[SphereBodies, np.ndarray]] = WeakKeyDictionary()
 _FINDING = threading.Lock()
 
 
@@ -107,14 +113,32 @@ class SphereModel:
             (...) m, of the kind of ``q``; infinite for a robot without pairs to check,
             NaN where ``q`` is not finite.
         """
-        if not isinstance(q, Tensor):
-            return self._distance_numpy(np.asarray(q), cap)
-        flat = q.reshape(-1, q.shape[-1])
-        if not len(self.pairs) or not len(flat):
-            return q.new_full(q.shape[:-1], cap)
-        size = max(1, _SPHERES_PER_PASS // len(self.radius))
-        some = flat.split(size if flat.device.type == "cpu" else len(flat))
-        return torch.cat([self._distance(rows, cap) for rows in some]).reshape(q.shape[:-1])
+        if is_tensor(q):
+            return self._on_tensors.distance(q, cap)
+        return self._distance_numpy(np.asarray(q), cap)
+
+    def pair_distances(self, q: Tensor, cap: float = np.inf) -> Tensor:
+        """(..., P) m, the distance of every pair of links up to the cap; differentiable."""
+        return self._on_tensors.pair_distances(q, cap)
+
+    def smooth_distance(self, q: Tensor, temperature: float = 0.01, cap: float = np.inf) -> Tensor:
+        """Soft minimum of the distances of all pairs, at most the true one.
+
+        Args:
+            q: (..., J).
+            temperature: m; how much farther than the closest pair a pair still counts.
+            cap: m; pairs that are farther apart count as if they were this far.
+
+        Returns:
+            (...) m, with gradients for all close pairs at once.
+        """
+        return self._on_tensors.smooth_distance(q, temperature, cap)
+
+    @cached_property
+    def _on_tensors(self) -> TensorClearance:
+        from .tensor_clearance import TensorClearance
+
+        return TensorClearance(self, self._mean, self._link, self._radii, self._shift)
 
     def _distance_numpy(self, q: np.ndarray, cap: float) -> np.ndarray:
         dtype = q.dtype if q.dtype == np.float32 else np.float64
@@ -129,108 +153,14 @@ class SphereModel:
         out[~known] = np.nan
         return found
 
-    def _least(self, q: np.ndarray, cap: float) -> np.ndarray:
-        """(N,) distances of q (N, J), by the kernel."""
+    def _least(self, q: np.ndarray, cap: float, pairs: slice = slice(None)) -> np.ndarray:
+        """(N,) distances of some of the pairs, of q (N, J), by the kernel."""
         found = least_distances(
             lanes_of_motion(self.robot, q), *self._moved,
-            self._shift, self._radii, self.first, self.pairs, self._correction, np.float32(cap),
+            self._shift, self._radii, self.first, self.pairs[pairs], self._correction[pairs],
+            np.float32(cap),
         )  # fmt: skip
         return np.minimum(found[: len(q)], cap)
-
-    def _distance(self, q: Tensor, cap: float) -> Tensor:
-        centres = self._centres(q)
-        return _known(q, self._gaps(centres, self._closest(centres, cap, True), cap)[0])
-
-    def pair_distances(self, q: Tensor, cap: float = np.inf) -> Tensor:
-        """(..., P) m, the distance of every pair of links up to the cap; differentiable."""
-        flat = q.reshape(-1, q.shape[-1])
-        if not len(self.pairs) or not len(flat):
-            return q.new_full((*q.shape[:-1], len(self.pairs)), cap)
-        centres = self._centres(flat)
-        gaps = self._gaps(centres, self._closest(centres, cap, False), cap)
-        return _known(flat, gaps).T.reshape(*q.shape[:-1], len(self.pairs))
-
-    def smooth_distance(self, q: Tensor, temperature: float = 0.01, cap: float = np.inf) -> Tensor:
-        """Soft minimum of the distances of all pairs, at most the true one.
-
-        Args:
-            q: (..., J).
-            temperature: m; how much farther than the closest pair a pair still counts.
-            cap: m; pairs that are farther apart count as if they were this far.
-
-        Returns:
-            (...) m, with gradients for all close pairs at once.
-        """
-        pairs = self.pair_distances(q, cap)
-        if not pairs.shape[-1]:
-            return q.new_full(q.shape[:-1], cap)
-        return -temperature * torch.logsumexp(-pairs / temperature, -1)
-
-    def _centres(self, q: Tensor) -> Tensor:
-        """(N, 3, S) m in the base, of q (N, J)."""
-        constants = self._on(q.dtype, q.device)
-        rotations, origins = self.robot.node_poses(q)
-        parts = []
-        for node, local in constants["nodes"]:
-            if node < 0:
-                parts.append(local.expand(len(q), -1, -1))
-            else:
-                parts.append(rotations[node] @ local + origins[node][..., None])
-        return torch.cat(parts, -1)
-
-    @torch.no_grad()
-    def _closest(self, centres: Tensor, cap: float, whole: bool) -> Tensor:
-        """Which spheres are closest, (P, N) for every pair of links or (1, N) for all of them;
-        -1 beyond the cap."""
-        if centres.device.type != "cpu":
-            return self._closest_torch(centres, whole)
-        centres = torch.cat(
-            (centres, centres @ self._on(centres.dtype, centres.device)["mean"]), -1
-        )
-        columns = centres.float().flatten(1).T.contiguous().numpy()
-        return torch.from_numpy(
-            closest_spheres(
-                columns,
-                self._radii,
-                self.first,
-                self.pairs,
-                self._correction,
-                np.float32(cap),
-                whole,
-            )
-        )
-
-    def _closest_torch(self, centres: Tensor, whole: bool) -> Tensor:
-        radius = self._on(centres.dtype, centres.device)["radius"]
-        gaps, codes = [], []
-        for (a, b), correction in zip(self.pairs.tolist(), self.correction.tolist(), strict=True):
-            ours = slice(*self.first[a : a + 2].tolist())
-            theirs = slice(*self.first[b : b + 2].tolist())
-            offset = centres[:, :, ours, None] - centres[:, :, None, theirs]
-            gap = offset.norm(dim=1) - radius[ours, None] - radius[theirs] + correction
-            least, where = gap.flatten(1).min(-1)
-            width = gap.shape[-1]
-            gaps.append(least)
-            codes.append((where // width + ours.start) * len(radius) + where % width + theirs.start)
-        code = torch.stack(codes)
-        return code.gather(0, torch.stack(gaps).argmin(0, keepdim=True)) if whole else code
-
-    def _gaps(self, centres: Tensor, code: Tensor, cap: float) -> Tensor:
-        """(R, N) m between the spheres that (R, N) codes name."""
-        constants = self._on(centres.dtype, centres.device)
-        far, code = code < 0, code.clamp(min=0)
-        first, second = code // len(self.radius), code % len(self.radius)
-        by_axis = centres.permute(1, 0, 2)  # (3, N, S)
-
-        def chosen(index: Tensor) -> Tensor:
-            return by_axis.gather(2, index.T.expand(3, -1, -1))  # (3, N, R)
-
-        offset = chosen(first) - chosen(second)
-        radii = constants["radius"][first] + constants["radius"][second]
-        link = constants["link"]
-        correction = constants["correction"][link[first], link[second]]
-        gaps = (offset.square().sum(0) + 1e-18).sqrt().T - radii + correction
-        return torch.where(far, cap, gaps.clamp(max=cap))
 
     def _correct_by(self, correction: np.ndarray) -> None:
         self.correction = correction
@@ -238,46 +168,27 @@ class SphereModel:
         self._shift = np.zeros((len(self.links),) * 2)
         first, second = self.pairs.T
         self._shift[first, second] = self._shift[second, first] = correction
-        self._constants: dict[tuple[torch.dtype, torch.device], dict[str, Any]] = {}
 
     def _calibrated(self, check: SelfCollision) -> np.ndarray:
         """The correction of every pair, in the cache after the first time."""
-        digest = hashlib.sha256(f"4 {self.robot.fingerprint()}".encode())
+        digest = hashlib.sha256(f"6 {self.robot.fingerprint()}".encode())
         for part in (self.first, self.pairs, self.node, self.centre.round(6), self.radius.round(6)):
             digest.update(part.tobytes())
 
         def write(path: Path) -> None:
-            q = self.robot.random_configurations(_CANDIDATES, 0)
-            gaps = self.pair_distances(q, 2 * _NEAR).numpy()
+            q = self.robot.random_configurations(_CANDIDATES, np.random.default_rng(3))
+            pairs = range(len(self.pairs))
+            gaps = np.array([self._least(q, 2 * _NEAR, slice(i, i + 1)) for i in pairs])
+            gaps = gaps.reshape(len(pairs), len(q)).T
             names = [(self.links[a], self.links[b]) for a, b in self.pairs.tolist()]
             rows = [np.flatnonzero(np.abs(gap) < _NEAR)[:_CALIBRATION] for gap in gaps.T]
             used = np.unique(np.concatenate([*rows, np.zeros(0, np.int64)]))
             wanted = {name: np.searchsorted(used, r) for name, r in zip(names, rows, strict=True)}
-            exact = exact_distances(check, q.numpy()[used], wanted)
+            exact = exact_distances(check, q[used], wanted)
             found = [_correction(gaps[rows[i], i], exact[name]) for i, name in enumerate(names)]
             np.save(path, np.clip(np.array(found), -_NEAR, _NEAR))
 
         return np.load(cached_file(f"clearance-{digest.hexdigest()[:32]}.npy", write))
-
-    @torch.inference_mode(False)  # what is kept must be able to take part in gradients later
-    def _on(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-        key = (dtype, device)
-        if key not in self._constants:
-            centre = torch.as_tensor(self.centre, dtype=dtype, device=device)
-            nodes = []
-            for node in np.unique(self.node).tolist():
-                rows = np.flatnonzero(self.node == node)
-                nodes.append((node, centre[rows[0] : rows[-1] + 1].T.contiguous()))
-            radius = torch.as_tensor(self.radius, dtype=dtype, device=device)
-            mean = torch.as_tensor(self._mean, dtype=dtype, device=device)
-            self._constants[key] = {
-                "nodes": nodes,
-                "radius": radius,
-                "mean": mean,
-                "link": torch.as_tensor(self._link, device=device),
-                "correction": torch.as_tensor(self._shift, dtype=dtype, device=device),
-            }
-        return self._constants[key]
 
 
 def _correction(gaps: np.ndarray, exact: np.ndarray) -> float:
@@ -290,8 +201,3 @@ def _correction(gaps: np.ndarray, exact: np.ndarray) -> float:
     wrong = ((moved > 0) != (exact > 0)).sum(1)
     apart = np.abs(moved - exact).mean(1)
     return float(candidates[np.lexsort((apart, wrong))[0]])
-
-
-def _known(q: Tensor, gaps: Tensor) -> Tensor:
-    """Distances (..., N), those of configurations (N, J) that are not finite being NaN."""
-    return torch.where(q.isfinite().all(-1), gaps, torch.nan)

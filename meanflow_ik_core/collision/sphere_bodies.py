@@ -69,8 +69,8 @@ def find_bodies(
 def _shapes_by_link(robot: Robot, check: SelfCollision) -> dict[str, tuple[int, list]]:
     """For each link the node that it moves with, and its shapes as (T_node_shape, shape)."""
     shapes = check.shapes
-    q = robot.random_configurations(3, 0)
-    homes = find_homes(robot, q, check.kinematics.shape_poses(q.numpy(), shapes.exact))
+    q = robot.random_configurations(3, np.random.default_rng(0))
+    homes = find_homes(robot, q, check.kinematics.shape_poses(q, shapes.exact))
     result: dict[str, tuple[int, list]] = {}
     for index, item in enumerate(shapes.exact.geometryObjects):
         node, T_node_shape = homes[index]
@@ -79,19 +79,18 @@ def _shapes_by_link(robot: Robot, check: SelfCollision) -> dict[str, tuple[int, 
     return result
 
 
-def find_homes(robot: Robot, q: Any, T_base_item: np.ndarray) -> list[tuple[int, np.ndarray]]:
+def find_homes(
+    robot: Robot, q: np.ndarray, T_base_item: np.ndarray
+) -> list[tuple[int, np.ndarray]]:
     """The node that each of I items is rigid to, -1 being the base, and T_node_item (4, 4).
 
     Args:
         robot: whose nodes.
-        q: (N, J) configurations, different ones, as a tensor.
+        q: (N, J) configurations, different ones.
         T_base_item: (N, I, 4, 4) there.
     """
-    rotations, origins = robot.node_poses(q)
     T_base_node = np.tile(np.eye(4), (len(robot.parent) + 1, len(q), 1, 1))  # last: the base
-    for node in range(len(robot.parent)):
-        T_base_node[node, :, :3, :3] = rotations[node].numpy()
-        T_base_node[node, :, :3, 3] = origins[node].numpy()
+    T_base_node[:-1] = robot.arrays.node_poses(q).swapaxes(0, 1)
     homes = []
     for index in range(T_base_item.shape[1]):
         # rigid to the node in whose frame the item stands still

@@ -141,8 +141,8 @@ def _homes(check: WorldCheck, links: Sequence[str]) -> list[tuple[int, int, np.n
     """For each place of a list of links its number, the node it moves with, and T_node_link."""
     if not links:
         return []
-    q = check.robot.random_configurations(3, 0)
-    poses = check.own.kinematics.link_poses(q.numpy(), links)
+    q = check.robot.random_configurations(3, np.random.default_rng(0))
+    poses = check.own.kinematics.link_poses(q, links)
     return [(place, *home) for place, home in enumerate(find_homes(check.robot, q, poses))]
 
 

@@ -25,7 +25,7 @@ def evaluate(
     robot: RobotOption = "panda",
     base: BaseOption = None,
     tip: TipOption = None,
-    sampler: SamplerOption = "meanflow",
+    sampler: SamplerOption = "auto",
     checkpoint: CheckpointOption = None,
     num_calls: Annotated[int, typer.Option(help="Network calls for each sample.")] = 1,
     poses: Annotated[int, typer.Option(help="Fresh reachable poses to judge on.")] = 1000,

@@ -29,14 +29,15 @@ SamplerOption = Annotated[
     str,
     typer.Option(
         "--sampler",
-        help="What proposes joint positions: meanflow (a trained network) or uniform (at random).",
+        help="What proposes joint positions: meanflow (a trained network), uniform (at random), or "
+        "auto: meanflow where the robot has a network, else uniform.",
     ),
 ]
 CheckpointOption = Annotated[
     str | None,
     typer.Option(
         "--checkpoint",
-        help="Trained network, by name or path. Default: the one shipped for the robot.",
+        help="Trained network, by name or path. Default: the one shipped for the robot, if any.",
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="Where networks compute: cpu or cuda.")]

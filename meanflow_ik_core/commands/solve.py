@@ -80,7 +80,7 @@ def solve(
             "pose. Default: all tips. For a .urdf file, these links become the robot's tips."
         ),
     ] = None,
-    sampler: SamplerOption = "meanflow",
+    sampler: SamplerOption = "auto",
     checkpoint: CheckpointOption = None,
     device: DeviceOption = "cpu",
     num_samples: Annotated[
@@ -157,6 +157,7 @@ def solve(
     if as_json:
         print_json(
             {
+                "sampler": solver.sampler,
                 "joint_names": solver.robot.joint_names,
                 "joint_positions": result.joint_positions,
                 "position_error": result.position_error,
@@ -173,6 +174,7 @@ def solve(
         )
     else:
         print_solutions(solver.robot.joint_names, result)
+        print(f"sampler: {solver.sampler_summary}")
     if not result.valid.any(-1).all():
         raise typer.Exit(1)
 

@@ -14,6 +14,9 @@ from ..solving.least_squares import pose_errors
 
 # What the decomposition returns when there is no solution is a least-squares answer far off this.
 _EXACT = 1e-7  # m and rad
+# Of the search for the nearest solution: values of the last joint; how often it looks closer, about
+# how many of the nearest solutions, with how many values each.
+_SWEEP, _ZOOMS, _NEAREST, _ZOOM = 2048, 3, 24, 17
 
 
 class ClosedForm:
@@ -84,6 +87,31 @@ class ClosedForm:
     def last_joint_sweep(self, count: int) -> np.ndarray:
         """(count,) values of the last joint, evenly spaced from limit to limit."""
         return np.linspace(self.robot.lower[6], self.robot.upper[6], count)
+
+    def nearest_distance(self, T_base_tip: np.ndarray, reference: np.ndarray) -> float:
+        """Distance from a reference to the nearest solution of a pose within the limits.
+
+        Sweeps the last joint, and then again about the values whose solutions are nearest.
+
+        Args:
+            T_base_tip: (4, 4).
+            reference: (7,) rad.
+
+        Returns:
+            rad, in the space of the joints; inf where there is no solution.
+        """
+        lower, upper = self.robot.lower[6], self.robot.upper[6]
+        x, nearest = self.last_joint_sweep(_SWEEP), np.inf
+        step = x[1] - x[0]
+        for _ in range(_ZOOMS):
+            _, q = self.solve(T_base_tip, x)
+            q = q[self.robot.within_limits(q)]
+            distance = np.linalg.norm(q - reference, axis=-1)
+            nearest = min(nearest, distance.min(initial=np.inf))
+            middle = q[np.argsort(distance)[:_NEAREST], 6]
+            x = np.clip(middle[:, None] + np.linspace(-step, step, _ZOOM), lower, upper).ravel()
+            step *= 2 / (_ZOOM - 1)
+        return float(nearest)
 
 
 def _check_arm(robot: Robot) -> None:

@@ -12,9 +12,10 @@ import torch
 
 from ..errors import OptionError, RobotError
 from ..robot.robot import Robot, load_robot
-from ..samplers import Sampler, build_sampler
+from ..samplers import Sampler, build_sampler, resolve_sampler
 from ..samplers.meanflow import MeanFlowSampler, knows_one_call_only
 from ..solving.solver import IKSolver
+from ..tensors import device_name
 from .closed_form import ClosedForm
 from .exactness import (
     MATCH_ROWS,
@@ -147,7 +148,7 @@ def _label_and_factor(name: str) -> tuple[str, float]:
 
 def evaluate(
     robot: str | Path | Robot = "panda",
-    sampler: str | Sampler = "meanflow",
+    sampler: str | Sampler = "auto",
     *,
     checkpoint: str | Path | None = None,
     num_calls: int = 1,
@@ -164,7 +165,7 @@ def evaluate(
 
     Args:
         robot: a `Robot`, or what `load_robot` takes.
-        sampler: a `Sampler`, or the name of one.
+        sampler: a `Sampler`, or the name of one, as in `load_solver`.
         checkpoint: name or path, for a sampler given by name; None: the robot's own.
         num_calls: network calls per sample, for the sampler "meanflow".
         poses: B.
@@ -197,7 +198,8 @@ def evaluate(
     closed_form, without_exact = _closed_form(arm, exact) if detail_poses else (None, None)
     judged, name = sampler, type(sampler).__name__
     if isinstance(judged, str):
-        judged, name = _sampler_from_name(judged, arm, checkpoint, num_calls, device), judged
+        name = resolve_sampler(judged, arm, checkpoint)
+        judged = _sampler_from_name(name, arm, checkpoint, num_calls, device)
     generator = torch.Generator(device).manual_seed(seed)
     # The poses do not depend on the device.
     q_true = arm.random_configurations(poses, torch.Generator().manual_seed(seed)).numpy()
@@ -210,7 +212,7 @@ def evaluate(
     draws: dict[str, list[np.ndarray]] = {"raw": list(q[: max(1, len(first))])}
     stages, calls, exactness = {}, {}, None
     if len(first):
-        solver = IKSolver(arm, judged, name, torch.device(device))
+        solver = IKSolver(arm, judged, name, device)
         solver.warm_up()
         draws["refined"] = refine_samples(
             arm, judged, q[: len(first)], first, tolerances, generator
@@ -240,7 +242,7 @@ def evaluate(
             curves[0],
         )
     numbers, without_calls = (), None
-    if sampler == "meanflow" and len(first):
+    if name == "meanflow" and len(first):
         numbers, without_calls = _numbers_of_calls(judged)
     for number in numbers:
         several = _sampler_from_name(name, arm, checkpoint, number, device)
@@ -289,11 +291,7 @@ def _numbers_of_calls(judged: Sampler) -> tuple[tuple[int, ...], str | None]:
 def _sampler_from_name(
     name: str, robot: Robot, checkpoint: str | Path | None, num_calls: int, device: str
 ) -> Sampler:
-    try:
-        where = torch.device(device)
-        torch.empty(0, device=where)
-    except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"device {device!r} is not usable here: {error}") from error
+    where = device_name(device)
     if num_calls == 1:
         return build_sampler(name, robot, checkpoint, where)
     if name != "meanflow":

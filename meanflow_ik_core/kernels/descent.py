@@ -8,13 +8,14 @@ of them, b * N + n, are worked on. What becomes of a sample does not depend on t
 """
 
 import numpy as np
+from numba import float32, float64, int8, int64, void
 
 from .forward import forward, place_base
 from .jacobian import jacobian
-from .jit import jit
-from .layout import FRAME, ORIENTATION_ROW, POSITION_ROW, work_rows
+from .jit import jit, linked_jit
+from .layout import FRAME, ORIENTATION_ROW, POSITION_ROW, unpack, work_rows
 from .pose_error import exact_error, residual
-from .simd import LANES, store3
+from .simd import LANES, store, store3
 from .step import step
 
 # What became of a sample; an open one was not tried.
@@ -24,6 +25,11 @@ OPEN, FAILED, CONVERGED = 0, 1, 2
 STAY, SLIDE_AFTERWARDS, SLIDE_AT_ONCE = 0, 1, 2
 _SLIDING_STEPS = 12  # at most
 _STILL = 2e-3  # rad or m, of the joint that moves most in the last step of a slide
+
+# Types of what several of these functions take: samples, rows per problem, lists, and the robot.
+SAMPLES, ROWS, LIST, INTEGERS = float64[:, :, ::1], float64[:, ::1], int64[::1], int64[::1]
+FLOATS32, FLOATS64, WORK32, WORK64 = float32[::1], float64[::1], float32[:, ::1], float64[:, ::1]
+ERRORS, OUTCOMES = float64[:, :, :, ::1], int8[:, ::1]
 
 
 @jit
@@ -38,8 +44,19 @@ def work_buffer(arrays, floats):
 
 
 @jit
+def _clear(work):
+    for row in range(work.shape[0]):
+        store(work, row, 0.0)
+
+
+@linked_jit(
+    *(
+        void(SAMPLES, ROWS, ROWS, LIST, int64, OUTCOMES, work, INTEGERS, floats, int64, int64)
+        for work, floats in ((WORK32, FLOATS32), (WORK64, FLOATS64))
+    )
+)
 def descend(
-    q, frames, reference, todo, count, outcome, work, arrays, max_iterations, sliding
+    q, frames, reference, todo, count, outcome, work, integers, floats, max_iterations, sliding
 ):  # fmt: skip
     """Step samples until they converge or run out of iterations; a free lane takes the next.
 
@@ -51,14 +68,15 @@ def descend(
         count: how many.
         outcome: (B, N) int8, written for these: FAILED or CONVERGED.
         work: see `work_buffer`; its type is that of the arithmetic.
-        arrays: `RobotArrays` in that type.
+        integers, floats: the robot, see `layout.pack`, in that type.
         max_iterations: steps of a sample at most, but for those of a slide.
         sliding: STAY, SLIDE_AFTERWARDS or SLIDE_AT_ONCE.
     """
+    arrays = unpack(integers, floats)
     num_joints, num_tips, width = arrays.bounds.shape[0], arrays.tips.shape[0], work.shape[1]
     bounds, num_errors, per_problem = arrays.bounds, arrays.blocks.size, q.shape[1]
     rows = work_rows(arrays.nodes.shape[0], num_joints, num_tips, num_errors)
-    work[:] = 0
+    _clear(work)
     place_base(work)
     lane_problem = np.full(width, -1, np.int64)  # -1: idle
     lane_row = np.zeros(width, np.int64)
@@ -125,16 +143,17 @@ def descend(
         step(work, arrays, rows, sliding != STAY)
 
 
-@jit
-def measure(q, frames, todo, count, errors, work, arrays):
+@linked_jit(void(SAMPLES, ROWS, LIST, int64, ERRORS, WORK64, INTEGERS, FLOATS64))
+def measure(q, frames, todo, count, errors, work, integers, floats):
     """Write distance [m] and angle [rad] to the targets, of what counts, to errors (B, N, G, 2).
 
     The other arguments are those of `descend`, all in float64.
     """
+    arrays = unpack(integers, floats)
     num_joints, num_tips, width = q.shape[2], arrays.tips.shape[0], work.shape[1]
     rows = work_rows(arrays.nodes.shape[0], num_joints, num_tips, arrays.blocks.size)
     tips, per_problem = arrays.tips, q.shape[1]
-    work[:] = 0
+    _clear(work)
     place_base(work)
     for first in range(0, count, width):
         lanes = min(width, count - first)

@@ -43,7 +43,7 @@ def refine(q, T_base_tip, todo, outcome, integers, floats, max_iterations):
     work = work_buffer(arrays, floats)
     reference = np.empty((q.shape[0], q.shape[2]))
     descend(
-        q, frames, reference, todo, todo.size, outcome, work, arrays, max_iterations, STAY
+        q, frames, reference, todo, todo.size, outcome, work, integers, floats, max_iterations, STAY
     )  # fmt: skip
 
 
@@ -58,5 +58,6 @@ def evaluate(q, T_base_tip, integers, floats):
     write_frames(T_base_tip, arrays.active, frames)
     todo = np.arange(q.shape[0] * q.shape[1])
     errors = np.empty((q.shape[0], q.shape[1], arrays.active.size, 2))
-    measure(q, frames, todo, todo.size, errors, work_buffer(arrays, floats), arrays)
+    work = work_buffer(arrays, floats)
+    measure(q, frames, todo, todo.size, errors, work, integers, floats)
     return of_all_tips(errors, arrays.active, T_base_tip.shape[1])

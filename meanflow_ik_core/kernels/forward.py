@@ -35,26 +35,29 @@ def sine_cosine(angle):
 
 
 @jit
-def placed(work, frame, numbers, k, r):
-    """Coordinate r of the axes and origin of frame @ placement (numbers[k, :12])."""
-    x, y, z = load(work, frame + r), load(work, frame + r + 3), load(work, frame + r + 6)
+def placed(work, row, numbers, k):
+    """A coordinate of the axes and origin of frame @ placement (numbers[k, :12]).
+
+    ``row`` is that of the coordinate of the frame's first axis.
+    """
+    x, y, z = load(work, row), load(work, row + 3), load(work, row + 6)
     return (
         x * numbers[k, 0] + y * numbers[k, 4] + z * numbers[k, 8],
         x * numbers[k, 1] + y * numbers[k, 5] + z * numbers[k, 9],
         x * numbers[k, 2] + y * numbers[k, 6] + z * numbers[k, 10],
-        x * numbers[k, 3] + y * numbers[k, 7] + z * numbers[k, 11] + load(work, frame + r + 9),
+        x * numbers[k, 3] + y * numbers[k, 7] + z * numbers[k, 11] + load(work, row + 9),
     )
 
 
 @jit
-def _placed_about_x(work, frame, numbers, k, r):
+def _placed_about_x(work, row, numbers, k):
     """As `placed` for a placement that turns about x only, as most do."""
-    x, y, z = load(work, frame + r), load(work, frame + r + 3), load(work, frame + r + 6)
+    x, y, z = load(work, row), load(work, row + 3), load(work, row + 6)
     return (
         x,
         y * numbers[k, 5] + z * numbers[k, 9],
         y * numbers[k, 6] + z * numbers[k, 10],
-        x * numbers[k, 3] + y * numbers[k, 7] + z * numbers[k, 11] + load(work, frame + r + 9),
+        x * numbers[k, 3] + y * numbers[k, 7] + z * numbers[k, 11] + load(work, row + 9),
     )
 
 
@@ -75,7 +78,7 @@ def forward(work, nodes, node_numbers, q_row):
         motion = motion + node_numbers[k, OFFSET]
         if nodes[k, PRISMATIC] == 1:
             for r in range(3):
-                x, y, z, p = placed(work, parent, node_numbers, k, r)
+                x, y, z, p = placed(work, parent + r, node_numbers, k)
                 store(work, own + r, x)
                 store(work, own + r + 3, y)
                 store(work, own + r + 6, z)
@@ -85,9 +88,9 @@ def forward(work, nodes, node_numbers, q_row):
             about_x = nodes[k, ABOUT_X] == 1
             for r in range(3):
                 if about_x:
-                    x, y, z, p = _placed_about_x(work, parent, node_numbers, k, r)
+                    x, y, z, p = _placed_about_x(work, parent + r, node_numbers, k)
                 else:
-                    x, y, z, p = placed(work, parent, node_numbers, k, r)
+                    x, y, z, p = placed(work, parent + r, node_numbers, k)
                 store(work, own + r, cosine * x + sine * y)
                 store(work, own + r + 3, cosine * y - sine * x)
                 store(work, own + r + 6, z)

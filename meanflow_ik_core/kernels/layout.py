@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
+from .jit import jit
+
 # Rows of a frame in the work buffer: x axis, y axis, z axis, origin.
 FRAME = 12
 # Rows of the two 3 x 3 maps of a tip, which bring velocities to where its errors are measured:
@@ -94,7 +96,7 @@ def pack(arrays: RobotArrays, dtype: type) -> tuple[np.ndarray, np.ndarray]:
     return integers.astype(np.int64), floats.astype(dtype)
 
 
-@register_jitable
+@jit
 def unpack(integers, floats):
     """The `RobotArrays` in two packed arrays."""
     k, j, g, e = integers[0], integers[1], integers[2], integers[3]

@@ -31,9 +31,9 @@ from .simd import load, load3, select, square_root, store, store3
 @jit
 def _difference(work, frame, tip_numbers, t, target):
     """Position of tip t, vector to the target, 2 sin(angle) axis, and trace of the rotation."""
-    x0, y0, z0, p0 = placed(work, frame, tip_numbers, t, 0)
-    x1, y1, z1, p1 = placed(work, frame, tip_numbers, t, 1)
-    x2, y2, z2, p2 = placed(work, frame, tip_numbers, t, 2)
+    x0, y0, z0, p0 = placed(work, frame, tip_numbers, t)
+    x1, y1, z1, p1 = placed(work, frame + 1, tip_numbers, t)
+    x2, y2, z2, p2 = placed(work, frame + 2, tip_numbers, t)
     u0, u1, u2 = load3(work, target)
     v0, v1, v2 = load3(work, target + 3)
     w0, w1, w2 = load3(work, target + 6)
@@ -73,9 +73,9 @@ def _along_target(work, target, tip_numbers, t, which, v0, v1, v2, map_row, e_ro
 @jit
 def _turned(work, frame, tip_numbers, t, target, turn_row):
     """Write the rotation of the tip in the target's axes, (3, 3) by rows."""
-    x0, y0, z0, _ = placed(work, frame, tip_numbers, t, 0)
-    x1, y1, z1, _ = placed(work, frame, tip_numbers, t, 1)
-    x2, y2, z2, _ = placed(work, frame, tip_numbers, t, 2)
+    x0, y0, z0, _ = placed(work, frame, tip_numbers, t)
+    x1, y1, z1, _ = placed(work, frame + 1, tip_numbers, t)
+    x2, y2, z2, _ = placed(work, frame + 2, tip_numbers, t)
     for i in range(3):
         a0, a1, a2 = _target_axis(work, target, i)
         store3(

@@ -8,9 +8,26 @@ back the steps of the others.
 """
 
 import numpy as np
+from numba import boolean, int64, void
 
-from .descent import CONVERGED, FAILED, OPEN, STAY, descend, measure, work_buffer
-from .jit import cached_jit, jit
+from .descent import (
+    CONVERGED,
+    ERRORS,
+    FAILED,
+    FLOATS32,
+    FLOATS64,
+    INTEGERS,
+    OPEN,
+    ROWS,
+    SAMPLES,
+    STAY,
+    WORK32,
+    WORK64,
+    descend,
+    measure,
+    work_buffer,
+)  # fmt: skip
+from .jit import cached_jit, jit, linked_jit
 from .layout import (
     AXIS_WEIGHTS,
     FRAME,
@@ -53,46 +70,50 @@ def _listed(outcome, which, todo):
 @jit
 def _ignore(tip_numbers):
     """Let the errors of a tip count nothing."""
-    tip_numbers[POSITION_WEIGHT : ORIENTATION_PRECISION + 1] = 0
-    tip_numbers[AXIS_WEIGHTS : AXIS_WEIGHTS + 6] = 0
+    for i in range(POSITION_WEIGHT, ORIENTATION_PRECISION + 1):
+        tip_numbers[i] = 0
+    for i in range(AXIS_WEIGHTS, AXIS_WEIGHTS + 6):
+        tip_numbers[i] = 0
 
 
 @jit
 def _part_by_part(
-    q, frames, errors, outcome, todo, coarse_work, fine_work, coarse, fine, iterations
-):
+    q, frames, errors, outcome, todo, coarse_work, fine_work, integers, floats32, floats64,
+    iterations,
+):  # fmt: skip
     """Bring every part of the samples (1, N, J) of one problem as near as it comes."""
+    fine = unpack(integers, floats64)
     num_parts = num_parts_of(fine)
     some = min(_ALONE, q.shape[1])
-    alone = np.empty((1, some, q.shape[2]))
     start = q[:, :some].copy()
     own_outcome = np.full((1, some), OPEN, np.int8)
     own_errors = np.empty((1, some, errors.shape[2], 2))
     found = np.zeros((q.shape[1], num_parts), np.bool_)
     own_found = np.empty((some, num_parts), np.bool_)
-    reference = start[:, 0]
+    reference = start[:, 0].copy()
     for part in range(num_parts):
-        kept_coarse, kept_fine = coarse.tip_numbers.copy(), fine.tip_numbers.copy()
+        # Copies, for other threads read the robot as well.
+        own_floats32, own_floats64 = floats32.copy(), floats64.copy()
+        own_coarse, own_fine = unpack(integers, own_floats32), unpack(integers, own_floats64)
         for t in range(fine.tip_parts.size):
             if fine.tip_parts[t] != part:
-                _ignore(coarse.tip_numbers[t])
-                _ignore(fine.tip_numbers[t])
-        alone[:] = start
+                _ignore(own_coarse.tip_numbers[t])
+                _ignore(own_fine.tip_numbers[t])
+        alone = start.copy()
         for i in range(some):
             todo[i] = i
         descend(
-            alone, frames, reference, todo, some, own_outcome, coarse_work, coarse, iterations, STAY
+            alone, frames, reference, todo, some, own_outcome, coarse_work, integers, own_floats32,
+            iterations, STAY,
         )  # fmt: skip
         count = _listed(own_outcome, CONVERGED, todo)
         descend(
-            alone, frames, reference, todo, count, own_outcome, fine_work, fine, FINE_ITERATIONS,
-            STAY,
+            alone, frames, reference, todo, count, own_outcome, fine_work, integers, own_floats64,
+            FINE_ITERATIONS, STAY,
         )  # fmt: skip
-        coarse.tip_numbers[:] = kept_coarse
-        fine.tip_numbers[:] = kept_fine
         for i in range(some):
             todo[i] = i
-        measure(alone, frames, todo, some, own_errors, fine_work, fine)
+        measure(alone, frames, todo, some, own_errors, fine_work, integers, floats64)
         parts_found(own_errors[0], own_outcome[0], fine.tolerances, fine, own_found)
         for n in range(some):
             found[n, part] = own_found[n, part]
@@ -119,8 +140,9 @@ def _wrapped(x, continuous):
 
 
 @jit
-def _finish(q, frames, errors, valid, todo, count, work, arrays):
+def _finish(q, frames, errors, valid, todo, count, work, integers, floats):
     """Bring samples into the limits, measure them, and mark those that are solutions."""
+    arrays = unpack(integers, floats)
     num_joints, per_problem = q.shape[2], q.shape[1]
     limits = arrays.limits
     for i in range(count):
@@ -128,7 +150,7 @@ def _finish(q, frames, errors, valid, todo, count, work, arrays):
         for j in range(num_joints):
             x = _wrapped(q[b, n, j], arrays.continuous[j])
             q[b, n, j] = min(max(x, limits[j, 0]), limits[j, 1])
-    measure(q, frames, todo, count, errors, work, arrays)
+    measure(q, frames, todo, count, errors, work, integers, floats)
     for i in range(count):
         b, n = todo[i] // per_problem, todo[i] % per_problem
         good = True
@@ -138,10 +160,15 @@ def _finish(q, frames, errors, valid, todo, count, work, arrays):
         valid[b, n] = good
 
 
-@jit
+@linked_jit(
+    void(
+        SAMPLES, ROWS, ROWS, ERRORS, boolean[:, ::1], WORK32, WORK64, INTEGERS, FLOATS32, FLOATS64,
+        int64, boolean, int64,
+    )
+)  # fmt: skip
 def refine(
-    q, frames, reference, errors, valid, coarse_work, fine_work, coarse, fine, sliding,
-    recombining, iterations,
+    q, frames, reference, errors, valid, coarse_work, fine_work, integers, floats32, floats64,
+    sliding, recombining, iterations,
 ):  # fmt: skip
     """Refine starts in place.
 
@@ -152,11 +179,12 @@ def refine(
         errors: (B, N, G, 2), written: m and rad; infinite where a start is not finite.
         valid: (B, N) bool, written: within tolerance; all end within the limits.
         coarse_work, fine_work: see `work_buffer`, in float32 and float64.
-        coarse, fine: `RobotArrays` in float32 and float64.
+        integers, floats32, floats64: the robot, see `layout.pack`.
         sliding: see `descent`.
         recombining: whether parts that share no joint complete each other.
         iterations: of the float32 steps, at most.
     """
+    coarse, fine = unpack(integers, floats32), unpack(integers, floats64)
     batch, per_problem, num_joints = q.shape
     outcome = np.full((batch, per_problem), OPEN, np.int8)
     todo = np.empty(batch * per_problem, np.int64)
@@ -173,16 +201,18 @@ def refine(
                 known[num_known] = b * per_problem + n
                 num_known += 1
             else:
-                errors[b, n] = np.inf
+                for t in range(errors.shape[2]):
+                    errors[b, n, t, 0] = errors[b, n, t, 1] = np.inf
                 valid[b, n] = False
     descend(
-        q, frames, reference, known, num_known, outcome, coarse_work, coarse, iterations, sliding
+        q, frames, reference, known, num_known, outcome, coarse_work, integers, floats32,
+        iterations, sliding,
     )  # fmt: skip
     num_parts = num_parts_of(fine)
     several = recombining and num_parts > 1
     found = np.empty((per_problem if several else 0, num_parts), np.bool_)
     if several:
-        measure(q, frames, known, num_known, errors, fine_work, fine)
+        measure(q, frames, known, num_known, errors, fine_work, integers, floats64)
         tolerances = np.empty((fine.tip_parts.size, 2))
         for t in range(fine.tip_parts.size):
             tolerances[t, 0] = coarse.tip_numbers[t, POSITION_PRECISION] ** -0.5
@@ -192,22 +222,27 @@ def refine(
             recombine(q[b], found, outcome[b], fine.joint_parts)
     count = _listed(outcome, CONVERGED, todo)
     descend(
-        q, frames, reference, todo, count, outcome, fine_work, fine, FINE_ITERATIONS, STAY
+        q, frames, reference, todo, count, outcome, fine_work, integers, floats64, FINE_ITERATIONS,
+        STAY,
     )  # fmt: skip
-    _finish(q, frames, errors, valid, known, num_known, fine_work, fine)
+    _finish(q, frames, errors, valid, known, num_known, fine_work, integers, floats64)
     if several and per_problem > 1:  # a step from a known configuration has one start
         for b in range(batch):
-            if valid[b].any() or (outcome[b] == OPEN).any():
+            hopeless = True
+            for n in range(per_problem):
+                hopeless &= not valid[b, n] and outcome[b, n] != OPEN
+            if not hopeless:
                 continue
             own = slice(b, b + 1)
             _part_by_part(
                 q[own], frames[own], errors[own], outcome[own], todo, coarse_work, fine_work,
-                coarse, fine, iterations,
+                integers, floats32, floats64, iterations,
             )  # fmt: skip
             for n in range(per_problem):
                 todo[n] = n
             _finish(
-                q[own], frames[own], errors[own], valid[own], todo, per_problem, fine_work, fine
+                q[own], frames[own], errors[own], valid[own], todo, per_problem, fine_work,
+                integers, floats64,
             )  # fmt: skip
 
 
@@ -234,7 +269,8 @@ def refine_starts(
     valid = np.zeros(q.shape[:2], np.bool_)
     refine(
         q, frames, reference, errors, valid, work_buffer(coarse, floats32),
-        work_buffer(fine, floats64), coarse, fine, sliding, recombining, iterations,
+        work_buffer(fine, floats64), integers, floats32, floats64, sliding, recombining,
+        iterations,
     )  # fmt: skip
     return of_all_tips(errors, fine.active, T_base_tip.shape[1]), valid
 
@@ -244,5 +280,8 @@ def of_all_tips(errors, active, num_tips):
     """Errors (B, N, G, 2) as (B, N, T, 2)."""
     of_all = np.zeros((errors.shape[0], errors.shape[1], num_tips, 2))
     for g in range(active.size):
-        of_all[:, :, active[g]] = errors[:, :, g]
+        for b in range(errors.shape[0]):
+            for n in range(errors.shape[1]):
+                for i in range(2):
+                    of_all[b, n, active[g], i] = errors[b, n, g, i]
     return of_all

@@ -18,10 +18,11 @@ later rounds do not: a slide may end where no step leads back to the pose.
 from typing import NamedTuple
 
 import numpy as np
+from numba import boolean, float64, types
 
 from .counter_stream import write_uniform
 from .descent import SLIDE_AFTERWARDS, SLIDE_AT_ONCE, STAY, work_buffer
-from .jit import cached_jit, jit
+from .jit import cached_jit, jit, linked_jit
 from .layout import FRAME, unpack
 from .refinement import COARSE_ITERATIONS, refine, write_frames
 from .selection import choose
@@ -77,7 +78,11 @@ def _write_starts(q, first, given, key, limits):
             write_uniform(key, first + n, limits, q[n])
 
 
-@cached_jit
+@linked_jit(
+    types.UniTuple(float64[::1], 2)(
+        float64[:, ::1], float64[:, :, ::1], float64[::1], boolean[::1], float64, float64
+    )
+)
 def costs(q, errors, reference, continuous, of_error, of_distance):
     """Distances [rad] of candidates to joints (J,), and their costs.
 
@@ -85,7 +90,7 @@ def costs(q, errors, reference, continuous, of_error, of_distance):
         q: (N, J) rad or m.
         errors: (N, T, 2) m and rad.
         reference: (J,).
-        continuous: (J,).
+        continuous: (J,) bool.
         of_error: what the sum of the errors counts in the cost.
         of_distance: what the distance counts.
 
@@ -104,21 +109,25 @@ def costs(q, errors, reference, continuous, of_error, of_distance):
 
 
 @jit
-def _settle(q, errors, valid, start, reference, arrays, plan, weights, b, result):
+def _settle(
+    q, errors, valid, start, reference, continuous, active, plan, weights, b, result
+):  # fmt: skip
     """Write the rows of problem b to return so far; returns which candidates, how many valid."""
-    distance, cost = costs(q, errors, reference, arrays.continuous, weights.error, weights.distance)
+    distance, cost = costs(q, errors, reference, continuous, weights.error, weights.distance)
     rows, num_valid = choose(
-        q, cost, valid, arrays.continuous, plan.solutions, weights.separation, plan.diverse == 1
+        q, cost, valid, continuous, plan.solutions, weights.separation, plan.diverse == 1
     )
     q_out, position, orientation, valid_out, distance_out, cost_out, start_out = result
     for m in range(rows.size):
         own = rows[m]
-        q_out[b, m] = q[own]
-        position[b, m] = 0.0
-        orientation[b, m] = 0.0
-        for g in range(arrays.active.size):
-            position[b, m, arrays.active[g]] = errors[own, g, 0]
-            orientation[b, m, arrays.active[g]] = errors[own, g, 1]
+        for j in range(q.shape[1]):
+            q_out[b, m, j] = q[own, j]
+        for t in range(position.shape[2]):
+            position[b, m, t] = 0.0
+            orientation[b, m, t] = 0.0
+        for g in range(active.size):
+            position[b, m, active[g]] = errors[own, g, 0]
+            orientation[b, m, active[g]] = errors[own, g, 1]
         valid_out[b, m] = valid[own]
         distance_out[b, m] = distance[own]
         cost_out[b, m] = cost[own]
@@ -127,28 +136,39 @@ def _settle(q, errors, valid, start, reference, arrays, plan, weights, b, result
 
 
 @jit
-def _kept(q, errors, valid, start, rows, is_diverse):
-    """The candidates that may still be returned: those chosen, and all valid ones if diverse."""
-    count = rows.size
+def _kept(pool, chosen, is_diverse, first, count):
+    """A pool of the candidates that may still be returned, with room for ``count`` starts.
+
+    Those are the chosen ones, and all valid ones if diverse. The room is behind them, for starts
+    number ``first`` and on. Returns how many are kept as well.
+    """
+    q, errors, valid, start = pool
     keep = np.empty(q.shape[0], np.int64)
-    keep[:count] = rows
+    is_chosen = np.zeros(q.shape[0], np.bool_)
+    kept = 0
+    for i in chosen:
+        keep[kept] = i
+        is_chosen[i] = True
+        kept += 1
     if is_diverse:
-        chosen = np.zeros(q.shape[0], np.bool_)
-        chosen[rows] = True
         for i in range(q.shape[0]):
-            if valid[i] and not chosen[i]:
-                keep[count] = i
-                count += 1
-    keep = keep[:count]
-    return q[keep], errors[keep], valid[keep], start[keep]
-
-
-@jit
-def _joined(a, b):
-    joined = np.empty((a.shape[0] + b.shape[0], *a.shape[1:]), a.dtype)
-    joined[: a.shape[0]] = a
-    joined[a.shape[0] :] = b
-    return joined
+            if valid[i] and not is_chosen[i]:
+                keep[kept] = i
+                kept += 1
+    size = kept + count
+    more_q, more_errors = np.empty((size, q.shape[1])), np.empty((size, errors.shape[1], 2))
+    more_valid, more_start = np.empty(size, np.bool_), np.empty(size, np.int64)
+    for i in range(kept):
+        own = keep[i]
+        for j in range(q.shape[1]):
+            more_q[i, j] = q[own, j]
+        for g in range(errors.shape[1]):
+            for k in range(2):
+                more_errors[i, g, k] = errors[own, g, k]
+        more_valid[i], more_start[i] = valid[own], start[own]
+    for i in range(count):
+        more_start[kept + i] = first + i
+    return (more_q, more_errors, more_valid, more_start), kept
 
 
 @jit
@@ -190,6 +210,10 @@ def search(
     coarse_work, fine_work = work_buffer(coarse, floats32), work_buffer(fine, floats64)
     batch, num_tips, most = T_base_tip.shape[0], T_base_tip.shape[1], plan.solutions
     num_joints, num_active = reference.shape[1], fine.active.size
+    active = fine.active
+    continuous = np.empty(num_joints, np.bool_)
+    for j in range(num_joints):
+        continuous[j] = fine.continuous[j] == 1
     result = (
         np.full((batch, most, num_joints), np.nan),
         np.full((batch, most, num_tips), np.inf),
@@ -201,7 +225,7 @@ def search(
     )
     used = np.zeros(batch, np.int64)
     frames = np.empty((batch, FRAME * num_active))
-    write_frames(T_base_tip, fine.active, frames)
+    write_frames(T_base_tip, active, frames)
     recombining, is_diverse = plan.recombining == 1, plan.diverse == 1
     sliding = SLIDE_AFTERWARDS if plan.sliding == 1 else STAY
     seeded = plan.seeded
@@ -215,16 +239,16 @@ def search(
         errors = np.empty((batch, 1, num_active, 2))
         valid = np.empty((batch, 1), np.bool_)
         refine(
-            q, frames, reference, errors, valid, coarse_work, fine_work, coarse, fine,
-            SLIDE_AT_ONCE, recombining, COARSE_ITERATIONS,
+            q, frames, reference, errors, valid, coarse_work, fine_work, integers,
+            floats32, floats64, SLIDE_AT_ONCE, recombining, COARSE_ITERATIONS,
         )  # fmt: skip
         for b in range(batch):
             near = valid[b, 0]
-            near &= joint_distance(q[b, 0], reference[b], fine.continuous) <= weights.near
+            near &= joint_distance(q[b, 0], reference[b], continuous) <= weights.near
             if near or plan.rounds == 0:
                 _settle(
-                    q[b], errors[b], valid[b], np.full(1, SEED), reference[b], fine, plan, weights,
-                    b, result,
+                    q[b], errors[b], valid[b], np.full(1, SEED), reference[b], continuous,
+                    active, plan, weights, b, result,
                 )  # fmt: skip
             else:
                 open_problems[num_open] = b
@@ -242,20 +266,23 @@ def search(
         for i in range(size):
             b = problems[i]
             if seeded == 1:
-                q[i, 0] = seeds[b]
+                for j in range(num_joints):
+                    q[i, 0, j] = seeds[b, j]
             _write_starts(q[i, seeded:], 0, given[b], keys[b], fine.limits)
             used[b] = first_pass
         refine(
             q[:size], frames[problems], reference[problems], errors[:size], valid[:size],
-            coarse_work, fine_work, coarse, fine, sliding, recombining, COARSE_ITERATIONS,
+            coarse_work, fine_work, integers, floats32, floats64, sliding, recombining,
+            COARSE_ITERATIONS,
         )  # fmt: skip
         for i in range(size):
             b = problems[i]
             chosen, num_valid = _settle(
-                q[i], errors[i], valid[i], start, reference[b], fine, plan, weights, b, result
-            )
+                q[i], errors[i], valid[i], start, reference[b], continuous, active, plan, weights,
+                b, result,
+            )  # fmt: skip
             round_end, rounds = plan.first, 1
-            pool = _kept(q[i], errors[i], valid[i], start, chosen, is_diverse)
+            pool = q[i], errors[i], valid[i], start
             while True:
                 if used[b] == round_end:
                     if num_valid >= most or used[b] >= plan.budget or rounds == plan.rounds:
@@ -266,26 +293,20 @@ def search(
                     round_end += size_of_round
                     rounds += 1
                 count = min(plan.starts_per_pass, round_end - used[b])
-                own_q = np.empty((1, count, num_joints))
-                own_errors = np.empty((1, count, num_active, 2))
-                own_valid = np.empty((1, count), np.bool_)
-                _write_starts(own_q[0], used[b], given[b], keys[b], fine.limits)
+                pool, kept = _kept(pool, chosen, is_diverse, used[b], count)
+                more_q, more_errors, more_valid, more_start = pool
+                _write_starts(more_q[kept:], used[b], given[b], keys[b], fine.limits)
                 own = slice(b, b + 1)
                 refine(
-                    own_q, frames[own], reference[own], own_errors, own_valid, coarse_work,
-                    fine_work, coarse, fine, sliding if rounds == 1 else STAY, recombining,
-                    COARSE_ITERATIONS,
+                    more_q[kept:].reshape((1, count, num_joints)), frames[own], reference[own],
+                    more_errors[kept:].reshape((1, count, num_active, 2)),
+                    more_valid[kept:].reshape((1, count)), coarse_work,
+                    fine_work, integers, floats32, floats64, sliding if rounds == 1 else STAY,
+                    recombining, COARSE_ITERATIONS,
                 )  # fmt: skip
-                pool = (
-                    _joined(pool[0], own_q[0]),
-                    _joined(pool[1], own_errors[0]),
-                    _joined(pool[2], own_valid[0]),
-                    _joined(pool[3], _numbers(used[b], count)),
-                )
                 used[b] += count
                 chosen, num_valid = _settle(
-                    pool[0], pool[1], pool[2], pool[3], reference[b], fine, plan, weights, b,
-                    result,
+                    more_q, more_errors, more_valid, more_start, reference[b], continuous, active,
+                    plan, weights, b, result,
                 )  # fmt: skip
-                pool = _kept(pool[0], pool[1], pool[2], pool[3], chosen, is_diverse)
     return (*result, used)

@@ -2,12 +2,14 @@
 """The choice among candidates: the best that differ, or those far apart."""
 
 import numpy as np
+from numba import boolean, float64, int64, types
 
-from .jit import cached_jit, jit
+from .jit import jit, linked_jit
 from .simd import LANES, floor, load, select, store
 
 _SHORT = 16  # runs that are sorted by insertion
 _TURN = 2 * np.pi
+_CHOICE = int64[::1](float64[:, ::1], int64[::1], boolean[::1], int64, float64)
 
 
 @jit
@@ -44,18 +46,19 @@ def sort(order, key):
                 else:
                     merged[k] = order[b]
                     b += 1
-        order[:] = merged
+        for k in range(n):
+            order[k] = merged[k]
         width *= 2
 
 
-@cached_jit
+@linked_jit(_CHOICE)
 def best(q, order, continuous, count, min_separation):
     """Choose the first ``count`` candidates that differ from all chosen before.
 
     Args:
         q: (N, J) candidates, rad or m.
         order: (n,) int64, candidates to choose among, best first.
-        continuous: (J,) joints without limits.
+        continuous: (J,) bool, joints without limits.
         count: how many at most.
         min_separation: rad or m; candidates whose largest joint difference is smaller are the same.
 
@@ -83,7 +86,7 @@ def best(q, order, continuous, count, min_separation):
     return chosen[:found]
 
 
-@cached_jit
+@linked_jit(_CHOICE)
 def diverse(q, order, continuous, count, min_separation):
     """Choose the first candidate, then always the one farthest from all chosen before.
 
@@ -151,7 +154,11 @@ def diverse(q, order, continuous, count, min_separation):
     return chosen
 
 
-@cached_jit
+@linked_jit(
+    types.Tuple((int64[::1], int64))(
+        float64[:, ::1], float64[::1], boolean[::1], boolean[::1], int64, float64, boolean
+    )
+)
 def choose(q, cost, valid, continuous, count, min_separation, is_diverse):
     """Choose the rows to return: valid candidates by `best` or `diverse`, then the nearest misses.
 
@@ -159,7 +166,7 @@ def choose(q, cost, valid, continuous, count, min_separation, is_diverse):
         q: (N, J) candidates, rad or m.
         cost: (N,).
         valid: (N,) bool.
-        continuous: (J,) joints without limits.
+        continuous: (J,) bool, joints without limits.
         count: how many rows at most.
         min_separation: see `best`.
         is_diverse: whether the valid ones shall be far apart.
@@ -186,8 +193,10 @@ def choose(q, cost, valid, continuous, count, min_separation, is_diverse):
     else:
         chosen = best(q, order[:num_valid], continuous, count, min_separation)
     rows = np.empty(min(count, chosen.size + valid.size - num_valid), np.int64)
-    rows[: chosen.size] = chosen
+    for k in range(chosen.size):
+        rows[k] = chosen[k]
     if chosen.size < rows.size:
         sort(order[num_valid:], cost)
-        rows[chosen.size :] = order[num_valid : num_valid + rows.size - chosen.size]
+        for k in range(chosen.size, rows.size):
+            rows[k] = order[num_valid + k - chosen.size]
     return rows, chosen.size

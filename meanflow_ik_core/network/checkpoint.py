@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,10 @@ class Checkpoint:
     weights: dict[str, np.ndarray]  # float16 as they were saved, or float32
     record: dict[str, Any]  # version, robot, fingerprint, base, tips, joint_names,
     # workspace_scale, kind, network, training; path and sha256 of the file
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All weights, float32, see `NetworkSizes.shapes`."""
+        return {name: weight.astype(np.float32) for name, weight in self.weights.items()}
 
 
 def save_checkpoint(
@@ -104,14 +109,11 @@ def read_checkpoint(name: str | Path | None, robot: Robot) -> Checkpoint:
         CheckpointError: the file is missing, damaged, not ours, or of another robot.
     """
     path = _shipped(robot) if name is None else _find(name)
-    try:
-        with safe_open(path, framework="np") as file:
-            record = _read_record(path, (file.metadata() or {}).get(FORMAT))
-            _check_robot(path, record, robot)
-            weights = {key: _read_weight(path, file, key) for key in file.keys()}  # noqa: SIM118
+    with _opened(path) as file:
+        record = _read_record(path, file)
+        _check_robot(path, record, robot)
+        weights = {key: _read_weight(path, file, key) for key in file.keys()}  # noqa: SIM118
         record |= {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
     _refuse_non_finite(weights, f"{path} is damaged")
     try:
         sizes = SIZES[record["kind"]](**record["network"])
@@ -121,19 +123,30 @@ def read_checkpoint(name: str | Path | None, robot: Robot) -> Checkpoint:
     return Checkpoint(sizes, weights, record)
 
 
+def shipped_checkpoint(robot: Robot) -> Path | None:
+    """The shipped checkpoint of a robot, whatever the robot's file is called; None: there is none.
+
+    Raises:
+        CheckpointError: a shipped file is damaged, so that its robot is not known.
+    """
+    fingerprint = robot.fingerprint()
+    names = sorted(available_checkpoints(), key=lambda name: name != robot.name)  # its own first
+    for path in (CHECKPOINT_FOLDER / f"{name}.safetensors" for name in names):
+        with _opened(path) as file:
+            if _read_record(path, file)["fingerprint"] == fingerprint:
+                return path
+    return None
+
+
 def _shipped(robot: Robot) -> Path:
-    """The shipped checkpoint of a robot, whatever the robot's file is called."""
-    shipped = {path.stem: path for path in sorted(CHECKPOINT_FOLDER.glob("*.safetensors"))}
-    own = shipped.get(robot.name)
-    for path in [own, *shipped.values()] if own else shipped.values():
-        with safe_open(path, framework="np") as file:
-            record = _read_record(path, (file.metadata() or {}).get(FORMAT))
-        if record["fingerprint"] == robot.fingerprint():
-            return path
-    raise CheckpointError(
-        f"no shipped checkpoint was trained for {robot.name!r} as it is here; train one with "
-        "`meanflow-ik train`, give the path of one, or take the sampler 'uniform'"
-    )
+    path = shipped_checkpoint(robot)
+    if path is None:
+        raise CheckpointError(
+            f"no shipped checkpoint was trained for {robot.name!r} as it is here; shipped ones are "
+            f"{available_checkpoints()}; train one with `meanflow-ik train`, give the path of one, "
+            "or take the sampler 'uniform'"
+        )
+    return path
 
 
 def _find(name: str | Path) -> Path:
@@ -148,7 +161,17 @@ def _find(name: str | Path) -> Path:
     return path
 
 
-def _read_record(path: Path, text: str | None) -> dict[str, Any]:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="np") as file:
+            yield file
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
+
+
+def _read_record(path: Path, file: Any) -> dict[str, Any]:
+    text = (file.metadata() or {}).get(FORMAT)
     if text is None:
         raise CheckpointError(
             f"{path} is a safetensors file of something else: it has no metadata {FORMAT!r}"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What makes one solution better than another: each module holds one objective, named after it."""
 
+from __future__ import annotations
+
 import difflib
 import importlib
 import inspect
@@ -10,16 +12,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
-from torch import Tensor
 
 from ..errors import LinkError, OptionError
 from ..robot.robot import Robot
 from ..robot.urdf import listing
 from ..world.scene import Scene
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Objective(ABC):
@@ -46,7 +49,7 @@ class Objective(ABC):
     def value(self, q: Tensor) -> Tensor:
         """Values (...) of configurations (..., J) rad or m, of their dtype and device."""
 
-    def near(self, reference: Tensor) -> "Objective":
+    def near(self, reference: Tensor) -> Objective:
         """This objective where the current joints (..., J) are ``reference``.
 
         It broadcasts against the configurations. Only objectives that speak of the current joints
@@ -54,7 +57,7 @@ class Objective(ABC):
         """
         return self
 
-    def within(self, scene: Scene | None) -> "Objective":
+    def within(self, scene: Scene | None) -> Objective:
         """This objective in a world; only objectives that speak of obstacles differ.
 
         Raises:
@@ -131,18 +134,10 @@ def weighted_sum(objectives: Sequence[Objective], q: Tensor) -> Tensor:
     return total
 
 
-def values(objectives: Sequence[Objective], q: Tensor) -> Tensor:
-    """Values (..., O) of q (..., J), without gradients and without weights."""
-    with torch.no_grad():
-        found = [objective.value(q) for objective in objectives]
-    return torch.stack(found, -1) if found else q.new_zeros((*q.shape[:-1], 0))
-
-
 def link_frame(robot: Robot, link: str, q: Tensor) -> tuple[Tensor, Tensor]:
     """Rotation (..., 3, 3) and origin (..., 3) of a link in the base, of q (..., J)."""
     node, T_node_link = robot.frames[link]
-    rotation = torch.as_tensor(T_node_link[:3, :3], dtype=q.dtype, device=q.device)
-    origin = torch.as_tensor(T_node_link[:3, 3], dtype=q.dtype, device=q.device)
+    rotation, origin = q.new_tensor(T_node_link[:3, :3]), q.new_tensor(T_node_link[:3, 3])
     if node < 0:
         shape = q.shape[:-1]
         return rotation.expand(*shape, 3, 3), origin.expand(*shape, 3)

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import OptionError, TargetError
 from ..solving.inputs import (
     check_count,
+    check_memory,
     check_positive,
     check_seed,
     check_seed_state,
@@ -91,6 +92,7 @@ def solve_path(
     start = check_seed_state(robot, start_state, 1, "start_state")
     when = _check_times(times, len(T_base_tip))
     check_count("num_samples", num_samples, 1)
+    check_memory(robot, len(T_base_tip), "num_samples", num_samples)
     check_positive("max_joint_step", max_joint_step, or_none=True)
     check_positive("position_tolerance", position_tolerance)
     check_positive("orientation_tolerance", orientation_tolerance)

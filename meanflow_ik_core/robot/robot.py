@@ -1,24 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """A robot: the joints that move its tips, their limits, forward kinematics and Jacobian."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..errors import LinkError, RobotError
-from ..geometry import tensor_from
+from ..tensors import is_tensor
+from .array_kinematics import ArrayKinematics
 from .kinematic_tree import read_tree
 from .robot_file import RobotFile, find_robot_file
 from .robot_file import available_robots as available_robots
-from .tensor_kinematics import TensorKinematics
 from .urdf import leaf_links, link_names, listing
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from .tensor_kinematics import TensorKinematics
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +89,13 @@ class Robot:
         own = self.joint[:, None] == np.arange(self.num_joints)  # (K, J)
         return self.ancestors @ own
 
+    @cached_property
+    def arrays(self) -> ArrayKinematics:
+        """The kinematics of arrays, compiled."""
+        return ArrayKinematics(self)
+
     def forward(self, q: Any) -> Any:
-        """Forward kinematics.
+        """Forward kinematics, compiled for arrays, differentiable for tensors.
 
         Args:
             q: (..., J) rad or m; torch tensor or array-like, float32 or float64.
@@ -92,10 +103,13 @@ class Robot:
         Returns:
             T_base_tip (..., T, 4, 4), of the kind, dtype and device of ``q``.
         """
-        return self._of_joints(q, TensorKinematics.forward)
+        self._check_joints(q)
+        if is_tensor(q):
+            return self._kinematics(q.dtype, q.device).forward(q)
+        return _of_rows(self.arrays.forward, q)
 
     def jacobian(self, q: Any) -> Any:
-        """Geometric Jacobian at the tips, in the axes of the base.
+        """Geometric Jacobian at the tips, in the axes of the base; compiled for arrays.
 
         Args:
             q: (..., J) rad or m; torch tensor or array-like, float32 or float64.
@@ -103,7 +117,10 @@ class Robot:
         Returns:
             (..., T, 6, J), rows linear [m/rad or m/m] then angular, of the kind of ``q``.
         """
-        return self._of_joints(q, TensorKinematics.jacobian)
+        self._check_joints(q)
+        if is_tensor(q):
+            return self._kinematics(q.dtype, q.device).jacobian(q)
+        return _of_rows(self.arrays.jacobian, q)
 
     def node_poses(self, q: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Rotations (..., 3, 3) and origins (..., 3) in the base of each of the K nodes.
@@ -113,34 +130,43 @@ class Robot:
         """
         return self._kinematics(q.dtype, q.device).node_poses(q)
 
+    @overload
+    def random_configurations(self, count: int, generator: np.random.Generator) -> np.ndarray: ...
+
+    @overload
     def random_configurations(
         self,
         count: int,
         generator: torch.Generator | int | None = None,
-        dtype: torch.dtype = torch.float64,
-    ) -> Tensor:
+        dtype: torch.dtype | None = None,
+    ) -> Tensor: ...
+
+    def random_configurations(
+        self, count: int, generator: Any = None, dtype: torch.dtype | None = None
+    ) -> Any:
         """Configurations that are uniform within the limits.
 
         Args:
             count: N.
-            generator: of the random numbers, or a seed; None: torch's own.
-            dtype: of the result.
+            generator: of the random numbers: numpy's, or torch's, or a seed of torch's; None:
+                torch's own.
+            dtype: of a tensor; None: float64.
 
         Returns:
-            (N, J) rad or m, on the generator's device.
+            (N, J) rad or m: an array where the generator is numpy's, else a tensor on its device.
         """
-        if isinstance(generator, int):
-            generator = torch.Generator().manual_seed(generator)
-        device = None if generator is None else generator.device
-        lower, upper = self.limits(dtype, device)
-        unit = torch.rand(count, self.num_joints, generator=generator, dtype=dtype, device=device)
-        return lower + unit * (upper - lower)
+        if isinstance(generator, np.random.Generator):
+            unit = generator.random((count, self.num_joints))
+            return self.lower + unit * (self.upper - self.lower)
+        from .tensor_kinematics import random_configurations
+
+        return random_configurations(self, count, generator, dtype)
 
     def limits(
         self, dtype: torch.dtype, device: torch.device | None = None
     ) -> tuple[Tensor, Tensor]:
         """Lower and upper limits (J,) as tensors."""
-        kinematics = self._kinematics(dtype, device or torch.device("cpu"))
+        kinematics = self._kinematics(dtype, device)
         return kinematics.lower, kinematics.upper
 
     def within_limits(self, q: np.ndarray, tolerance: float = 0.0) -> Any:
@@ -196,22 +222,17 @@ class Robot:
             digest.update(_rounded_bytes(getattr(self, name)))
         return digest.hexdigest()
 
-    def _kinematics(self, dtype: torch.dtype, device: torch.device) -> TensorKinematics:
-        key = (dtype, device)
-        if key not in self._on_device:
-            self._on_device[key] = TensorKinematics(self, dtype, device)
-        return self._on_device[key]
+    def _kinematics(self, dtype: torch.dtype, device: torch.device | None) -> TensorKinematics:
+        from .tensor_kinematics import kinematics_of
 
-    def _of_joints(self, q: Any, function: Callable[[TensorKinematics, Tensor], Tensor]) -> Any:
-        """A function of q (..., J) as a tensor, in the kind of ``q``."""
-        tensor = tensor_from(q)
-        if tensor.ndim < 1 or tensor.shape[-1] != self.num_joints:
+        return kinematics_of(self, dtype, device)
+
+    def _check_joints(self, q: Any) -> None:
+        shape = tuple(np.shape(q))
+        if shape[-1:] != (self.num_joints,):
             raise RobotError(
-                f"q has shape {tuple(tensor.shape)}; the last axis must have {self.num_joints} "
-                "joints"
+                f"q has shape {shape}; the last axis must have {self.num_joints} joints"
             )
-        result = function(self._kinematics(tensor.dtype, tensor.device), tensor)
-        return result if tensor is q else result.numpy()
 
 
 def load_robot(
@@ -295,6 +316,15 @@ def _checked_tips(tips: Any, file: RobotFile) -> list[str]:
             f"{file.urdf_path} has {len(leaves)} leaf links; name the tips among {listing(leaves)}"
         )
     return named or leaves
+
+
+def _of_rows(function: Callable[[np.ndarray], np.ndarray], q: Any) -> np.ndarray:
+    """A function of rows (N, J) in float64, of q (..., J); float32 where ``q`` is."""
+    given = np.asarray(q)
+    rows = np.ascontiguousarray(given, np.float64).reshape(-1, given.shape[-1])
+    found = function(rows)
+    found = found.reshape(*given.shape[:-1], *found.shape[1:])
+    return found.astype(np.float32) if given.dtype == np.float32 else found
 
 
 def _rounded_bytes(array: np.ndarray) -> bytes:

@@ -97,3 +97,24 @@ class TensorKinematics:
             [origins[n] + rotations[n] @ self._tip_translation[i] for i, n in tips], -2
         )
         return rotation, position
+
+
+def kinematics_of(robot: Any, dtype: torch.dtype, device: torch.device | None) -> TensorKinematics:
+    """The kinematics of a robot, made once; device None is the CPU."""
+    key = (dtype, device or torch.device("cpu"))
+    if key not in robot._on_device:
+        robot._on_device[key] = TensorKinematics(robot, *key)
+    return robot._on_device[key]
+
+
+def random_configurations(
+    robot: Any, count: int, generator: torch.Generator | int | None, dtype: torch.dtype | None
+) -> Tensor:
+    """See `Robot.random_configurations`."""
+    if isinstance(generator, int):
+        generator = torch.Generator().manual_seed(generator)
+    device = None if generator is None else generator.device
+    dtype = torch.float64 if dtype is None else dtype
+    lower, upper = robot.limits(dtype, device)
+    unit = torch.rand(count, robot.num_joints, generator=generator, dtype=dtype, device=device)
+    return lower + unit * (upper - lower)

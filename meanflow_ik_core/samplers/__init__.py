@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where refinement starts: each module of this package holds one sampler, named after it."""
 
+from __future__ import annotations
+
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..errors import OptionError
+from ..network.checkpoint import shipped_checkpoint
 from ..robot.robot import Robot
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class Sampler(ABC):
@@ -25,8 +30,14 @@ class Sampler(ABC):
 
     @classmethod
     @abstractmethod
-    def build(cls, robot: Robot, checkpoint: str | Path | None, device: torch.device) -> "Sampler":
-        """Make the sampler; ``checkpoint`` is a name, a path, or None for the robot's own."""
+    def build(cls, robot: Robot, checkpoint: str | Path | None, device: str) -> Sampler:
+        """Make the sampler.
+
+        Args:
+            robot: whose joints are drawn.
+            checkpoint: a name, a path, or None for the robot's own.
+            device: where samples are drawn: "cpu", or another name that torch has for one.
+        """
 
     @abstractmethod
     def sample(
@@ -36,7 +47,7 @@ class Sampler(ABC):
         generator: torch.Generator,
         given: np.ndarray | None = None,
     ) -> Tensor:
-        """Draw configurations within the limits.
+        """Draw configurations within the limits, as tensors.
 
         Args:
             T_base_tip: (B, T, 4, 4) float64 on the generator's device.
@@ -53,18 +64,29 @@ class Sampler(ABC):
         """
 
     def numbered(
-        self, T_base_tip: np.ndarray, first: int, count: int, keys: np.ndarray
+        self,
+        T_base_tip: np.ndarray,
+        first: int,
+        count: int,
+        keys: np.ndarray,
+        given: np.ndarray | None = None,
     ) -> np.ndarray:
         """Samples that are functions of a key, a pose and a number alone, if `is_numbered`.
+
+        They are drawn on the CPU and without torch.
 
         Args:
             T_base_tip: (B, T, 4, 4) float64.
             first: number of the first sample.
             count: N, how many per target.
             keys: (B,) uint64, see `kernels.counter_stream`.
+            given: as for `sample`.
 
         Returns:
             (B, N, J) rad or m.
+
+        Raises:
+            OptionError: as `sample` does.
         """
         raise NotImplementedError
 
@@ -85,22 +107,39 @@ class Sampler(ABC):
 
 
 def available_samplers() -> list[str]:
-    """Names that `build_sampler` knows."""
+    """Names of the samplers."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def build_sampler(
-    name: str, robot: Robot, checkpoint: str | Path | None, device: torch.device
-) -> Sampler:
-    """Make the sampler of that name.
+def resolve_sampler(name: str, robot: Robot, checkpoint: str | Path | None) -> str:
+    """The sampler that a name stands for.
+
+    Args:
+        name: one of `available_samplers`, or "auto": "meanflow" where a checkpoint is given or
+            shipped for the robot, else "uniform".
+        robot: whose joints are drawn.
+        checkpoint: that is given; None: none is.
+
+    Raises:
+        OptionError: there is no such sampler.
+        CheckpointError: a shipped checkpoint is damaged, so that its robot is not known.
+    """
+    if name == "auto":
+        has_network = checkpoint is not None or shipped_checkpoint(robot) is not None
+        return "meanflow" if has_network else "uniform"
+    if name not in available_samplers():
+        raise OptionError(
+            f"unknown sampler {name!r}; samplers are {', '.join(['auto', *available_samplers()])}"
+        )
+    return name
+
+
+def build_sampler(name: str, robot: Robot, checkpoint: str | Path | None, device: str) -> Sampler:
+    """Make the sampler of that name; see `resolve_sampler` and `Sampler.build`.
 
     Raises:
         OptionError: there is no such sampler.
         CheckpointError: it needs a checkpoint that is missing, damaged, or of another robot.
     """
-    if name not in available_samplers():
-        raise OptionError(
-            f"unknown sampler {name!r}; samplers are {', '.join(available_samplers())}"
-        )
-    module = importlib.import_module(f".{name}", __name__)
+    module = importlib.import_module(f".{resolve_sampler(name, robot, checkpoint)}", __name__)
     return module.SAMPLER.build(robot, checkpoint, device)

@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """The learned sampler: noise and target become configurations in one network call."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..errors import OptionError
 from ..kernels.counter_stream import fill_normal
+from ..network.checkpoint import Checkpoint, read_checkpoint
 from ..network.compiled import CompiledNetwork, known_precision
-from ..network.kinds import load_checkpoint
-from ..network.model import VelocityNetwork, denormalise_joints
 from ..robot.robot import Robot
+from ..tensors import device_name
 from . import Sampler
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ..network.model import VelocityNetwork
+    from ..network.tensor_sampler import TensorSampler
 
 
 class MeanFlowSampler(Sampler):
@@ -25,12 +33,11 @@ class MeanFlowSampler(Sampler):
 
     Args:
         robot: whose joints are drawn.
-        network: trained for this robot.
-        device: where samples are drawn.
-        num_calls: n > 1 walks the interval [0, 1] in n equal steps.
+        network: trained for this robot; its checkpoint spares the import of torch.
+        device: where samples are drawn, as torch has it or by name.
+        num_calls: n > 1 walks the interval [0, 1] in n equal steps, in torch.
         latent_scale: standard deviation of the noise x1.
         precision: of one call on the CPU, see `CompiledNetwork`; all else is float32.
-        checkpoint: the record of the network that `load_checkpoint` returns; None: there is none.
 
     Raises:
         OptionError: a value does not exist or is out of its range, precision is "bfloat16" where
@@ -40,35 +47,37 @@ class MeanFlowSampler(Sampler):
     def __init__(
         self,
         robot: Robot,
-        network: VelocityNetwork,
-        device: torch.device,
+        network: Checkpoint | VelocityNetwork,
+        device: Any = "cpu",
         num_calls: int = 1,
         latent_scale: float = 1.0,
         precision: str = "auto",
-        checkpoint: Mapping[str, Any] | None = None,
     ):
+        device = device_name(device)
+        record = network.record if isinstance(network, Checkpoint) else None
         if num_calls < 1:
             raise OptionError(f"num_calls is {num_calls}; it must be at least 1")
-        if num_calls > 1 and checkpoint is not None and knows_one_call_only(checkpoint):
+        if num_calls > 1 and record is not None and knows_one_call_only(record):
             raise OptionError(
-                f"num_calls is {num_calls}; the network of {checkpoint['path']} was trained for "
+                f"num_calls is {num_calls}; the network of {record['path']} was trained for "
                 "one call only (velocity_end: 0)"
             )
-        self.checkpoint = checkpoint
-        self.takes_partial_goals = network.takes_partial_goals
+        self.checkpoint = record
+        self.takes_partial_goals = network.sizes.takes_partial_goals
         of_one_call = known_precision(precision)
-        one_cpu_call = num_calls == 1 and device.type == "cpu"
+        one_cpu_call = num_calls == 1 and device == "cpu"
         if precision == "bfloat16" and not one_cpu_call:
             raise OptionError(
                 "precision 'bfloat16' is for one call on the CPU, "
-                f"not for {num_calls} on {str(device)!r}"
+                f"not for {num_calls} on {device!r}"
             )
         self._robot = robot
-        self._network = network.to(device).eval()
+        self._saved = Checkpoint(network.sizes, network.arrays(), {})
+        self._device = device
         self._compiled = None
         if one_cpu_call:
             self._compiled = CompiledNetwork(
-                network.sizes, network.arrays(), robot.workspace_scale, of_one_call
+                network.sizes, self._saved.weights, robot.workspace_scale, of_one_call
             )
         self.is_numbered = self._compiled is not None
         self._num_calls = num_calls
@@ -79,13 +88,21 @@ class MeanFlowSampler(Sampler):
         cls,
         robot: Robot,
         checkpoint: str | Path | None,
-        device: torch.device,
+        device: str,
         num_calls: int = 1,
     ) -> Sampler:
-        network, record = load_checkpoint(checkpoint, robot)
-        return cls(robot, network, device, num_calls, checkpoint=record)
+        return cls(robot, read_checkpoint(checkpoint, robot), device, num_calls)
 
-    @torch.inference_mode()
+    @cached_property
+    def _on_tensors(self) -> TensorSampler:
+        from ..network.kinds import network_from
+        from ..network.tensor_sampler import TensorSampler
+
+        network = network_from(self._saved).to(self._device)
+        return TensorSampler(
+            self._robot, network, self._num_calls, self._latent_scale, self._compiled
+        )
+
     def sample(
         self,
         T_base_tip: Tensor,
@@ -93,84 +110,45 @@ class MeanFlowSampler(Sampler):
         generator: torch.Generator,
         given: np.ndarray | None = None,
     ) -> Tensor:
-        batch, joints = T_base_tip.shape[0], self._robot.num_joints
-        z = torch.randn(batch, count, joints, generator=generator, device=generator.device)
-        z *= self._latent_scale
-        mask = self._mask(given, z.device)
-        x0_hat = self._from_noise(z, T_base_tip, mask)
-        lower, upper = self._robot.limits(x0_hat.dtype, x0_hat.device)
-        return denormalise_joints(x0_hat.clamp(-1, 1), lower, upper)
+        self._check(given)
+        return self._on_tensors.sample(T_base_tip, count, generator, given)
 
     def numbered(
-        self, T_base_tip: np.ndarray, first: int, count: int, keys: np.ndarray
+        self,
+        T_base_tip: np.ndarray,
+        first: int,
+        count: int,
+        keys: np.ndarray,
+        given: np.ndarray | None = None,
     ) -> np.ndarray:
         assert self._compiled is not None
+        self._check(given)
         z = np.empty((len(T_base_tip), count, self._robot.num_joints), np.float32)
         fill_normal(keys, first, z)
         if self._latent_scale != 1:
             z *= np.float32(self._latent_scale)
-        x0_hat = np.clip(self._compiled(z, T_base_tip), -1, 1)
+        x0_hat = np.clip(self._compiled(z, T_base_tip, given), -1, 1)
         lower, upper = self._robot.lower.astype(np.float32), self._robot.upper.astype(np.float32)
         return lower + np.float32(0.5) * (x0_hat + 1) * (upper - lower)
 
     def map_from_noise(
         self, T_base_tip: Tensor, given: np.ndarray | None = None
     ) -> Callable[[Tensor], Tensor]:
-        lower, upper = self._robot.limits(torch.float32, T_base_tip.device)
-        mask = self._mask(given, T_base_tip.device)
-        scale = self._robot.workspace_scale
-        condition = self._network.condition(T_base_tip, scale, mask).float()
+        self._check(given)
+        return self._on_tensors.map_from_noise(T_base_tip, given)
 
-        def joints(z: Tensor) -> Tensor:
-            scaled = self._latent_scale * z
-            if not (z.requires_grad and torch.is_grad_enabled()):
-                # A copy: a tensor that inference mode has made takes part in no gradient.
-                return denormalise_joints(
-                    self._from_noise(scaled, T_base_tip, mask), lower, upper
-                ).clone()
-            if self._num_calls == 1:
-                return denormalise_joints(self._network.one_step(scaled, condition), lower, upper)
-            return denormalise_joints(self._walk(scaled, condition), lower, upper)
-
-        return joints
-
-    def _mask(self, given: np.ndarray | None, device: torch.device) -> Tensor | None:
-        if given is None:
-            return None
-        if np.shape(given) != (self._robot.num_tips, 2):
+    def _check(self, given: np.ndarray | None) -> None:
+        if given is not None and np.shape(given) != (self._robot.num_tips, 2):
             raise OptionError(
                 f"given has shape {np.shape(given)}; it must be ({self._robot.num_tips}, 2)"
             )
-        return torch.as_tensor(given, dtype=torch.bool, device=device)
-
-    def _from_noise(self, z: Tensor, T_base_tip: Tensor, given: Tensor | None) -> Tensor:
-        if self._compiled is not None:
-            mask = None if given is None else given.numpy()
-            return torch.from_numpy(self._compiled(z.numpy(), T_base_tip.numpy(), mask))
-        scale = self._robot.workspace_scale
-        condition = self._network.condition(T_base_tip, scale, given).float()
-        if self._num_calls == 1:
-            return self._network.one_step(z, condition)
-        return self._walk(z, condition)
-
-    def _walk(self, z: Tensor, condition: Tensor) -> Tensor:
-        shape = z.shape
-        condition = condition[:, None].expand(-1, shape[1], -1).flatten(0, 1)
-        z = z.flatten(0, 1)
-        step = 1.0 / self._num_calls
-        for call in range(self._num_calls):
-            t = z.new_full((len(z),), 1 - call * step)
-            r = (t - step).clamp(min=0)
-            u, _ = self._network(z, r, t, condition)
-            z = z - step * u
-        return z.view(shape)
 
 
 def knows_one_call_only(checkpoint: Mapping[str, Any]) -> bool:
     """Whether a network knows no velocities, which several calls for a sample walk along.
 
     Args:
-        checkpoint: the record that `load_checkpoint` returns. No term on velocities was ever part
+        checkpoint: the record of `Checkpoint`. No term on velocities was ever part
             of such a network's training, see `TrainConfig`.
     """
     training = checkpoint["training"]

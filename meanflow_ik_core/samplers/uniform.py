@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random restarts: uniform within the limits, blind to the target."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..kernels.counter_stream import fill_uniform
 from ..robot.robot import Robot
 from . import Sampler
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 
 class UniformSampler(Sampler):
@@ -22,22 +26,29 @@ class UniformSampler(Sampler):
         self._robot = robot
 
     @classmethod
-    def build(cls, robot: Robot, checkpoint: str | Path | None, device: torch.device) -> Sampler:
+    def build(cls, robot: Robot, checkpoint: str | Path | None, device: str) -> Sampler:
         return cls(robot)
 
     def sample(
         self,
         T_base_tip: Tensor,
         count: int,
-        generator: torch.Generator,
+        generator: Generator,
         given: np.ndarray | None = None,
     ) -> Tensor:
+        import torch
+
         batch = T_base_tip.shape[0]
         q = self._robot.random_configurations(batch * count, generator, torch.float32)
         return q.view(batch, count, self._robot.num_joints)
 
     def numbered(
-        self, T_base_tip: np.ndarray, first: int, count: int, keys: np.ndarray
+        self,
+        T_base_tip: np.ndarray,
+        first: int,
+        count: int,
+        keys: np.ndarray,
+        given: np.ndarray | None = None,
     ) -> np.ndarray:
         q = np.empty((len(T_base_tip), count, self._robot.num_joints))
         fill_uniform(keys, first, np.stack((self._robot.lower, self._robot.upper), 1), q)

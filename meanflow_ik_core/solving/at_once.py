@@ -17,7 +17,7 @@ from ..kernels.search import NOTHING, Plan, Weights, search
 from ..robot.robot import Robot
 from .drawing import Drawing
 from .goal import Goal, Preferences, Starts
-from .refine import Refinement
+from .refinement import Refinement
 from .result import IKResult, names_of_origins
 from .robot_arrays import packed
 
@@ -135,7 +135,7 @@ class SearchAtOnce:
     def _drawn(self, goal: Goal, sampler: str, first: int, count: int) -> np.ndarray:
         size = max(1, _STARTS_PER_DRAW // count)
         groups = [
-            self.drawing.starts(sampler, goal.of(slice(begin, begin + size)), first, count).numpy()
+            self.drawing.starts(sampler, goal.of(slice(begin, begin + size)), first, count)
             for begin in range(0, len(goal), size)
         ]
         return np.ascontiguousarray(

@@ -1,24 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the starts of one call come from."""
 
+from __future__ import annotations
+
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..kernels.counter_stream import keys_of_poses
 from ..objectives import Objective
 from ..robot.robot import Robot
 from ..samplers import Sampler
 from ..samplers.uniform import UniformSampler
-from .goal import Goal
-from .guidance import Guidance, guided_samples
+from ..tensors import array_from
+from .goal import Goal, Guidance
 from .inputs import check_seed
 from .partial_goals import given_from_asked, turned_at_random
+
+if TYPE_CHECKING:
+    from .tensor_drawing import TensorDrawing
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Drawing:
 
     robot: Robot
     samplers: Mapping[str, Sampler]
-    device: torch.device
+    device: str
     seed: int | None  # None: a fresh one
     guidance: Guidance
     objectives: Sequence[Objective] = ()
@@ -49,49 +53,36 @@ class Drawing:
         return keys_of_poses(goal.T_base_tip, self._seed)
 
     @cached_property
-    def generator(self) -> torch.Generator:
-        generator = torch.Generator(self.device)
-        if self.seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(int(self.seed))
-        return generator
+    def _on_tensors(self) -> TensorDrawing:
+        from .tensor_drawing import TensorDrawing
+
+        return TensorDrawing(self.robot, self.device, self.seed, self.guidance, self.objectives)
 
     def is_uniform(self, sampler: str) -> bool:
         """Whether the starts of a sampler are those that the compiled search draws by itself."""
-        plain = type(self.samplers[sampler]) is UniformSampler and not self.objectives
-        return plain and self.device.type == "cpu"
+        return type(self.samplers[sampler]) is UniformSampler and self.is_numbered(sampler)
 
-    def is_numbered(self, sampler: str, goal: Goal) -> bool:
+    def is_numbered(self, sampler: str) -> bool:
         """Whether the starts of a sampler are functions of seed, pose and number alone."""
-        if self.is_uniform(sampler):
-            return True
-        plain = goal.asked is None and not self.objectives and self.device.type == "cpu"
+        plain = not self.objectives and self.device == "cpu"
         return plain and self.samplers[sampler].is_numbered
 
-    def starts(self, sampler: str, goal: Goal, first: int, count: int) -> Tensor:
+    def starts(self, sampler: str, goal: Goal, first: int, count: int) -> np.ndarray:
         """Starts number ``first`` and on of each problem, (B, count, J)."""
-        if self.is_numbered(sampler, goal):
-            keys = keys_of_poses(goal.T_base_tip, self._seed)
-            q = self.samplers[sampler].numbered(goal.T_base_tip, first, count, keys)
-            return torch.from_numpy(q)
-        return self.samples(sampler, goal, count).float()
+        return array_from(self.samples(sampler, goal, first, count))
 
-    def samples(self, sampler: str, goal: Goal, count: int) -> Tensor:
-        """Samples (B, count, J) of the sampler itself, on its device."""
-        poses, source = torch.from_numpy(goal.T_base_tip).to(self.device), self.samplers[sampler]
-        if goal.asked is None and not self.objectives:
-            return source.sample(poses, count, self.generator)
-        current, given = goal.reference, given_from_asked(goal.asked)
-        turned = turned_at_random(poses, count, goal.asked, self.generator)
-        each = count if turned is None else 1
+    def samples(self, sampler: str, goal: Goal, first: int, count: int) -> Any:
+        """As `starts`, of the sampler itself: an array, or a tensor where it draws these."""
+        source, given = self.samplers[sampler], given_from_asked(goal.asked)
+        poses, current, each, turned = goal.T_base_tip, goal.reference, count, None
+        if not self.is_uniform(sampler):
+            turned = turned_at_random(poses, goal.asked, first, count, self._seed)
         if turned is not None:
-            poses, current = turned.flatten(0, 1), np.repeat(current, count, 0)
-        if self.objectives:
-            q = guided_samples(
-                self.robot, source, self.objectives, torch.from_numpy(current).to(self.device),
-                poses, each, self.generator, self.guidance, given,
-            )  # fmt: skip
+            poses, current = turned.reshape(-1, *poses.shape[1:]), np.repeat(current, count, 0)
+            first, each = 0, 1
+        if self.is_numbered(sampler):
+            keys = keys_of_poses(poses, self._seed)
+            q = source.numbered(poses, first, each, keys, given)
         else:
-            q = source.sample(poses, each, self.generator, given)
+            q = self._on_tensors.samples(source, poses, current, each, given)
         return q.reshape(len(goal), count, self.robot.num_joints)

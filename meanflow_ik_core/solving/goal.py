@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a search is asked for: poses, how many starts, and which solutions are preferred."""
+"""What a search is asked for: poses, starts, and which solutions are preferred."""
 
 from dataclasses import dataclass, replace
 
@@ -115,3 +115,28 @@ class Starts:
         """Starts of the round after so many."""
         size = min(used, self.largest)
         return min(size, self.num_samples - used) if used < self.num_samples else size
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How samples are drawn towards objectives.
+
+    First the best of ``choices`` samples for each one wanted are kept, which works for every
+    sampler. Then, where the sampler is a map from noise, the noise takes steps down the gradient
+    through that map, on the sphere of its own norm, so that it stays as probable as it was.
+
+    Raises:
+        OptionError: a value is out of its range.
+    """
+
+    choices: int = 4
+    steps: int = 2
+    step_size: float = 0.6  # of the first step, in standard deviations; later ones are shorter
+
+    def __post_init__(self) -> None:
+        for name, least in (("choices", 1), ("steps", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise OptionError(f"guidance {name} is {value!r}; an integer of at least {least}")
+        if not 0 < self.step_size < float("inf"):
+            raise OptionError(f"guidance step_size is {self.step_size!r}; it must be positive")

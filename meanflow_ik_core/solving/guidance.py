@@ -2,44 +2,18 @@
 """Samples that already are good in the sense of objectives, from a sampler that knows of none."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import OptionError
 from ..objectives import Objective, weighted_sum
 from ..robot.robot import Robot
 from ..samplers import Sampler
+from .goal import Guidance
 
 # Samples whose activations are kept for a gradient at once.
 _ROWS_PER_PASS = 8192
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """How samples are drawn towards objectives.
-
-    First the best of ``choices`` samples for each one wanted are kept, which works for every
-    sampler. Then, where the sampler is a map from noise, the noise takes steps down the gradient
-    through that map, on the sphere of its own norm, so that it stays as probable as it was.
-
-    Raises:
-        OptionError: a value is out of its range.
-    """
-
-    choices: int = 4
-    steps: int = 2
-    step_size: float = 0.6  # of the first step, in standard deviations; later ones are shorter
-
-    def __post_init__(self) -> None:
-        for name, least in (("choices", 1), ("steps", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise OptionError(f"guidance {name} is {value!r}; an integer of at least {least}")
-        if not 0 < self.step_size < float("inf"):
-            raise OptionError(f"guidance step_size is {self.step_size!r}; it must be positive")
 
 
 def guided_samples(

@@ -6,11 +6,11 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from ..errors import LinkError, OptionError, SeedError, TargetError, WorldError
 from ..kernels.poses import RIGID_TOLERANCE, make_orthonormal
 from ..robot.robot import Robot
+from ..tensors import array_from
 from ..world.scene import Scene
 from ..world.world import World
 
@@ -34,13 +34,12 @@ def check_count(name: str, value: Any, least: int, most: int | None = None) -> N
         )
 
 
-def check_memory(robot: Robot, batch: int, max_solutions: int) -> None:
-    """OptionError where the result would not fit into memory."""
+def check_memory(robot: Robot, batch: int, name: str, count: int) -> None:
+    """OptionError where so many samples or solutions per target would not fit into memory."""
     most = _MOST_NUMBERS // (robot.num_joints + 2 * robot.num_tips + 4)
-    if batch * max_solutions > most:
+    if batch * count > most:
         raise OptionError(
-            f"max_solutions is {max_solutions}; for {batch} targets it must be at most "
-            f"{most // batch}"
+            f"{name} is {count}; for {batch} targets it must be at most {most // batch}"
         )
 
 
@@ -187,7 +186,7 @@ def check_targets(robot: Robot, targets: Any, tips: tuple[int, ...] | None = Non
     tips = every_tip if tips is None else tips
     count = len(tips)
     try:
-        array = targets.detach().cpu().numpy() if isinstance(targets, Tensor) else targets
+        array = array_from(targets)
         if np.iscomplexobj(array):
             raise TypeError("they are complex")
         T_base_tip = np.array(array, dtype=np.float64, order="C")
@@ -239,7 +238,7 @@ def check_seed_state(
         return None
     joints = robot.num_joints
     try:
-        array = seed_state.detach().cpu().numpy() if isinstance(seed_state, Tensor) else seed_state
+        array = array_from(seed_state)
         if np.iscomplexobj(array):
             raise TypeError("they are complex")
         seeds = np.array(array, dtype=np.float64)

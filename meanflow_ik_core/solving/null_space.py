@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..objectives import Objective, values, weighted_sum
+from ..objectives import Objective, weighted_sum
 from ..robot.robot import Robot
 from .deadline import Deadline
 from .goal import Goal
-from .refine import Refined, Refinement
+from .refine import Refined
+from .refinement import Refinement
 
 _FIRST_STEP = 0.2  # rad or m, of the joint that moves most
 _LONGEST_STEP = 0.5
@@ -41,7 +42,9 @@ class NullSpace:
         near = [objective.near(current) for objective in self.objectives]
         found = np.full((len(q), len(near)), np.nan)
         if known.any():
-            found[known] = values(near, torch.from_numpy(q[known])).numpy()
+            with torch.no_grad():
+                some = torch.from_numpy(q[known])
+                found[known] = torch.stack([one.value(some) for one in near], -1).numpy()
         return found
 
     def weighted(self, q: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -54,7 +57,7 @@ class NullSpace:
 
         def refine(starts: Tensor, T_base_tip: np.ndarray) -> Refined:
             some = replace(goal, T_base_tip=T_base_tip, reference=starts[:, 0].numpy())
-            return self.refinement.refined(self.robot, starts, some)
+            return self.refinement.refined(self.robot, starts.numpy(), some)
 
         return improve(
             self.robot, self.objectives, q, goal.T_base_tip, goal.reference, refine, self.steps,

@@ -10,8 +10,6 @@ from ..kernels.layout import (
     AXIS,
     AXIS_WEIGHTS,
     CARRIER,
-    FIRST_NODE,
-    FURTHER_NODE,
     ORIENTATION_MEASURE,
     ORIENTATION_PRECISION,
     ORIENTATION_ROW,
@@ -23,7 +21,6 @@ from ..kernels.layout import (
     POSITION_WEIGHT,
     SWING,
     TWIST,
-    UNMOVED,
     WEIGHTED,
     RobotArrays,
     pack,
@@ -142,11 +139,12 @@ def _key(value: Any) -> Any:
 
 def _remembered(robot: Robot, key: Any, make: Any) -> Any:
     known = _known.setdefault(robot, {})
-    if key not in known:
+    found = known.get(key)
+    if found is None:
         if len(known) >= _MANY:
             known.clear()
-        known[key] = make()
-    return known[key]
+        found = known[key] = make()
+    return found
 
 
 def _arrays(robot: Robot, axis_weights: np.ndarray | None) -> RobotArrays:
@@ -156,20 +154,12 @@ def _arrays(robot: Robot, axis_weights: np.ndarray | None) -> RobotArrays:
         weights = np.array(np.broadcast_to(axis_weights, weights.shape), np.float64)
     active = np.flatnonzero((weights != 0).any(1))
     weights = weights[active]
-    count = len(robot.parent)
-    columns = np.where(robot.ancestors[active], FIRST_NODE, UNMOVED)
-    for t, k in np.argwhere(columns):
-        if columns[t, :k][robot.joint[:k] == robot.joint[k]].any():
-            columns[t, k] = FURTHER_NODE
     tips, blocks = _error_rows(robot.tip_node[active] + 1, weights)
     moves = robot.moves[active]
     moved = np.zeros((robot.num_joints, 1 + len(blocks)), np.int64)
     for j, by_tip in enumerate(moves.T):
         which = np.flatnonzero(by_tip[blocks])
         moved[j, : 1 + len(which)] = len(which), *(3 * which)
-    rotation = robot.placement[:, :3, :3]
-    off_axis = rotation[:, [0, 0, 1, 2], [1, 2, 0, 0]]
-    about_x = (np.abs(off_axis) < 1e-15).all(1) & (rotation[:, 0, 0] > 0)
     tip_parts = np.full(robot.num_tips, -1)
     joint_parts = np.full(robot.num_joints, -1)
     for number, part in enumerate(independent_parts(robot, axis_weights)):
@@ -178,8 +168,8 @@ def _arrays(robot: Robot, axis_weights: np.ndarray | None) -> RobotArrays:
     lower = np.where(robot.continuous, -_UNBOUNDED, robot.lower)
     upper = np.where(robot.continuous, _UNBOUNDED, robot.upper)
     return RobotArrays(
-        nodes=np.stack((robot.parent + 1, robot.joint, robot.prismatic, about_x), 1),
-        columns=columns,
+        nodes=robot.arrays.nodes,
+        columns=robot.arrays.columns[active],
         tips=tips,
         moved=moved,
         blocks=blocks,
@@ -188,9 +178,7 @@ def _arrays(robot: Robot, axis_weights: np.ndarray | None) -> RobotArrays:
         active=active,
         tip_parts=tip_parts[active],
         joint_parts=joint_parts,
-        node_numbers=np.column_stack(
-            (robot.placement[:, :3].reshape(count, 12), robot.multiplier, robot.offset)
-        ),
+        node_numbers=robot.arrays.node_numbers,
         tip_numbers=np.column_stack(
             (
                 robot.tip_placement[active, :3].reshape(-1, 12),

@@ -5,14 +5,15 @@ That is the clock, self-collision, objectives, samplers that know of objectives,
 and other devices. Rounds, starts and choice are those of `kernels.search`.
 """
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
 from ..kernels.descent import SLIDE_AFTERWARDS, SLIDE_AT_ONCE, STAY
 from ..kernels.search import costs
@@ -22,9 +23,12 @@ from .at_once import NEAR
 from .deadline import Deadline
 from .drawing import Drawing
 from .goal import Goal, Preferences, Starts
-from .null_space import NullSpace
-from .refine import Refined, Refinement
+from .refine import Refined
+from .refinement import Refinement
 from .result import IKResult, names_of_origins
+
+if TYPE_CHECKING:
+    from .null_space import NullSpace
 
 # Between two looks at the clock, self-collision is checked of as many configurations as take
 # `_LOOK_EVERY_S`, and of `CHECKS_AT_ONCE` at least.
@@ -41,7 +45,7 @@ class Candidates(NamedTuple):
     source: np.ndarray  # (N,) int: SEED, OWN or UNIFORM
     checked: np.ndarray  # (N,) bool: valid is final, for self-collision was looked for if asked
 
-    def rows(self, which: np.ndarray | slice) -> "Candidates":
+    def rows(self, which: np.ndarray | slice) -> Candidates:
         return Candidates(*(array[which] for array in self))
 
 
@@ -153,7 +157,7 @@ class Search:
     def _slide_seeds(self) -> tuple[np.ndarray, np.ndarray]:
         """Seeds (B, J) at the solutions connected to them, and (B,) where that is the answer."""
         goal = self._goal
-        seeds = torch.from_numpy(goal.reference[:, None])
+        seeds = goal.reference[:, None]
         everyone = np.arange(len(goal))
         refined = self._refine(everyone, seeds, SLIDE_AT_ONCE, SEED, SEED, self._deadline)
         near = np.zeros(len(goal), bool)
@@ -192,13 +196,12 @@ class Search:
                 first = source
                 if seeds is not None and begin == 0:
                     first = SEED
-                    own = torch.from_numpy(seeds[group])[:, None].to(starts.device)
-                    starts = torch.cat((own, starts.double()), 1)
+                    starts = np.concatenate((seeds[group][:, None], starts), 1)
                 self._spent["sample"] += self._clock() - began
                 self._refine(group, starts, self._sliding, first, source, deadline)
 
     def _refine(
-        self, problems: np.ndarray, starts: torch.Tensor, sliding: int, first: int, source: int,
+        self, problems: np.ndarray, starts: np.ndarray, sliding: int, first: int, source: int,
         deadline: Deadline,
     ) -> Refined:  # fmt: skip
         """Refine starts, check them, and note the rows to return so far; ``first`` is the source

@@ -4,32 +4,30 @@
 It is long because half of it says what `sample` and `solve` take and return.
 """
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..collision.clearance import SphereModel
 from ..collision.self_collision import SelfCollision
-from ..errors import OptionError
 from ..objectives import Objective, build_objectives
-from ..objectives.posture import Posture
 from ..robot.robot import Robot, load_robot
-from ..samplers import Sampler, build_sampler
+from ..samplers import Sampler, build_sampler, resolve_sampler
+from ..tensors import device_name, of_kind
 from ..world.scene import Scene
 from ..world.world import World
 from .at_once import SearchAtOnce
 from .deadline import Deadline
 from .drawing import Drawing
-from .goal import Goal, Preferences, Starts
-from .guidance import Guidance
+from .goal import Goal, Guidance, Preferences, Starts
 from .inputs import (
     check_count,
     check_free_axes,
@@ -41,13 +39,15 @@ from .inputs import (
     check_tolerance,
     check_world,
 )
-from .null_space import NullSpace
 from .partial_goals import given_from_asked
 from .ranking import SELECTIONS
-from .refine import Refinement
+from .refinement import Refinement
 from .result import IKResult
 from .search import CHECKS_AT_ONCE, Search, SearchParts
 from .world_search import WorldGuide, WorldSearch
+
+if TYPE_CHECKING:
+    from .null_space import NullSpace
 
 __all__ = ["IKResult", "IKSolver", "load_solver"]
 
@@ -63,7 +63,7 @@ class IKSolver:
     Attributes:
         robot: whose targets are solved.
         sampler: name of the sampler of the first starts.
-        device: where samples are drawn.
+        device: where samples are drawn, "cpu" or another name that torch has for a device.
         starts_per_pass: how many starts are drawn and refined together, which bounds the memory
             and how often a timeout is looked at. None: as many as suit the device.
         clock: what timeouts are measured by, in seconds.
@@ -72,11 +72,11 @@ class IKSolver:
     starts_per_pass: int | None = None
     clock: Callable[[], float] = time.perf_counter
 
-    def __init__(self, robot: Robot, sampler: Sampler, sampler_name: str, device: torch.device):
+    def __init__(self, robot: Robot, sampler: Sampler, sampler_name: str, device: Any = "cpu"):
         self.robot = robot
-        self.device = device
+        self.device = device_name(device)
         self._samplers = {sampler_name: sampler}
-        self._samplers.setdefault("uniform", build_sampler("uniform", robot, None, device))
+        self._samplers.setdefault("uniform", build_sampler("uniform", robot, None, self.device))
         self.sampler = sampler_name
 
     def __getstate__(self) -> dict[str, Any]:
@@ -89,8 +89,14 @@ class IKSolver:
 
     @property
     def checkpoint(self) -> Mapping[str, Any] | None:
-        """What `load_checkpoint` says of the sampler's network; None: it has none."""
+        """The record of the sampler's network, see `Checkpoint`; None: it has none."""
         return self._samplers[self.sampler].checkpoint
+
+    @property
+    def sampler_summary(self) -> str:
+        """The sampler and the file of its network, in words."""
+        path = "no checkpoint" if self.checkpoint is None else self.checkpoint["path"]
+        return f"{self.sampler} ({path})"
 
     def sample(
         self,
@@ -119,7 +125,8 @@ class IKSolver:
             free_axes: as in `solve`.
 
         Returns:
-            (B, N, J) rad or m within the limits; a tensor when ``targets`` is one, else an array.
+            (B, N, J) float32 rad or m within the limits; a tensor when ``targets`` is one, on the
+            device of the solver, else an array.
 
         Raises:
             TargetError: wrong shape, not finite, or not a rigid transform.
@@ -130,13 +137,19 @@ class IKSolver:
         """
         check_count("num_samples", num_samples, 1)
         goal = self._goal(targets, tips, free_axes, near, "near")
+        check_memory(self.robot, len(goal), "num_samples", num_samples)
         objectives = build_objectives(objectives, self.robot)
-        if goal.seeded and not any(isinstance(one, Posture) for one in objectives):
-            objectives.append(Posture(self.robot))
+        if goal.seeded:
+            from ..objectives.posture import Posture
+
+            if not any(isinstance(one, Posture) for one in objectives):
+                objectives.append(Posture(self.robot))
         guidance = Guidance(guidance_choices, guidance_steps)
         drawing = self._drawing(seed, guidance, objectives)
-        q = drawing.samples(self.sampler, goal, num_samples)
-        return q if isinstance(targets, Tensor) else q.cpu().numpy()
+        q = drawing.samples(self.sampler, goal, 0, num_samples)
+        if isinstance(q, np.ndarray):
+            q = q.astype(np.float32, copy=False)
+        return of_kind(targets, q)
 
     def solve(
         self,
@@ -242,7 +255,7 @@ class IKSolver:
             targets, tips, free_axes, seed_state, "seed_state", position_tolerance,
             orientation_tolerance,
         )  # fmt: skip
-        check_memory(robot, len(goal), max_solutions)
+        check_memory(robot, len(goal), "max_solutions", max_solutions)
         guide = None
         if world is not None:
             guide = WorldGuide(check_world(robot, world), avoid_self_collision, goal.asked)
@@ -265,7 +278,7 @@ class IKSolver:
             if not avoid_self_collision and timeout is None:
                 return at_once.result(goal, sampler, began, self.clock)
             is_one_pass = len(goal) * starts.first <= per_pass
-            if is_one_pass and drawing.is_numbered(sampler, goal):
+            if is_one_pass and drawing.is_numbered(sampler):
                 result = at_once.of_one_round().result(goal, sampler, began, self.clock)
                 if (checked := self._complete(result, preferences)) is not None:
                     return checked
@@ -276,9 +289,7 @@ class IKSolver:
             drawing=drawing,
             deadline=Deadline(moment, self.clock),
             in_collision=self._in_collision(guide, avoid_self_collision),
-            null_space=(
-                NullSpace(robot, objectives, refining, objective_steps) if objectives else None
-            ),
+            null_space=self._null_space(objectives, refining, objective_steps),
             starts_per_pass=per_pass,
         )
         search = self.search_in_parts(guide, parts, goal, starts, preferences)
@@ -360,8 +371,17 @@ class IKSolver:
     ) -> Drawing:
         return Drawing(self.robot, self._samplers, self.device, seed, guidance, objectives)
 
+    def _null_space(
+        self, objectives: Sequence[Objective], refining: Refinement, steps: int
+    ) -> NullSpace | None:
+        if not objectives:
+            return None
+        from .null_space import NullSpace
+
+        return NullSpace(self.robot, objectives, refining, steps)
+
     def _starts_per_pass(self, objectives: Sequence[Objective]) -> int:
-        if self.device.type != "cpu":
+        if self.device != "cpu":
             return _STARTS_ON_DEVICE
         return _GUIDED_PER_PASS if objectives else _STARTS_PER_PASS // self.robot.num_tips**2
 
@@ -375,16 +395,18 @@ class IKSolver:
 def load_solver(
     robot: str | Path | Robot = "panda",
     checkpoint: str | Path | None = None,
-    device: str | torch.device = "cpu",
-    sampler: str = "meanflow",
+    device: Any = "cpu",
+    sampler: str = "auto",
 ) -> IKSolver:
     """Load a robot, its sampler and the refinement.
 
     Args:
         robot: a `Robot`, or what `load_robot` takes.
-        checkpoint: name or path for a learned sampler; None: the shipped one of the robot.
-        device: where samples are drawn, "cpu" or "cuda".
-        sampler: "meanflow", or "uniform", which needs no checkpoint.
+        checkpoint: name or path for the learned sampler; None: the shipped one of the robot.
+        device: where samples are drawn, "cpu" or "cuda", by name or as torch has it.
+        sampler: "meanflow" (learned), "uniform" (random starts, no checkpoint), or "auto": the
+            learned one where a checkpoint is given or shipped for the robot, else the uniform one.
+            The attribute `IKSolver.sampler` says which.
 
     Raises:
         RobotError, LinkError: the robot cannot be loaded.
@@ -392,9 +414,6 @@ def load_solver(
         OptionError: unknown sampler or device.
     """
     loaded = robot if isinstance(robot, Robot) else load_robot(robot)
-    try:
-        where = torch.device(device)
-        torch.empty(0, device=where)
-    except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"device {str(device)!r} is not usable here: {error}") from error
-    return IKSolver(loaded, build_sampler(sampler, loaded, checkpoint, where), sampler, where)
+    where = device_name(device)
+    name = resolve_sampler(sampler, loaded, checkpoint)
+    return IKSolver(loaded, build_sampler(name, loaded, checkpoint, where), name, where)

@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from ..collision.sphere_bodies import lanes_of_motion
 from ..collision.world_distance import WorldDistance
@@ -233,7 +232,7 @@ class WorldSearch(Search):
 
     def _drawn_starts(self, sampler: str, goal: Goal, first: int, count: int) -> np.ndarray:
         began = self._clock()
-        q = self._parts.drawing.starts(sampler, goal, first, count)[0].cpu().numpy()
+        q = self._parts.drawing.starts(sampler, goal, first, count)[0]
         self._drawn[sampler] += count
         self._spent["sample"] += self._clock() - began
         return q.astype(np.float64)
@@ -242,7 +241,7 @@ class WorldSearch(Search):
         """Exact candidates of starts (N, J) of one problem, and the nearest of the others."""
         began = self._clock()
         parts = self._parts
-        refined = parts.refinement.refined(parts.robot, torch.from_numpy(q[None]), goal)
+        refined = parts.refinement.refined(parts.robot, q[None], goal)
         exact = refined.converged[0]
         errors = np.stack((refined.position_error[0], refined.orientation_error[0]), -1)
         found = refined.q[0, exact]

@@ -36,7 +36,7 @@ class GoalMarkers:
     def __init__(self, robot: Robot) -> None:
         self.base = robot.base
         self._visuals = RobotVisuals(robot)
-        q = robot.random_configurations(500, 0).numpy()
+        q = robot.random_configurations(500, np.random.default_rng(0))
         self._reach = float(np.linalg.norm(robot.forward(q)[..., :3, 3], axis=-1).max())
         # What the last arrays showed: a viewer that missed one is put right by the next.
         self._shown: deque[set[tuple[str, int]]] = deque(maxlen=_REMEMBERED)

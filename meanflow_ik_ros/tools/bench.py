@@ -22,6 +22,7 @@ from meanflow_ik_core.bench.result import BenchResult, Measure, at_least_one, en
 from meanflow_ik_core.bench.solve import TOLERANCE
 from meanflow_ik_core.errors import IKError
 from meanflow_ik_core.robot.robot import load_robot
+from meanflow_ik_core.samplers import resolve_sampler
 from meanflow_ik_ros.tools.round_trips import (
     batches_of,
     burst_of,
@@ -41,7 +42,7 @@ _WARM_UP_CALLS = 5
 def run(
     *,
     robot: str = "panda",
-    sampler: str = "meanflow",
+    sampler: str = "auto",
     checkpoint: str | None = None,
     solutions: int = 64,
     num_samples: int = 0,
@@ -64,6 +65,7 @@ def run(
     at_least_one(batch=batch, batch_solutions=batch_solutions, batches=batches)
     at_least_one(waypoints=waypoints, paths=paths, goals=goals)
     arm = load_robot(robot)
+    sampler = resolve_sampler(sampler, arm, checkpoint)
     parts = np.cumsum((requests, batches * batch, 2 * paths))
     q = arm.random_configurations(int(parts[-1]), seed).numpy()
     q_requests, q_batches, q_lines, _ = np.split(q, parts)
@@ -146,7 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--robot", default="panda", help="name of a robot, or path of its YAML or URDF"
     )
-    parser.add_argument("--sampler", default="meanflow", help="meanflow or uniform")
+    parser.add_argument("--sampler", default="auto", help="meanflow, uniform or auto")
     parser.add_argument(
         "--checkpoint", help="name or path of the network; none: the one shipped for the robot"
     )

@@ -228,8 +228,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--sampler",
-        default="meanflow",
-        help="what proposes the starting points: meanflow (the network) or uniform",
+        default="auto",
+        help="what proposes the starting points: meanflow (the network), uniform or auto",
     )
     parser.add_argument(
         "--solutions", type=int, default=32, help="how many solutions to ask for per pose"

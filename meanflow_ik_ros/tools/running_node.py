@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-READY_S = 300.0  # compiling the kernels for the first time takes some two minutes
+READY_S = 300.0  # compiling the kernels for the first time takes about a minute
 STOP_S = 20.0
 
 

@@ -92,11 +92,12 @@ def test_arrays_get_the_distances_that_tensors_get(name):
 
 
 def test_the_kernel_finds_what_plain_torch_finds(model):
-    centres = model._centres(draw(model.robot, 100))
+    spheres = model._on_tensors
+    centres = spheres._centres(draw(model.robot, 100))
     for whole in (False, True):
-        plain = model._gaps(centres, model._closest_torch(centres, whole), np.inf)
+        plain = spheres._gaps(centres, spheres._closest_torch(centres, whole), np.inf)
         for cap in (np.inf, 0.2, 0.0):
-            ours = model._gaps(centres, model._closest(centres, cap, whole), cap)
+            ours = spheres._gaps(centres, spheres._closest(centres, cap, whole), cap)
             torch.testing.assert_close(ours, plain.clamp(max=cap), atol=1e-6, rtol=0)
 
 

@@ -89,6 +89,14 @@ def test_solve_prints_solutions_that_the_judge_accepts(panda, run):
         assert Judge(panda).accepts(np.array(q), target[None])
 
 
+def test_solve_says_in_one_line_which_sampler_it_took(run):
+    panda = run("solve", *POSE, "--max-solutions", 1)
+    assert "\nsampler: meanflow (" in panda.stdout and "panda.safetensors)" in panda.stdout
+    torso = ("--robot", TORSO, "--base", "world", "--tip", "left_tool")
+    other = run("solve", *torso, "--xyz", 0, 0, 9, "--rpy", 0, 0, 0)
+    assert other.stdout.endswith("\nsampler: uniform (no checkpoint)\n"), other.stderr
+
+
 def test_solve_for_a_link_fixed_to_the_tip_reaches_with_that_link(panda, run):
     done = run(
         "solve", "--xyz", 0.4, 0.1, 0.5, "--rpy", 3.0, 0, 0.2, "--frame", "panda_hand_tcp",
@@ -247,7 +255,7 @@ def test_evaluate_says_why_there_is_no_exact_answer(run):
 
 def test_evaluate_says_why_it_asks_a_shipped_network_for_one_call_only(run, tmp_path):
     small = ("--poses", 3, "--samples", 5, "--detail-poses", 2, "--plots", tmp_path)
-    done = run("evaluate", "--robot", "dual_panda", "--sampler", "meanflow", *small)
+    done = run("evaluate", "--robot", "dual_panda", *small)
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if "one call only" in line]
     assert line.startswith("without more network calls: ") and "velocity_end: 0" in line

@@ -110,3 +110,20 @@ def test_a_margin_that_a_dense_sweep_finds_is_found(panda, closed_form):
         enough = dense - 1e-3
         assert largest_margin(closed_form, pose, q[6], enough) > enough
         assert largest_margin(closed_form, pose, q[6], dense) < dense + 1e-2
+
+
+def test_no_solution_of_a_dense_sweep_is_nearer_than_the_nearest(panda, closed_form):
+    q, references = draw(panda, 10, 5).numpy(), draw(panda, 10, 6).numpy()
+    for pose, solution, reference in zip(panda.forward(q)[:, 0], q, references, strict=True):
+        dense = solutions_within_limits(closed_form, pose, 20_000)
+        dense_distance = np.linalg.norm(dense - reference, axis=-1).min()
+        found = closed_form.nearest_distance(pose, reference)
+        assert 0.98 * dense_distance < found < dense_distance * (1 + 1e-3)
+        assert found < np.linalg.norm(solution - reference) * (1 + 1e-3)
+        assert closed_form.nearest_distance(pose, solution) < 1e-2
+
+
+def test_there_is_no_nearest_solution_beyond_reach(panda, closed_form):
+    pose = np.eye(4)
+    pose[2, 3] = 3.0
+    assert closed_form.nearest_distance(pose, panda.lower) == np.inf

@@ -224,10 +224,10 @@ def test_a_shipped_checkpoint_is_not_proposed_to_another_robot_of_the_same_name(
     path = tmp_path / "panda.yaml"
     path.write_text(f"urdf: {panda.urdf_path}\ntips: [panda_hand_tcp]\nworkspace_scale: 1.0\n")
     other = load_robot(path)
-    with pytest.raises(CheckpointError, match=r"'panda' as it is here; train one.*'uniform'"):
+    with pytest.raises(CheckpointError, match=r"'panda' as it is here; shipped.*'uniform'"):
         load_checkpoint(None, other)
     with pytest.raises(CheckpointError, match="no shipped checkpoint"):
-        load_solver(path)
+        load_solver(path, sampler="meanflow")
 
 
 def test_a_checkpoint_file_may_have_any_suffix(saved, panda):

@@ -277,7 +277,7 @@ def test_the_shipped_checkpoint_without_a_kind_is_a_plain_network():
 def sampler_for(robot, kind, num_calls=1):
     network = network_for(robot, kind, hidden_dim=16, depth=2, context_dim=8)
     torch.nn.init.normal_(network.out.weight)
-    return MeanFlowSampler(robot, network, torch.device("cpu"), num_calls=num_calls)
+    return MeanFlowSampler(robot, network, num_calls=num_calls)
 
 
 @pytest.mark.parametrize("num_calls", [1, 2])

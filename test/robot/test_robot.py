@@ -39,6 +39,42 @@ def test_forward_and_jacobian_agree_with_pinocchio(robot):
         np.testing.assert_allclose(J[row], judge.jacobian(q[row]), rtol=0, atol=1e-12)
 
 
+def test_links_of_arrays_are_where_pinocchio_has_them(robot):
+    q = robot.random_configurations(3, np.random.default_rng(0))
+    poses, judge = robot.arrays.node_poses(q), Judge(robot)
+    for link, (node, T_node_link) in robot.frames.items():
+        if node < 0 or link in robot.at_rest:
+            continue
+        for row in range(len(q)):
+            found = poses[row, node] @ T_node_link
+            np.testing.assert_allclose(found, judge.link(q[row], link), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("turns", [0.0, 1e3, 1e6])
+def test_kinematics_of_arrays_are_exact_after_many_turns(torso, turns):
+    q = torso.random_configurations(20, np.random.default_rng(1))
+    q[:, torso.continuous] += 2 * np.pi * turns
+    judge = Judge(torso)
+    for row, T, J in zip(q, torso.forward(q), torso.jacobian(q), strict=True):
+        # What a turn that far away can be told apart by, in float64.
+        np.testing.assert_allclose(T, judge.poses(row), rtol=0, atol=1e-12 + 1e-15 * turns)
+        np.testing.assert_allclose(J, judge.jacobian(row), rtol=0, atol=1e-12 + 1e-15 * turns)
+
+
+def test_arrays_of_any_layout_have_the_same_kinematics_and_unknown_joints_none(panda):
+    q = panda.random_configurations(40, np.random.default_rng(2))
+    for function in (panda.forward, panda.jacobian):
+        expected = function(q)
+        np.testing.assert_array_equal(function(np.asfortranarray(q)), expected)
+        np.testing.assert_array_equal(function(q[::2]), expected[::2])
+        np.testing.assert_array_equal(function(q.tolist()), expected)
+        np.testing.assert_array_equal(function(q[7]), expected[7])
+        np.testing.assert_allclose(function(q.astype(np.float32)), expected, rtol=0, atol=1e-6)
+    q[3, 2], q[20, 0] = np.nan, np.inf
+    unknown = np.isnan(panda.forward(q)).any((1, 2, 3))
+    assert np.flatnonzero(unknown).tolist() == [3, 20]
+
+
 def test_a_joint_moves_a_tip_where_its_column_of_the_jacobian_is_not_zero(robot):
     q = robot.random_configurations(5, torch.Generator().manual_seed(7)).numpy()
     judge = Judge(robot)
@@ -206,6 +242,16 @@ def test_a_robot_file_anywhere_on_disk_is_enough(tmp_path):
 def test_a_wrong_number_of_joints_is_refused(q):
     with pytest.raises(mik.RobotError, match="7 joints"):
         mik.load_robot("panda").forward(q)
+
+
+def test_configurations_are_of_the_kind_of_their_generator_and_within_the_limits(torso):
+    q = torso.random_configurations(500, np.random.default_rng(4))
+    assert q.dtype == np.float64 and torso.within_limits(q).all()
+    middle, half = 0.5 * (torso.lower + torso.upper), 0.5 * (torso.upper - torso.lower)
+    assert (np.abs(q.mean(0) - middle) < 0.15 * half).all()
+    assert (np.abs(q - middle).max(0) > 0.95 * half).all()
+    tensors = torso.random_configurations(2, torch.Generator().manual_seed(4), torch.float32)
+    assert isinstance(tensors, torch.Tensor) and tensors.dtype == torch.float32
 
 
 def test_a_seed_gives_the_configurations_of_its_generator(torso):

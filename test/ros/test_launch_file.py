@@ -14,7 +14,10 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 LAUNCH_FILE = ROOT / "launch" / "solver.launch.py"
-ARGUMENTS = {"robot", "checkpoint", "params_file", "namespace", "rviz", "log_level", "autostart"}
+ARGUMENTS = {
+    "robot", "checkpoint", "tip_link", "base_frame", "params_file", "namespace", "rviz",
+    "log_level", "autostart",
+}  # fmt: skip
 
 
 class Recorder:
@@ -100,6 +103,8 @@ def test_arguments_reach_the_node(launch_file, tmp_path):
         launch_file,
         robot="ur5",
         checkpoint="a.safetensors",
+        tip_link="tool0",
+        base_frame="base_link",
         params_file=str(file),
         namespace="left",
         log_level="debug",
@@ -111,6 +116,8 @@ def test_arguments_reach_the_node(launch_file, tmp_path):
     assert {name: value.args[0] for name, value in overrides.items()} == {
         "robot": "ur5",
         "checkpoint": "a.safetensors",
+        "tip_link": "tool0",
+        "base_frame": "base_link",
     }
     # A name such as 1e5 or on.yes must not be read as YAML.
     assert all(value.kwargs["value_type"] is str for value in overrides.values())
@@ -189,6 +196,8 @@ def test_with_rviz_robots_of_several_arms_stand_in_their_base(launch_file, tmp_p
     torso = tmp_path / "torso.yaml"
     urdf = ROOT / "test" / "robots" / "torso_two_arms.urdf"
     torso.write_text(f"urdf: {urdf}\nbase: pedestal\ntips: [left_tool, right_hand]\n")
+    *_, rviz = start(launch_file, robot=str(torso), rviz="true", base_frame="world")
+    assert rviz.kwargs["arguments"][-1] == "world"
     _, _, base, rviz = start(launch_file, robot=str(torso), rviz="true")
     assert rviz.kwargs["arguments"][-1] == "pedestal"
     arguments = base.kwargs["arguments"]

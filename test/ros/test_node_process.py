@@ -54,15 +54,16 @@ def test_bad_parameters_stop_the_start_with_a_named_error(ros, tmp_path):
 
 
 @pytest.mark.parametrize("tips", [TORSO_TIPS[:1], TORSO_TIPS], ids=["one arm", "two arms"])
-def test_other_robots_and_several_tips_are_solved(ros, tmp_path, tips):
+def test_other_robots_and_several_tips_are_solved(ros, tmp_path, capfd, tips):
     """One arm: a URDF and tip_link. Two arms: a YAML file that names both tips."""
     values = {"robot": str(TORSO), "tip_link": tips[0]}
     if len(tips) == 2:
         file = tmp_path / "torso.yaml"
         file.write_text(yaml.safe_dump({"urdf": str(TORSO), "tips": tips}))
         values = {"robot": str(file)}
-    node = make_node(**values)
+    node = make_node(**values, sampler=NodeParameters().sampler)
     try:
+        assert capfd.readouterr().err.count("sampler uniform (no checkpoint)") == 1
         robot = mik.load_robot(TORSO, tips=tips)
         q = np.random.default_rng(0).uniform(robot.lower, robot.upper)
         targets = robot.forward(q)

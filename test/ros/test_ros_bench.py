@@ -33,7 +33,7 @@ def test_a_small_run_gets_right_solutions_and_answers_to_all(tmp_path, capsys):
 
 def test_a_node_that_does_not_start_is_reported():
     with pytest.raises(OptionError, match="exit code 1"):
-        bench.run(sampler="divine", requests=1, burst=1)
+        bench.run(checkpoint="divine.safetensors", requests=1, burst=1)
 
 
 def test_bad_numbers_end_with_a_message(capsys):

@@ -2,14 +2,21 @@
 """What holds for a search in one compiled call, judged by searches with many more starts."""
 
 import copy
+import functools
+import os
 import pickle
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 
 import numpy as np
 import pytest
+from oracles import Judge
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.solving import at_once
 
 
 def draw(robot: mik.Robot, count: int, seed: int) -> np.ndarray:
@@ -89,6 +96,35 @@ def test_continuous_joints_slide_the_short_way_round(torso):
     assert (result.distance[:, 0] < 0.02).all()
 
 
+def test_threads_search_at_the_same_time(uniform, monkeypatch):
+    spans, search = [], at_once.search
+
+    def timed(*arguments):
+        began = time.perf_counter()
+        found = search(*arguments)
+        spans.append((began, time.perf_counter()))
+        return found
+
+    monkeypatch.setattr(at_once, "search", timed)
+    targets = uniform.robot.forward(draw(uniform.robot, 2000, 9))
+    uniform.solve(targets, seed=0, num_threads=2)
+    assert len(spans) == 2
+    assert max(began for began, _ in spans) < min(ended for _, ended in spans)
+
+
+def test_threads_leave_parts_out_of_reach_to_each_other_alone(dual_panda):
+    solvers = [mik.load_solver(dual_panda, sampler="uniform") for _ in range(2)]
+    targets = dual_panda.forward(draw(dual_panda, 200, 10))
+    targets[::2, 1, :3, 3] += 3.0  # the other arm's is refined without it, see `refinement`
+    expected = solvers[0].solve(targets, 8, 2, seed=0)
+    assert expected.valid[1::2, 0].all() and not expected.valid[::2].any()
+    for _ in range(3):
+        assert same(solvers[0].solve(targets, 8, 2, seed=0, num_threads=4), expected)
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(lambda one: one.solve(targets, 8, 2, seed=0), solvers):
+            assert same(found, expected)
+
+
 def test_a_solver_is_shared_by_threads_and_copied(uniform):
     targets = uniform.robot.forward(draw(uniform.robot, 30, 7))
     expected = uniform.solve(targets, 32, 4, seed=0)
@@ -99,6 +135,64 @@ def test_a_solver_is_shared_by_threads_and_copied(uniform):
     assert all(same(one, expected) for one in found)
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_solver_is_copied_after_checks_for_self_collision(solver, copied):
+    robot = mik.load_robot("panda")  # one that no other test has checked
+    own = mik.load_solver(robot, sampler=solver.sampler)
+    targets = robot.forward(draw(robot, 10, 11))
+    expected = own.solve(targets, 32, 4, seed=0, avoid_self_collision=True)
+    found = copied(own).solve(targets, 32, 4, seed=0, avoid_self_collision=True)
+    assert same(found, expected)
+
+
+FORKED = """
+import multiprocessing, sys
+import torch
+import meanflow_ik_core as mik
+torch.set_num_threads(2)
+solver = mik.load_solver("panda")
+robot = solver.robot
+targets = robot.forward(0.6 * robot.lower + 0.4 * robot.upper)[None]
+
+def solved(seed):
+    return solver.solve(targets, seed=seed, max_solutions=2, num_threads=2).joint_positions.tolist()
+
+if sys.argv[1] == "after":
+    solver.warm_up()
+    solved(0)
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    found = pool.map_async(solved, range(4)).get(100)
+assert found == [solved(seed) for seed in range(4)]
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_forked_pool_answers_before_and_after_its_parent_has_solved(learned, when):
+    learned.warm_up()  # so that the process finds all compiled
+    done = subprocess.run([sys.executable, "-c", FORKED, when], timeout=200, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+PLAIN = """
+import sys, numpy, meanflow_ik_core as mik
+solver = mik.load_solver("panda", sampler="uniform")
+result = solver.solve(numpy.load(sys.argv[1]), 16, 2, seed=0)
+assert result.valid.all()
+numpy.save(sys.argv[2], result.joint_positions)
+"""
+
+
+def test_a_cpu_without_avx_solves_as_well(panda, tmp_path):
+    targets = panda.forward(draw(panda, 4, 12))
+    np.save(tmp_path / "targets.npy", targets)
+    environment = os.environ | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    files = str(tmp_path / "targets.npy"), str(tmp_path / "q.npy")
+    subprocess.run([sys.executable, "-c", PLAIN, *files], env=environment, check=True)
+    judge = Judge(panda)
+    for solutions, target in zip(np.load(files[1]), targets, strict=True):
+        assert all(judge.accepts(q, target) for q in solutions)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("num_samples", 4_000_000_000), ("max_solutions", 10**12), ("max_solutions", 2**40),
@@ -107,6 +201,13 @@ def test_a_solver_is_shared_by_threads_and_copied(uniform):
 def test_what_would_fill_the_memory_is_refused_at_once(uniform, name, value):
     with pytest.raises(mik.OptionError, match=name):
         uniform.solve(uniform.robot.forward(draw(uniform.robot, 1, 8)), **{name: value})
+
+
+def test_samples_that_would_fill_the_memory_are_refused_at_once(solver):
+    targets = solver.robot.forward(draw(solver.robot, 2, 8))
+    for refused in (solver.sample, functools.partial(mik.solve_path, solver)):
+        with pytest.raises(mik.OptionError, match="num_samples is 4000000000"):
+            refused(targets, num_samples=4_000_000_000)
 
 
 def test_complex_targets_and_seeds_are_refused(uniform):

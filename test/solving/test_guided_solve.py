@@ -10,7 +10,8 @@ from oracles import Judge
 import meanflow_ik_core as mik
 from meanflow_ik_core.collision.self_collision import SelfCollision
 from meanflow_ik_core.objectives import build_objectives
-from meanflow_ik_core.solving.guidance import Guidance, _descended
+from meanflow_ik_core.solving.goal import Guidance
+from meanflow_ik_core.solving.guidance import _descended
 from meanflow_ik_core.solving.null_space import improve
 from meanflow_ik_core.solving.refine import refine_lm
 

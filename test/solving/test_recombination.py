@@ -4,13 +4,19 @@
 import numpy as np
 import pytest
 from example_robots import TORSO, TORSO_TIPS
+from numba import njit
 from oracles import Judge
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.kernels import recombination
 from meanflow_ik_core.kernels.descent import CONVERGED, FAILED
-from meanflow_ik_core.kernels.recombination import recombine
 from meanflow_ik_core.solving.recombination import independent_parts
 from meanflow_ik_core.solving.refine import refine_lm
+
+
+@njit
+def recombine(q, found, outcome, joint_parts):
+    recombination.recombine(q, found, outcome, joint_parts)
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,9 @@ import meanflow_ik_core as mik
 from meanflow_ik_core.bench.near_limits import near_limit_poses
 from meanflow_ik_core.kernels.entry import compile_all
 from meanflow_ik_core.solving.goal import Goal
-from meanflow_ik_core.solving.refine import (
-    Refined,
-    Refinement,
-    refine_adam,
-    refine_lm,
-    refine_lm_torch,
-)
+from meanflow_ik_core.solving.refine import Refined, refine_lm
+from meanflow_ik_core.solving.refinement import Refinement
+from meanflow_ik_core.solving.tensor_refine import refine_adam, refine_lm_torch
 
 
 def by_torch(robot, q0, targets, *args, **options) -> Refined:
@@ -26,7 +22,7 @@ def by_torch(robot, q0, targets, *args, **options) -> Refined:
 
 def by_adam(robot, q0, targets, position_tolerance=1e-5, orientation_tolerance=1e-5) -> Refined:
     goal = Goal(targets, q0[:, 0], False, None, position_tolerance, orientation_tolerance)
-    return Refinement("adam").refined(robot, torch.from_numpy(q0), goal)
+    return Refinement("adam").refined(robot, q0, goal)
 
 
 LM = {"kernel": refine_lm, "torch": by_torch}

@@ -81,9 +81,31 @@ def test_samples_have_the_documented_shape_kind_and_limits(solver):
     targets = reachable(solver.robot, 3, 5)
     q = solver.sample(targets, num_samples=40, seed=0)
     assert isinstance(q, np.ndarray) and q.shape == (3, 40, solver.robot.num_joints)
+    assert q.dtype == np.float32
     assert solver.robot.within_limits(q, 1e-6).all()
     tensor = solver.sample(torch.from_numpy(targets), num_samples=40, seed=0)
     np.testing.assert_array_equal(tensor.numpy(), q)
+
+
+@pytest.mark.parametrize("sampler", ["meanflow", "uniform"])
+def test_a_device_is_another_way_to_exact_solutions(sampler, monkeypatch):
+    """The way of tensors, which goals take on a GPU, on a device that is there everywhere."""
+    solver = mik.load_solver("panda", sampler=sampler)
+    device = "cpu:0"  # by this name it is none of the compiled way
+    monkeypatch.setattr(solver, "device", device)
+    if sampler == "meanflow":
+        monkeypatch.setattr(solver._samplers[sampler], "_device", device)
+        monkeypatch.setattr(solver._samplers[sampler], "_compiled", None)
+    judge, targets = Judge(solver.robot), reachable(solver.robot, 4, 11)
+    q = solver.robot.random_configurations(4, np.random.default_rng(0))
+    for options in ({}, {"seed_state": q}, {"objectives": ["joint_limits"]}):
+        result = solver.solve(targets, 64, 4, seed=0, **options)
+        assert result.valid[:, 0].all()
+        for problem, row in np.argwhere(result.valid):
+            assert judge.accepts(result.joint_positions[problem, row], targets[problem])
+    drawn = solver.sample(torch.from_numpy(targets), 5, seed=0)
+    assert isinstance(drawn, torch.Tensor) and drawn.dtype == torch.float32
+    np.testing.assert_array_equal(solver.sample(targets, 5, seed=0), drawn.numpy())
 
 
 def test_learned_samples_are_nearer_to_the_target_than_random_ones(learned, uniform):

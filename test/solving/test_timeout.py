@@ -12,9 +12,8 @@ from oracles import Judge, reachable
 import meanflow_ik_core as mik
 from meanflow_ik_core.collision.self_collision import SelfCollision
 from meanflow_ik_core.samplers import Sampler
-from meanflow_ik_core.solving.refine import Refinement
+from meanflow_ik_core.solving.refinement import Refinement
 
-CPU = torch.device("cpu")
 BEYOND_REACH = np.eye(4) + np.array([[0, 0, 0, 3.0], [0] * 4, [0] * 4, [0] * 4])
 
 
@@ -56,7 +55,7 @@ def clock(monkeypatch) -> Clock:
 @pytest.fixture
 def slow(uniform, clock) -> tuple[mik.IKSolver, SlowSampler]:
     sampler = SlowSampler(uniform.robot, clock)
-    solver = mik.IKSolver(uniform.robot, sampler, "uniform", CPU)
+    solver = mik.IKSolver(uniform.robot, sampler, "uniform")
     solver.starts_per_pass = 100
     return solver, sampler
 

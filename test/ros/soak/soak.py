@@ -423,7 +423,7 @@ def main() -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--sampler", default="meanflow", help="meanflow or uniform")
+    parser.add_argument("--sampler", default="auto", help="meanflow, uniform or auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="write JSON to this file as well")
     options = parser.parse_args()
