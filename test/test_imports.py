@@ -74,7 +74,8 @@ GUESTS = {
 # can do without. Others import these inside functions, where tensors or objectives come.
 WITH_TORCH = {
     "network/kinds", "network/model", "network/tensor_sampler", "network/token_model", "cuda",
-    "robot/tensor_kinematics", "collision/tensor_clearance", "solving/guidance",
+    "robot/tensor_kinematics", "collision/tensor_clearance", "collision/tensor_distance",
+    "solving/guidance",
     "solving/null_space", "solving/tensor_drawing", "solving/tensor_refine", "evaluation",
     "training", "bench", "objectives/custom", "objectives/joint_limits",
     "objectives/link_direction", "objectives/link_point", "objectives/clearance",
