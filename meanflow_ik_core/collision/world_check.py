@@ -187,10 +187,6 @@ class WorldCheck:
                 found.append([Contact(*names, depth) for names, depth in ordered])
         return found
 
-    def link_pose(self, q: np.ndarray, link: str) -> np.ndarray:
-        """T_base_link (4, 4) in a configuration (J,)."""
-        return self.own.kinematics.link_poses(q[None], [link])[0, 0]
-
     def _placement(self, obstacle: Obstacle) -> tuple[int, int, pin.SE3]:
         """The joint and the frame that an obstacle moves with, and T_joint_frame of its pose."""
         kinematics = self.own.kinematics

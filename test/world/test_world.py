@@ -318,3 +318,15 @@ def test_bad_input_is_refused_by_name(panda, which):
     with pytest.raises(mik.WorldError, match=message):
         call()
     assert world.names() == names
+
+
+def test_a_robots_file_pads_links(tmp_path):
+    path = tmp_path / "padded.yaml"
+    text = (mik.load_robot("panda").urdf_path).as_posix()
+    head = f"urdf: {text}\nbase: panda_link0\ntips: [panda_link8]\n"
+    path.write_text(head + "padding: {panda_hand: 0.02}\n")
+    assert dict(mik.load_robot(path).padding) == {"panda_hand": 0.02}
+    for wrong, error in (("{hand: 0.02}", mik.LinkError), ("{panda_hand: -1}", mik.RobotError)):
+        path.write_text(head + f"padding: {wrong}\n")
+        with pytest.raises(error, match="padding"):
+            mik.load_robot(path)
