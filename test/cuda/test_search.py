@@ -13,7 +13,6 @@ from oracles import Judge
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.cuda.goal_kernels import Candidates, goal_kernels
-from meanflow_ik_core.cuda.network import DeviceNetwork
 from meanflow_ik_core.cuda.search import DeviceSearch
 from meanflow_ik_core.kernels import selection
 from meanflow_ik_core.kernels.counter_stream import fill_normal, keys_of_poses
@@ -250,7 +249,6 @@ def learned_on_a_device(request):
     sampler = solver._samplers[solver.sampler]
     assert isinstance(sampler, MeanFlowSampler)
     sampler._compiled = None
-    sampler._on_device = DeviceNetwork(sampler._network, solver.robot.workspace_scale)
     return generated(solver)
 
 
