@@ -66,7 +66,10 @@ class GoalKernels:
 
     def __init__(self, robot: Robot, arrays: Packed, device: torch.device):
         integers, floats32, floats64 = arrays
-        self._coarse, self._fine = unpack(integers, floats32), unpack(integers, floats64)
+        self._coarse, self._fine = (
+            unpack.py_func(integers, floats32),
+            unpack.py_func(integers, floats64),
+        )
         self._robot, self._device = robot, device
         self.active = self._fine.active  # (G,) which of the tips
         self.num_parts = int(self._fine.tip_parts.max()) + 1

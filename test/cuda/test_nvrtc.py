@@ -51,10 +51,10 @@ def test_the_kernels_of_a_robot_compile_for_an_h100(nvrtc, name, recipe):
 def test_the_kernels_of_a_search_compile_for_an_h100(nvrtc, name):
     robot = ROBOTS[name]()
     integers, floats32, floats64 = packed(robot, 1e-5, 1e-5)
-    tables = goal_tables(robot, unpack(integers, floats32)) | {"SLIDING": 1}
+    tables = goal_tables(robot, unpack.py_func(integers, floats32)) | {"SLIDING": 1}
     cubin = compile_cubin(nvrtc, cuda_source(DESCENT_TEXTS, tables), "sm_90")
     assert b".text.descend\0" in cubin
-    tables = goal_tables(robot, unpack(integers, floats64))
+    tables = goal_tables(robot, unpack.py_func(integers, floats64))
     cubin = compile_cubin(nvrtc, cuda_source(SEARCH_TEXTS, tables, "double"), "sm_90")
     for kernel in SEARCH_NAMES:
         assert b".text." + kernel.encode() + b"\0" in cubin
