@@ -20,7 +20,13 @@ def is_tensor(given: Any) -> TypeGuard[Tensor]:
 
 def array_from(given: Any) -> Any:
     """The array of a tensor, without gradients; anything else as it is."""
-    return given.detach().cpu().numpy() if is_tensor(given) else given
+    if not is_tensor(given):
+        return given
+    if given.device.type != "cuda":
+        return given.detach().cpu().numpy()
+    # In memory that a GPU copies to by itself, which is several times as fast.
+    host = sys.modules["torch"].empty(given.shape, dtype=given.dtype, pin_memory=True)
+    return host.copy_(given.detach()).numpy()
 
 
 def of_kind(example: Any, found: Any) -> Any:
@@ -50,5 +56,7 @@ def device_name(device: Any) -> str:
         where = torch.device(name)
         torch.empty(0, device=where)
     except (ImportError, RuntimeError, AssertionError) as error:
-        raise OptionError(f"device {name!r} is not usable here: {error}") from error
+        raise OptionError(
+            f"device {name!r} is not usable here: {error}; device 'cpu' always is"
+        ) from error
     return "cpu" if where.type == "cpu" else name

@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[1]
 # folder, or a module beside the folders.
 WINGS = {
     "meanflow_ik_core": (
-        "errors", "settings", "tensors", "geometry", "kernels", "robot", "network", "samplers",
-        "collision", "world", "cuda", "objectives", "solving", "paths", "evaluation", "training",
-        "bench", "commands", "cli",
+        "errors", "settings", "tensors", "geometry", "kernels", "robot", "network", "cuda",
+        "samplers", "collision", "world", "objectives", "solving", "paths", "evaluation",
+        "training", "bench", "commands", "cli",
     ),
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "messages", "markers", "current_state",
@@ -55,7 +55,7 @@ GUESTS = {
     ("solving/guidance", "torch"): "gradients",
     ("solving/null_space", "torch"): "gradients",
     ("solving/tensor_drawing", "torch"): "samples for objectives and on devices",
-    ("solving/tensor_refine", "torch"): "refinement on devices, and by gradients",
+    ("solving/tensor_refine", "torch"): "refinement by gradients",
     ("evaluation", "torch"): "measures networks",
     ("evaluation/closed_form", "eaik"): "the closed form",
     ("evaluation/plots", "matplotlib"): "plots",

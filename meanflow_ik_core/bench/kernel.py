@@ -11,12 +11,12 @@ import time
 import numpy as np
 import torch
 
-from ..cuda.torch_step import lm_step
 from ..kernels.entry import compile_all
 from ..kernels.step_settings import StepSettings
 from ..robot.robot import Robot, load_robot
 from ..solving.least_squares import iterate
 from .result import BenchResult, Measure, at_least_one, environment, torch_threads
+from .torch_step import lm_step
 
 _NEVER = 1e-15  # m and rad; a tolerance that no start is within
 _SAME = 1e-8  # rad; a step divides rounding errors by a damping of at least 1e-9

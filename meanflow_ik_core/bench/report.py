@@ -40,6 +40,7 @@ _ORDER = (
     "objectives",
     "robots",
     "training",
+    "gpu",
     "ros",
 )
 # What a reader wants to know first: suite, measure, how it reads.

@@ -26,6 +26,10 @@ _PACKAGES = (
 )  # fmt: skip
 
 
+class NothingToMeasure(Exception):
+    """A suite has nothing to measure on this machine; the message says why."""
+
+
 @dataclass(frozen=True)
 class Measure:
     """One number, and the bar it is held to where there is one."""

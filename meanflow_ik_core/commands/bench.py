@@ -37,7 +37,7 @@ def bench(
 ) -> None:
     """Measure the product.
 
-    The exit code is 1 when a number misses its bar.
+    The exit code is 1 when a number misses its bar, and 0 where a suite has nothing to measure.
     """
     if table is not None or summary is not None:
         from ..bench.report import TABLES, full_table, summary_table
@@ -48,6 +48,7 @@ def bench(
             print(TABLES[name](table) if name in TABLES else full_table(table, name or ""))
         return
     from ..bench import BENCHES
+    from ..bench.result import NothingToMeasure
     from ..errors import OptionError
 
     if name is None:
@@ -57,7 +58,11 @@ def bench(
     if name not in BENCHES:
         raise OptionError(f"unknown suite {name!r}; suites are {', '.join(BENCHES)}")
     check_file("--output", output)
-    result = BENCHES[name](**read_settings(option or []))
+    try:
+        result = BENCHES[name](**read_settings(option or []))
+    except NothingToMeasure as reason:
+        print(f"bench {name}: {reason}")
+        return
     if output is not None:
         write_json(output, result.as_dict())
     if as_json:

@@ -1,19 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The data of a training step and the loss of one-step estimates with its gradient, one thread a
-// row; on the CPU the rows follow one another. Stands after kinematics.h, see `generated.py`.
-
-INLINE void quaternion(const float* m, float* xyzw) {  // of a rotation (9), w or the largest >= 0
-  const float squares[4] = {1.f + m[0] - m[4] - m[8], 1.f - m[0] + m[4] - m[8],
-                            1.f - m[0] - m[4] + m[8], 1.f + m[0] + m[4] + m[8]};
-  int best = 3;
-  for (int i = 0; i < 3; i++)
-    if (squares[i] > squares[best]) best = i;
-  const float twice = sqrtf(squares[best]), scale = .5f / twice;
-  const float x = m[7] - m[5], y = m[2] - m[6], z = m[3] - m[1];
-  const float xy = m[1] + m[3], xz = m[2] + m[6], yz = m[5] + m[7];
-  const float rows[4][4] = {{0.f, xy, xz, x}, {xy, 0.f, yz, y}, {xz, yz, 0.f, z}, {x, y, z, 0.f}};
-  for (int i = 0; i < 4; i++) xyzw[i] = i == best ? .5f * twice : rows[best][i] * scale;
-}
+// row; on the CPU the rows follow one another. Stands after kinematics.h and pull.h, see
+// `generated.py`.
 
 // From joints as shares of their ranges, share (P, JOINTS), and what goals keep, given (P, TIPS, 2):
 // x0 (P, JOINTS) in [-1, 1], target (P, TIPS, 16), condition (P, TIPS, CONDITION) of the network.

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..robot.robot import Robot
 from .generated import compile_rows, robot_tables
 
-TEXTS = ("kinematics.h", "estimates.h")
+TEXTS = ("kinematics.h", "pull.h", "estimates.h")
 NAMES = ("draw", "estimate")
 
 

@@ -21,26 +21,51 @@ from ..robot.cache import cached_file
 from ..robot.robot import Robot
 from .nvrtc import load_kernels
 
-# Takes contiguous tensors and the number of rows, and runs the function on all rows.
-RowFunction = Callable[[Sequence[Tensor], int], None]
+# Takes contiguous tensors and integers, then the number of rows, and runs the function on all rows.
+RowFunction = Callable[[Sequence[Tensor | int], int], None]
 
-_THREADS = 128
+_THREADS = 128  # of a block
 _C_COMPILERS = ("cc", "gcc", "clang")
 _ON_CUDA = """
-#define TABLE __device__ const
 #define INLINE __device__ __forceinline__
 #define KERNEL extern "C" __global__
+#define SINE_COSINE(angle, sine, cosine) sincos(angle, &sine, &cosine)
 #define EACH_ROW(row, count) \\
   const int row = blockIdx.x * blockDim.x + threadIdx.x; \\
   if (row < count)
+#define LANES 128
+#define SHARED __shared__
+#define SYNC __syncthreads();
+#define EACH_BLOCK(block, lane, count) const int block = blockIdx.x, lane = threadIdx.x;
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
+"""
+# Unrolled, the arrays of a small robot stay in registers, and tables become constants.
+_UNROLLED = """
+#define TABLE __device__ const
+#define UNROLL _Pragma("unroll")
+#define EACH_COMMON(j, a, b) UNROLL for (int j = 0; j < JOINTS; j++)
+"""
+# A tree's code would be too long. Joints that move tips a and b are listed.
+_LOOPS = """
+#define UNROLL
+#define EACH_COMMON(j, a, b) \\
+  for (int j##_ = 0, j = common[((a) * TIPS + (b)) * (JOINTS + 1)]; \\
+       j##_ < num_common[(a) * TIPS + (b)]; \\
+       j = common[((a) * TIPS + (b)) * (JOINTS + 1) + ++j##_])
 """
 _ON_CPU = """
 #include <math.h>
+#include <tgmath.h>
 #define TABLE static const
 #define INLINE static inline
 #define KERNEL
-#define UNROLL
+#define SINE_COSINE(angle, sine, cosine) (sine = sin(angle), cosine = cos(angle))
 #define EACH_ROW(row, count) for (int row = 0; row < count; row++)
+#define LANES 1
+#define SHARED
+#define SYNC
+#define EACH_BLOCK(block, lane, count) for (int block = 0, lane = 0; block < count; block++)
 """
 
 
@@ -68,35 +93,43 @@ def robot_tables(robot: Robot) -> dict[str, Any]:
 
 
 def compile_rows(
-    texts: Sequence[str], tables: Mapping[str, Any], names: Sequence[str], device: torch.device
+    texts: Sequence[str],
+    tables: Mapping[str, Any],
+    names: Sequence[str],
+    device: torch.device,
+    real: str = "float",
+    blocks: Sequence[str] = (),
 ) -> dict[str, RowFunction]:
     """Functions of C texts of this folder, compiled for a device.
 
     Args:
         texts: file names, in their order.
-        tables: scalars become macros, arrays become tables; float64 is written as float32.
+        tables: scalars become macros, arrays become tables; float64 is written as ``real``.
         names: functions that are marked KERNEL.
         device: cuda or cpu.
+        real: the type of the arithmetic, "float" or "double".
+        blocks: those of the functions that give each row a block of threads.
 
     Raises:
         ConfigError: there is no compiler for the device, or it refuses the text.
     """
     if device.type == "cuda":
-        kernels = load_kernels(cuda_source(texts, tables), names)
-        return {name: _cuda_function(kernel) for name, kernel in kernels.items()}
-    library = _host_library(_ON_CPU + _source(texts, tables))
+        with torch.cuda.device(device):
+            kernels = load_kernels(cuda_source(texts, tables, real), names)
+        return {name: _cuda_function(kernels[name], device, name in blocks) for name in names}
+    library = _host_library(f"{_ON_CPU}{_LOOPS}{_source(texts, tables, real)}")
     return {name: _host_function(library, name) for name in names}
 
 
-def cuda_source(texts: Sequence[str], tables: Mapping[str, Any]) -> str:
+def cuda_source(texts: Sequence[str], tables: Mapping[str, Any], real: str = "float") -> str:
     """What NVRTC gets, see `compile_rows`."""
-    # Unrolled, the arrays of a small robot stay in registers; a tree's code would be too long.
-    unroll = '_Pragma("unroll")' if tables["TIPS"] == 1 else ""
-    return f"{_ON_CUDA}#define UNROLL {unroll}\n{_source(texts, tables)}"
+    how = _UNROLLED if tables["TIPS"] == 1 else f"#define TABLE __constant__ const{_LOOPS}"
+    return f"{_ON_CUDA}{how}{_source(texts, tables, real)}"
 
 
-def _source(texts: Sequence[str], tables: Mapping[str, Any]) -> str:
-    return "\n".join([*map(_declared, tables, tables.values()), *map(_text, texts)])
+def _source(texts: Sequence[str], tables: Mapping[str, Any], real: str) -> str:
+    declared = map(_declared, tables, tables.values())
+    return "\n".join([f"#define REAL {real}", *declared, *map(_text, texts)])
 
 
 @cache
@@ -106,14 +139,11 @@ def _text(name: str) -> str:
 
 def _declared(name: str, value: Any) -> str:
     if not isinstance(value, np.ndarray):
-        return f"#define {name} {_number(value)}"
-    kind = "float" if value.dtype.kind == "f" else "int"
-    numbers = ", ".join(_number(number) for number in value.ravel().tolist())
-    return f"TABLE {kind} {name}[{value.size}] = {{{numbers}}};"
-
-
-def _number(value: float) -> str:
-    return f"{value:.9e}f" if isinstance(value, float) else str(int(value))
+        number = f"((REAL){value:.17e})" if isinstance(value, float) else str(int(value))
+        return f"#define {name} {number}"
+    is_real = value.dtype.kind == "f"
+    numbers = ", ".join(f"{x:.17e}" if is_real else str(int(x)) for x in value.ravel().tolist())
+    return f"TABLE {'REAL' if is_real else 'int'} {name}[{value.size}] = {{{numbers}}};"
 
 
 def _host_library(source: str) -> ctypes.CDLL:
@@ -135,27 +165,41 @@ def _host_library(source: str) -> ctypes.CDLL:
 def _host_function(library: ctypes.CDLL, name: str) -> RowFunction:
     function = getattr(library, name)
 
-    def run(tensors: Sequence[Tensor], rows: int) -> None:
-        pointers = [ctypes.c_void_p(_checked(tensor).data_ptr()) for tensor in tensors]
-        function(*pointers, ctypes.c_int(rows))
+    def run(arguments: Sequence[Tensor | int], rows: int) -> None:
+        function(
+            *(
+                ctypes.c_int(one)
+                if isinstance(one, int)
+                else ctypes.c_void_p(_checked(one).data_ptr())
+                for one in (*arguments, rows)
+            )
+        )
 
     return run
 
 
-def _cuda_function(kernel: Any) -> RowFunction:
-    def run(tensors: Sequence[Tensor], rows: int) -> None:
-        # Tensors and an integer are all that every torch passes in the same way.
-        arguments = [*map(_checked, tensors), rows]
-        kernel(grid=(-(-rows // _THREADS), 1, 1), block=(_THREADS, 1, 1), args=arguments)
+def _cuda_function(kernel: Any, device: torch.device, by_blocks: bool) -> RowFunction:
+    def run(arguments: Sequence[Tensor | int], rows: int) -> None:
+        # Tensors and integers are all that every torch passes in the same way.
+        grid = (rows if by_blocks else -(-rows // _THREADS), 1, 1)
+        if not rows:
+            return
+        try:
+            with torch.cuda.device(device):
+                kernel(grid=grid, block=(_THREADS, 1, 1), args=[*map(_checked, arguments), rows])
+        except RuntimeError as error:
+            if "out of memory" in str(error):  # for the stacks of the threads
+                raise torch.OutOfMemoryError(str(error)) from error
+            raise
 
     return run
 
 
-def _checked(tensor: Tensor) -> Tensor:
-    """The tensor, whose rows follow one another: what the C reads."""
-    if not tensor.is_contiguous():
-        raise ValueError(f"a tensor of shape {tuple(tensor.shape)} is not contiguous")
-    return tensor
+def _checked(argument: Any) -> Any:
+    """The argument; the rows of a tensor follow one another, which is what the C reads."""
+    if isinstance(argument, Tensor) and not argument.is_contiguous():
+        raise ValueError(f"a tensor of shape {tuple(argument.shape)} is not contiguous")
+    return argument
 
 
 def _first_error(output: str) -> str:

@@ -2,17 +2,21 @@
 """CUDA C to kernels: compiled by the NVRTC that a CUDA torch brings, loaded by torch."""
 
 import ctypes
+import hashlib
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import ConfigError
+from ..robot.cache import cached_file
 
 _OPTIONS = ("--std=c++17",)
 
 
+@cache
 def find_nvrtc(major: str) -> ctypes.CDLL | None:
     """NVRTC of a CUDA version, loaded or beside torch; None where there is none.
 
@@ -55,8 +59,10 @@ def compile_cubin(nvrtc: ctypes.CDLL, source: str, architecture: str) -> bytes:
 def load_kernels(source: str, names: Sequence[str]) -> dict[str, Any]:
     """Kernels by their names, for the current device; called with grid, block, args.
 
+    Their machine code is compiled once and kept among the cached files of the user.
+
     Raises:
-        ConfigError: there is no NVRTC, or this torch cannot load machine code.
+        ConfigError: there is no NVRTC, or this torch or the driver cannot load machine code.
     """
     try:
         from torch.cuda._utils import _cuda_load_module
@@ -72,8 +78,26 @@ def load_kernels(source: str, names: Sequence[str]) -> dict[str, Any]:
             "pip install nvidia-cuda-nvrtc brings it"
         )
     architecture = "sm_{}{}".format(*torch.cuda.get_device_capability())
+    digest = hashlib.sha256(f"{_version_of(nvrtc)} {architecture} {source}".encode()).hexdigest()
+
+    def write(path: Path) -> None:
+        path.write_bytes(compile_cubin(nvrtc, source, architecture))
+
+    cubin = cached_file(f"rows-{digest[:32]}.cubin", write)
     load: Any = _cuda_load_module
-    return load(compile_cubin(nvrtc, source, architecture), list(names))
+    try:
+        return load(cubin.read_bytes(), list(names))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the driver cannot load kernels of CUDA {version} ({error}); a newer driver can, and "
+            "device 'cpu' needs none"
+        ) from error
+
+
+def _version_of(nvrtc: ctypes.CDLL) -> str:
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    nvrtc.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+    return f"{major.value}.{minor.value}"
 
 
 def _read(size_of: Callable[..., int], read: Callable[..., int], program: ctypes.c_void_p) -> bytes:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One-step estimates through the Triton kernels of the trunk, with gradients to all weights."""
+"""One-step estimates through the Triton kernels of the trunk, with gradients or without."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -64,28 +65,80 @@ def trunk_one_step(
     Returns:
         (P, N, J) float32.
     """
-    poses, samples, joints = x1.shape
+    weights, biases = modulation_layers(network)
+    modulations = modulate(network, condition, weights, biases, precision)
+    rows = x1.reshape(-1, x1.shape[2])
+    x0_hat = _Trunk.apply(rows, modulations, *trunk_layers(network), x1.shape[1], precision)
+    return x0_hat.view(x1.shape)  # type: ignore[union-attr]
+
+
+def modulation_layers(network: VelocityNetwork) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one layer that makes the modulations of a context."""
+    blocks: list[Any] = [*network.blocks]
+    weights = [network.context_in.weight, *(block.modulation.weight for block in blocks)]
+    biases = [network.z_in.bias, *(block.modulation.bias for block in blocks)]
+    return torch.cat(weights), torch.cat(biases)
+
+
+def modulate(
+    network: VelocityNetwork, condition: Tensor, weight: Tensor, bias: Tensor,
+    precision: torch.dtype,
+) -> Tensor:  # fmt: skip
+    """Modulations (P, (1 + 2 D) H) for conditions (P, C), by the layer of `modulation_layers`."""
     times = torch.zeros_like(condition[:, 0]), torch.ones_like(condition[:, 0])
     half = precision != torch.float32
+    with torch.autocast(condition.device.type, precision, enabled=half):
+        return F.linear(network.context(*times, condition), weight, bias).float()
+
+
+def trunk_layers(network: VelocityNetwork) -> tuple[Tensor, ...]:
+    """Weights and biases of the trunk, w, b, wz, wo, bo of `trunk_kernels`."""
     blocks: list[Any] = [*network.blocks]
-    with torch.autocast(x1.device.type, precision, enabled=half):
-        context = network.context(*times, condition)
-        weights = [network.context_in.weight, *(block.modulation.weight for block in blocks)]
-        biases = [network.z_in.bias, *(block.modulation.bias for block in blocks)]
-        modulations = F.linear(context, torch.cat(weights), torch.cat(biases)).float()
     layers = [layer for block in blocks for layer in (block.first, block.second)]
-    x0_hat = _Trunk.apply(
-        x1.reshape(poses * samples, joints),
-        modulations,
+    return (
         torch.stack([layer.weight for layer in layers]),
         torch.stack([layer.bias for layer in layers]),
-        network.z_in.weight,
-        network.out.weight,
-        network.out.bias,
-        samples,
-        precision,
-    )
-    return x0_hat.view(x1.shape)  # type: ignore[union-attr]
+        network.z_in.weight, network.out.weight, network.out.bias,
+    )  # fmt: skip
+
+
+def trunk_forward(
+    z: Tensor, modulations: Tensor, layers: Sequence[Tensor], samples: int, precision: torch.dtype
+) -> Tensor:
+    """z - u (R, J) of noise z (R, J) without a gradient.
+
+    Args:
+        z: any number of rows, those of a pose one after the other.
+        modulations: (P, (1 + 2 D) H).
+        layers: see `trunk_layers`; the first one of the precision.
+        samples: rows of a pose.
+        precision: of the products.
+    """
+    x = torch.empty_like(z)
+    _launch_forward(z, modulations, layers, x, None, samples, precision)
+    return x
+
+
+def _launch_forward(
+    z: Tensor, modulations: Tensor, layers: Sequence[Tensor], x: Tensor, saved: Tensor | None,
+    samples: int, precision: torch.dtype,
+) -> dict[str, Any]:  # fmt: skip
+    """Run the kernel; returns sizes that it shares with the one backward."""
+    (rows, joints), (count, width, _) = z.shape, layers[0].shape
+    sizes = {
+        "J": joints,
+        "JP": max(16, 1 << (joints - 1).bit_length()),
+        "N": samples,
+        "H": width,
+        "D": count // 2,
+        "DT": getattr(trunk_kernels.tl, str(precision).removeprefix("torch.")),
+    }
+    tile, warps = _FORWARD
+    trunk_kernels.trunk_forward[(-(-rows // tile),)](
+        z, modulations, *layers, x, x if saved is None else saved, rows, **sizes, BM=tile,
+        SAVE=saved is not None, num_warps=warps,
+    )  # fmt: skip
+    return sizes
 
 
 class _Trunk(torch.autograd.Function):
@@ -96,24 +149,11 @@ class _Trunk(torch.autograd.Function):
         ctx: Any, z: Tensor, m: Tensor, w: Tensor, b: Tensor, wz: Tensor, wo: Tensor, bo: Tensor,
         samples: int, precision: torch.dtype,
     ) -> Tensor:  # fmt: skip
-        (rows, joints), (layers, width, _) = z.shape, w.shape
-        w = w.to(precision)
-        sizes = {
-            "J": joints,
-            "JP": max(16, 1 << (joints - 1).bit_length()),
-            "N": samples,
-            "H": width,
-            "D": layers // 2,
-            "DT": getattr(trunk_kernels.tl, str(precision).removeprefix("torch.")),
-        }
-        x = torch.empty_like(z)
+        (rows, _), (layers, width, _) = z.shape, w.shape
+        w, x = w.to(precision), torch.empty_like(z)
         saved = z.new_empty(layers // 2 + 1, rows, width, dtype=precision)
-        tile, warps = _FORWARD
-        trunk_kernels.trunk_forward[(rows // tile,)](
-            z, m, w, b, wz, wo, bo, x, saved, rows, **sizes, BM=tile, SAVE=True, num_warps=warps
-        )
+        ctx.sizes = _launch_forward(z, m, (w, b, wz, wo, bo), x, saved, samples, precision)
         ctx.save_for_backward(z, m, w, b, wo, saved)
-        ctx.sizes = sizes
         return x
 
     @staticmethod

@@ -9,7 +9,8 @@ JP = J padded to what a product of tiles takes:
     z (R, J) noise, m (P, (1 + 2 D) H) modulations: the context's part of the input, then scale and
     shift of each block; w (2 D, H, H) and b (2 D, H) weights and biases of the blocks, both layers
     of each in turn; wz (H, J), wo (J, H), bo (J) input and output layers; x (R, J) = z - u.
-    saved (D + 1, R, H): input of each block, and the last output, in the type DT of the products.
+    saved (D + 1, R, H): input of each block, and the last output, in the type DT of the products,
+    where R is a multiple of BM.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ def _compiled(kernel: Any) -> Any:
 
 @_compiled
 def trunk_forward(
-    z_ptr, m_ptr, w_ptr, b_ptr, wz_ptr, wo_ptr, bo_ptr, x_ptr, saved_ptr, rows,
-    J: tl.constexpr, JP: tl.constexpr, N: tl.constexpr, H: tl.constexpr, D: tl.constexpr,
+    z_ptr, m_ptr, w_ptr, b_ptr, wz_ptr, wo_ptr, bo_ptr, x_ptr, saved_ptr, rows, N,
+    J: tl.constexpr, JP: tl.constexpr, H: tl.constexpr, D: tl.constexpr,
     BM: tl.constexpr, DT: tl.constexpr, SAVE: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * BM + tl.arange(0, BM)
+    known = row < rows
+    row = tl.minimum(row, rows - 1)
     n = tl.arange(0, H)
     m_at = (row // N)[:, None] * ((1 + 2 * D) * H) + n[None, :]
     w_at = n[:, None] * H + n[None, :]
@@ -64,7 +67,7 @@ def trunk_forward(
     u += tl.load(bo_ptr + j, mask=j < J, other=0.0)[None, :]
     x_at = row[:, None] * J + j[None, :]
     z = tl.load(z_ptr + x_at, mask=j[None, :] < J, other=0.0)
-    tl.store(x_ptr + x_at, z - u, mask=j[None, :] < J)
+    tl.store(x_ptr + x_at, z - u, mask=known[:, None] & (j[None, :] < J))
 
 
 # From d_x (R, J) to d_m, and to the factors of the weights' gradients, d_out and in (2 D, R, H):

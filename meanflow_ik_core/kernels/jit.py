@@ -20,10 +20,26 @@ from numba.extending import lower_builtin
 
 from .code_cache import CodeCache
 
-# For functions that compiled ones call. Python cannot, for they have no door for it.
 _inside = functools.partial(njit, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
-jit = _inside(no_cpython_wrapper=True)
-inline_jit = _inside(no_cpython_wrapper=True, forceinline=True)
+
+
+def jit(function, **options):
+    """Compile a function that compiled ones call, into each of them.
+
+    It has no door for Python, which may call its ``py_func``.
+    """
+
+    def refuse(*_, **__):
+        raise TypeError(f"compiled code alone calls {function.__name__}; py_func is for Python")
+
+    dispatcher = _inside(no_cpython_wrapper=True, **options)(function)
+    # Numba would take Python through a door that is not there.
+    dispatcher._insert = lambda *_, **__: None
+    dispatcher._compile_for_args = refuse
+    return dispatcher
+
+
+inline_jit = functools.partial(jit, forceinline=True)
 
 
 def cached_jit(function, signature=None):

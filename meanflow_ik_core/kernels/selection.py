@@ -121,7 +121,7 @@ def diverse(q, order, continuous, count, min_separation):
         chosen[k] = order[own]
         first = chosen[k]
         work[nearest + own // LANES, own % LANES] = -1.0
-        largest_distance = load(work, nearest) * 0.0 - 1.0
+        largest_distance = load(work, 0) * 0.0 - 1.0
         which = largest_distance
         for tile in range(tiles):
             before = load(work, nearest + tile)

@@ -21,6 +21,7 @@ class TensorSampler:
         num_calls: n > 1 walks the interval [0, 1] in n equal steps.
         latent_scale: standard deviation of the noise x1.
         compiled: the same network for one call on the CPU without gradients, if there is one.
+        on_device: for one call on a device without gradients, see `cuda.network.DeviceNetwork`.
     """
 
     def __init__(
@@ -30,10 +31,11 @@ class TensorSampler:
         num_calls: int,
         latent_scale: float,
         compiled: CompiledNetwork | None,
+        on_device: Callable[..., Tensor] | None = None,
     ):
         self._robot, self._network = robot, network
         self._num_calls, self._latent_scale = num_calls, latent_scale
-        self._compiled = compiled
+        self._compiled, self._on_device = compiled, on_device
 
     @torch.inference_mode()
     def sample(
@@ -77,11 +79,10 @@ class TensorSampler:
         if self._compiled is not None:
             mask = None if given is None else given.numpy()
             return torch.from_numpy(self._compiled(z.numpy(), T_base_tip.numpy(), mask))
+        if self._on_device is not None:
+            return self._on_device(z, T_base_tip, given)
         scale = self._robot.workspace_scale
-        condition = self._network.condition(T_base_tip, scale, given).float()
-        if self._num_calls == 1:
-            return self._network.one_step(z, condition)
-        return self._walk(z, condition)
+        return self._walk(z, self._network.condition(T_base_tip, scale, given).float())
 
     def _walk(self, z: Tensor, condition: Tensor) -> Tensor:
         shape = z.shape

@@ -65,25 +65,26 @@ class Sampler(ABC):
 
     def numbered(
         self,
-        T_base_tip: np.ndarray,
+        T_base_tip: Any,
         first: int,
         count: int,
-        keys: np.ndarray,
+        keys: Any,
         given: np.ndarray | None = None,
-    ) -> np.ndarray:
+    ) -> Any:
         """Samples that are functions of a key, a pose and a number alone, if `is_numbered`.
 
-        They are drawn on the CPU and without torch.
+        On the CPU they are drawn without torch.
 
         Args:
             T_base_tip: (B, T, 4, 4) float64.
             first: number of the first sample.
             count: N, how many per target.
-            keys: (B,) uint64, see `kernels.counter_stream`.
+            keys: (B,) uint64, see `kernels.counter_stream`; or, with the poses, a tensor (B,) int64
+                of their bits on the sampler's device.
             given: as for `sample`.
 
         Returns:
-            (B, N, J) rad or m.
+            (B, N, J) rad or m; a tensor where the sampler is on another device than the CPU.
 
         Raises:
             OptionError: as `sample` does.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from ..cuda.network import DeviceNetwork
     from ..network.model import VelocityNetwork
     from ..network.tensor_sampler import TensorSampler
 
@@ -37,7 +38,8 @@ class MeanFlowSampler(Sampler):
         device: where samples are drawn, as torch has it or by name.
         num_calls: n > 1 walks the interval [0, 1] in n equal steps, in torch.
         latent_scale: standard deviation of the noise x1.
-        precision: of one call on the CPU, see `CompiledNetwork`; all else is float32.
+        precision: of one call on the CPU, see `CompiledNetwork`. One call on a GPU is in float16,
+            see `DeviceNetwork`, several are in float32.
 
     Raises:
         OptionError: a value does not exist or is out of its range, precision is "bfloat16" where
@@ -79,7 +81,7 @@ class MeanFlowSampler(Sampler):
             self._compiled = CompiledNetwork(
                 network.sizes, self._saved.weights, robot.workspace_scale, of_one_call
             )
-        self.is_numbered = self._compiled is not None
+        self.is_numbered = num_calls == 1
         self._num_calls = num_calls
         self._latent_scale = latent_scale
 
@@ -98,10 +100,22 @@ class MeanFlowSampler(Sampler):
         from ..network.kinds import network_from
         from ..network.tensor_sampler import TensorSampler
 
-        network = network_from(self._saved).to(self._device)
+        on_device = self._on_device if self.is_numbered and self._compiled is None else None
+        if on_device is not None:
+            network = on_device.network
+        else:
+            network = network_from(self._saved).to(self._device)
         return TensorSampler(
-            self._robot, network, self._num_calls, self._latent_scale, self._compiled
+            self._robot, network, self._num_calls, self._latent_scale, self._compiled, on_device
         )
+
+    @cached_property
+    def _on_device(self) -> DeviceNetwork:
+        from ..cuda.network import DeviceNetwork
+        from ..network.kinds import network_from
+
+        network = network_from(self._saved).to(self._device)
+        return DeviceNetwork(network, self._robot)
 
     def sample(
         self,
@@ -115,14 +129,17 @@ class MeanFlowSampler(Sampler):
 
     def numbered(
         self,
-        T_base_tip: np.ndarray,
+        T_base_tip: Any,
         first: int,
         count: int,
-        keys: np.ndarray,
+        keys: Any,
         given: np.ndarray | None = None,
-    ) -> np.ndarray:
-        assert self._compiled is not None
+    ) -> Any:
         self._check(given)
+        if self._compiled is None:
+            return self._on_device.numbered(
+                T_base_tip, first, count, keys, given, self._latent_scale
+            )
         z = np.empty((len(T_base_tip), count, self._robot.num_joints), np.float32)
         fill_normal(keys, first, z)
         if self._latent_scale != 1:

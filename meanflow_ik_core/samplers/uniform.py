@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,10 +44,10 @@ class UniformSampler(Sampler):
 
     def numbered(
         self,
-        T_base_tip: np.ndarray,
+        T_base_tip: Any,
         first: int,
         count: int,
-        keys: np.ndarray,
+        keys: Any,
         given: np.ndarray | None = None,
     ) -> np.ndarray:
         q = np.empty((len(T_base_tip), count, self._robot.num_joints))

@@ -5,11 +5,13 @@ Starts of a learned sampler are drawn before the call; where they do not suffice
 more of them and takes the first ones again.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +21,10 @@ from .drawing import Drawing
 from .goal import Goal, Preferences, Starts
 from .refinement import Refinement
 from .result import IKResult, names_of_origins
-from .robot_arrays import packed
+from .robot_arrays import Packed, packed
+
+if TYPE_CHECKING:
+    from ..cuda.search import DeviceSearch
 
 _STARTS_PER_DRAW = 4096
 NEAR = 0.1  # rad; a seed's own solution that is so near to it is taken for the nearest of all
@@ -49,8 +54,9 @@ class SearchAtOnce:
     drawing: Drawing
     starts_per_pass: int
     num_threads: int = 1
+    device_search: DeviceSearch | None = None  # None: on the CPU
 
-    def of_one_round(self) -> "SearchAtOnce":
+    def of_one_round(self) -> SearchAtOnce:
         return replace(self, starts=replace(self.starts, max_rounds=1))
 
     def result(
@@ -90,6 +96,8 @@ class SearchAtOnce:
         None: all.
         """
         rounds = -1 if self.starts.max_rounds is None else self.starts.max_rounds
+        if self.device_search is not None:
+            return self._on_device(self.device_search, goal, sampler, rounds)
         if self.drawing.is_uniform(sampler):
             return self._search(goal, self._none(goal), rounds), None
         own = np.zeros(len(goal), np.int64)
@@ -103,6 +111,21 @@ class SearchAtOnce:
             _replace(rows, far, self._with_own(goal.of(far), sampler, rounds, own_far))
             own[far] = own_far
         return rows, own
+
+    def _on_device(
+        self, search: DeviceSearch, goal: Goal, sampler: str, rounds: int
+    ) -> tuple[Rows, np.ndarray | None]:
+        is_uniform = self.drawing.is_uniform(sampler)
+
+        def draw(problems: Any, which: np.ndarray, first: int, count: int) -> Any:
+            there = problems.target, problems.keys
+            return self.drawing.samples(sampler, goal.of(which), first, count, there)
+
+        rows, used, own = search.search(
+            goal.T_base_tip, goal.reference, *self._asked(goal, rounds), self.drawing.keys(goal),
+            None if is_uniform else draw,
+        )  # fmt: skip
+        return Rows(*rows, used), None if is_uniform else own
 
     def _with_own(self, goal: Goal, sampler: str, rounds: int, own: np.ndarray) -> Rows:
         """Search from the sampler's own starts first; writes how many these are to own (B,)."""
@@ -145,7 +168,8 @@ class SearchAtOnce:
     def _none(self, goal: Goal) -> np.ndarray:
         return np.empty((len(goal), 0, self.robot.num_joints), np.float32)
 
-    def _search(self, goal: Goal, given: np.ndarray, rounds: int) -> Rows:
+    def _asked(self, goal: Goal, rounds: int) -> tuple[Packed, Plan, Weights]:
+        """The robot with its goal, the plan, and the weights of a search."""
         starts, preferences = self.starts, self.preferences
         plan = Plan(
             seeded=goal.seeded,
@@ -166,6 +190,10 @@ class SearchAtOnce:
         robot_arrays = packed(
             self.robot, goal.position_tolerance, goal.orientation_tolerance, goal.axis_weights
         )
+        return robot_arrays, plan, weights
+
+    def _search(self, goal: Goal, given: np.ndarray, rounds: int) -> Rows:
+        robot_arrays, plan, weights = self._asked(goal, rounds)
         arguments = (
             robot_arrays.integers, robot_arrays.floats32, robot_arrays.floats64,
             np.array(plan, np.int64), np.array(weights),

@@ -64,15 +64,19 @@ class Drawing:
 
     def is_numbered(self, sampler: str) -> bool:
         """Whether the starts of a sampler are functions of seed, pose and number alone."""
-        plain = not self.objectives and self.device == "cpu"
-        return plain and self.samplers[sampler].is_numbered
+        return not self.objectives and self.samplers[sampler].is_numbered
 
     def starts(self, sampler: str, goal: Goal, first: int, count: int) -> np.ndarray:
         """Starts number ``first`` and on of each problem, (B, count, J)."""
         return array_from(self.samples(sampler, goal, first, count))
 
-    def samples(self, sampler: str, goal: Goal, first: int, count: int) -> Any:
-        """As `starts`, of the sampler itself: an array, or a tensor where it draws these."""
+    def samples(
+        self, sampler: str, goal: Goal, first: int, count: int, there: tuple[Any, Any] | None = None
+    ) -> Any:
+        """As `starts`, of the sampler itself: an array, or a tensor where it draws these.
+
+        Poses and keys of the problems may be ``there`` already, on the sampler's device.
+        """
         source, given = self.samplers[sampler], given_from_asked(goal.asked)
         poses, current, each, turned = goal.T_base_tip, goal.reference, count, None
         if not self.is_uniform(sampler):
@@ -80,8 +84,12 @@ class Drawing:
         if turned is not None:
             poses, current = turned.reshape(-1, *poses.shape[1:]), np.repeat(current, count, 0)
             first, each = 0, 1
-        if self.is_numbered(sampler):
-            keys = keys_of_poses(poses, self._seed)
+        if self.is_uniform(sampler) and self.device != "cpu":
+            q = self._on_tensors.samples(source, poses, current, each, given)
+        elif self.is_numbered(sampler):
+            if there is None or goal.asked is not None:
+                there = poses, keys_of_poses(poses, self._seed)
+            poses, keys = there
             q = source.numbered(poses, first, each, keys, given)
         else:
             q = self._on_tensors.samples(source, poses, current, each, given)

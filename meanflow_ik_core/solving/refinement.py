@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How starts are made exact."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +15,9 @@ from ..robot.robot import Robot
 from .goal import Goal
 from .refine import Refined
 from .robot_arrays import packed
+
+if TYPE_CHECKING:
+    from ..cuda.search import DeviceSearch
 
 REFINEMENTS = ("lm", "adam")
 
@@ -26,7 +32,7 @@ class Refinement:
 
     kind: str = "lm"  # of `REFINEMENTS`
     recombining: bool = True  # whether parts that share no joint complete each other
-    device: str = "cpu"
+    device_search: DeviceSearch | None = None  # None: on the CPU
 
     def __post_init__(self) -> None:
         if self.kind not in REFINEMENTS:
@@ -36,18 +42,25 @@ class Refinement:
 
     @property
     def is_compiled(self) -> bool:
-        return self.kind == "lm" and self.device == "cpu"
+        return self.kind == "lm"
 
     def refined(self, robot: Robot, starts: np.ndarray, goal: Goal, sliding: int = STAY) -> Refined:
         """Starts (B, N, J) for a goal; if compiled, they may slide to its reference."""
         if not self.is_compiled:
-            from .tensor_refine import refine_goal
+            from .tensor_refine import adam
 
-            return refine_goal(robot, starts, goal, self.kind, self.device)
-        tolerances = goal.position_tolerance, goal.orientation_tolerance
-        q = np.array(starts, np.float64, order="C")
-        errors, converged = refine_starts(
-            q, goal.T_base_tip, goal.reference, *packed(robot, *tolerances, goal.axis_weights),
-            sliding, self.recombining, COARSE_ITERATIONS,
-        )  # fmt: skip
+            return adam(robot, starts, goal)
+        arrays = packed(
+            robot, goal.position_tolerance, goal.orientation_tolerance, goal.axis_weights
+        )
+        if self.device_search is not None:
+            q, errors, converged = self.device_search.refined(
+                starts, goal.T_base_tip, goal.reference, arrays, sliding, self.recombining
+            )
+        else:
+            q = np.array(starts, np.float64, order="C")
+            errors, converged = refine_starts(
+                q, goal.T_base_tip, goal.reference, *arrays, sliding, self.recombining,
+                COARSE_ITERATIONS,
+            )  # fmt: skip
         return Refined(q, errors[..., 0], errors[..., 1], converged)

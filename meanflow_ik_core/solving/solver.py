@@ -63,7 +63,7 @@ class IKSolver:
     Attributes:
         robot: whose targets are solved.
         sampler: name of the sampler of the first starts.
-        device: where samples are drawn, "cpu" or another name that torch has for a device.
+        device: where samples are drawn and refined, "cpu" or another name of torch for a device.
         starts_per_pass: how many starts are drawn and refined together, which bounds the memory
             and how often a timeout is looked at. None: as many as suit the device.
         clock: what timeouts are measured by, in seconds.
@@ -75,6 +75,11 @@ class IKSolver:
     def __init__(self, robot: Robot, sampler: Sampler, sampler_name: str, device: Any = "cpu"):
         self.robot = robot
         self.device = device_name(device)
+        self._device_search = None
+        if self.device != "cpu":
+            from ..cuda.search import DeviceSearch
+
+            self._device_search = DeviceSearch(robot, self.device)
         self._samplers = {sampler_name: sampler}
         self._samplers.setdefault("uniform", build_sampler("uniform", robot, None, self.device))
         self.sampler = sampler_name
@@ -243,7 +248,7 @@ class IKSolver:
         began = self.clock()
         robot = self.robot
         starts = Starts(num_samples, max_rounds)
-        refining = Refinement(refinement, recombining, self.device)
+        refining = Refinement(refinement, recombining, self._device_search)
         preferences = Preferences(
             max_solutions, select, error_weight, distance_weight, min_separation,
             avoid_self_collision,
@@ -270,11 +275,13 @@ class IKSolver:
             starts = starts.planned(nearest, avoid_self_collision, is_drawn)
         per_pass = self.starts_per_pass or self._starts_per_pass(objectives)
         # Starts that are not drawn by the compiled search have to fit into memory.
-        fits = drawing.is_uniform(sampler) or len(goal) * starts.first <= _STARTS_AT_ONCE
+        fits = drawing.is_uniform(sampler) or self._device_search is not None
+        fits = fits or len(goal) * starts.first <= _STARTS_AT_ONCE
         if is_simple and drawing.is_uniform("uniform") and fits:
             at_once = SearchAtOnce(
-                robot, starts, refining, preferences, drawing, per_pass, num_threads
-            )
+                robot, starts, refining, preferences, drawing, per_pass, num_threads,
+                self._device_search,
+            )  # fmt: skip
             if not avoid_self_collision and timeout is None:
                 return at_once.result(goal, sampler, began, self.clock)
             is_one_pass = len(goal) * starts.first <= per_pass
@@ -403,7 +410,7 @@ def load_solver(
     Args:
         robot: a `Robot`, or what `load_robot` takes.
         checkpoint: name or path for the learned sampler; None: the shipped one of the robot.
-        device: where samples are drawn, "cpu" or "cuda", by name or as torch has it.
+        device: where samples are drawn and refined, "cpu" or "cuda", by name or as torch has it.
         sampler: "meanflow" (learned), "uniform" (random starts, no checkpoint), or "auto": the
             learned one where a checkpoint is given or shipped for the robot, else the uniform one.
             The attribute `IKSolver.sampler` says which.

@@ -19,8 +19,9 @@ from meanflow_ik_core.bench import BENCHES, kernel, path, unreachable
 from meanflow_ik_core.bench.judge import Judge, different
 from meanflow_ik_core.bench.result import BenchResult, Measure, environment
 from meanflow_ik_core.bench.solve import measure_solver
+from meanflow_ik_core.bench.torch_step import lm_step
+from meanflow_ik_core.commands.bench import bench
 from meanflow_ik_core.commands.printing import plain
-from meanflow_ik_core.cuda.torch_step import lm_step
 
 SMALL = {
     "kinematics": {"configurations": 50},
@@ -45,6 +46,7 @@ SMALL = {
         "starts": "32",
     },
     "training": {"rounds": 1, "steps": 1},
+    "gpu": {"device": "cpu", "sampler": "uniform", "share": 0.002, "repetitions": 1},
 }
 
 # Installed packages add suites of their own, which they test themselves.
@@ -125,6 +127,12 @@ def test_kernel_and_torch_take_the_same_step(results):
     assert result["largest difference of the results"] < 1e-8
     ratio = result["eager torch, per sample and step"] / result["kernel, per sample and step"]
     assert result["times faster than eager torch"] == pytest.approx(ratio)
+
+
+def test_without_a_gpu_there_is_nothing_to_measure_on_it(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    bench("gpu")
+    assert capsys.readouterr().out == "bench gpu: there is no CUDA device\n"
 
 
 def test_the_ratios_of_training_are_those_of_the_rates(results):

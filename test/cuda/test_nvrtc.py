@@ -10,8 +10,16 @@ from example_robots import ROBOTS
 
 from meanflow_ik_core.cuda.estimates import NAMES, TEXTS, estimate_tables
 from meanflow_ik_core.cuda.generated import cuda_source
+from meanflow_ik_core.cuda.goal_kernels import (
+    DESCENT_TEXTS,
+    SEARCH_NAMES,
+    SEARCH_TEXTS,
+    goal_tables,
+)
 from meanflow_ik_core.cuda.nvrtc import compile_cubin, find_nvrtc, load_kernels
 from meanflow_ik_core.errors import ConfigError
+from meanflow_ik_core.kernels.layout import unpack
+from meanflow_ik_core.solving.robot_arrays import packed
 from meanflow_ik_core.training.config import load_train_config
 from meanflow_ik_core.training.fused_step import CONDITION_WIDTHS, estimate_terms
 
@@ -36,6 +44,19 @@ def test_the_kernels_of_a_robot_compile_for_an_h100(nvrtc, name, recipe):
     cubin = compile_cubin(nvrtc, cuda_source(TEXTS, tables), "sm_90")
     assert cubin.startswith(b"\x7fELF")
     for kernel in NAMES:
+        assert b".text." + kernel.encode() + b"\0" in cubin
+
+
+@pytest.mark.parametrize("name", ["panda", "torso_two_arms"])
+def test_the_kernels_of_a_search_compile_for_an_h100(nvrtc, name):
+    robot = ROBOTS[name]()
+    integers, floats32, floats64 = packed(robot, 1e-5, 1e-5)
+    tables = goal_tables(robot, unpack.py_func(integers, floats32)) | {"SLIDING": 1}
+    cubin = compile_cubin(nvrtc, cuda_source(DESCENT_TEXTS, tables), "sm_90")
+    assert b".text.descend\0" in cubin
+    tables = goal_tables(robot, unpack.py_func(integers, floats64))
+    cubin = compile_cubin(nvrtc, cuda_source(SEARCH_TEXTS, tables, "double"), "sm_90")
+    for kernel in SEARCH_NAMES:
         assert b".text." + kernel.encode() + b"\0" in cubin
 
 

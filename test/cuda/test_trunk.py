@@ -21,7 +21,9 @@ needs_triton = pytest.mark.skipif(
 SCRIPT = """
 import sys
 import torch
-from meanflow_ik_core.cuda.trunk import trunk_one_step
+from meanflow_ik_core.cuda.trunk import (
+    modulate, modulation_layers, trunk_forward, trunk_layers, trunk_one_step,
+)
 from meanflow_ik_core.network.kinds import NETWORKS
 
 kind, joints, tips, samples, depth = sys.argv[1], *map(int, sys.argv[2:])
@@ -48,6 +50,13 @@ assert given.keys() == expected.keys(), given.keys() ^ expected.keys()
 for name, tensor in expected.items():
     error = (given[name] - tensor).norm() / tensor.norm()
     assert error < 1e-5, (name, error)
+with torch.no_grad():  # any number of rows
+    noise, condition = noise[:3], condition[:3]
+    weight, bias = modulation_layers(network)
+    modulations = modulate(network, condition, weight, bias, torch.float32)
+    rows = noise.reshape(-1, joints)
+    x = trunk_forward(rows, modulations, trunk_layers(network), samples, torch.float32)
+    torch.testing.assert_close(x.view_as(noise), network.one_step(noise, condition))
 print(len(given), "tensors agree")
 """
 

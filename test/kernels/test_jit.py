@@ -13,6 +13,8 @@ import pytest
 from numba.core import config
 
 from meanflow_ik_core.kernels import code_cache, jit
+from meanflow_ik_core.kernels.layout import unpack
+from meanflow_ik_core.solving.robot_arrays import packed
 
 SOURCES = Path(jit.__file__).parent
 ROOT = SOURCES.parents[1]
@@ -126,3 +128,12 @@ def test_processes_that_compile_at_once_leave_whole_code(folder):
 
 def test_nothing_is_cached_that_would_not_be_renewed():
     assert not [path.name for path in SOURCES.glob("*.py") if "cache=True" in path.read_text()]
+
+
+def test_python_is_refused_by_name_what_compiled_code_alone_calls(panda, uniform):
+    integers, floats, _ = packed(panda, 1e-5, 1e-5, None)
+    for _ in range(2):  # before a compiled caller has compiled it, and after that
+        with pytest.raises(TypeError, match="compiled code alone calls unpack"):
+            unpack(integers, floats)
+        uniform.warm_up()
+    assert len(unpack.py_func(integers, floats).continuous) == panda.num_joints

@@ -13,7 +13,7 @@ from example_robots import ROBOTS
 from numba import njit
 from oracles import Judge
 
-from meanflow_ik_core.cuda.torch_step import lm_step
+from meanflow_ik_core.bench.torch_step import lm_step
 from meanflow_ik_core.kernels import entry, simd
 from meanflow_ik_core.kernels.forward import sine_cosine
 from meanflow_ik_core.kernels.step_settings import StepSettings

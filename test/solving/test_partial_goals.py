@@ -10,7 +10,7 @@ from oracles import Judge, reachable
 
 import meanflow_ik_core as mik
 from meanflow_ik_core import geometry
-from meanflow_ik_core.cuda.torch_step import lm_step
+from meanflow_ik_core.bench.torch_step import lm_step
 from meanflow_ik_core.kernels.step_settings import StepSettings
 from meanflow_ik_core.solving.least_squares import iterate, pose_errors
 

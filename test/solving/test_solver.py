@@ -7,6 +7,7 @@ import torch
 from oracles import Judge, reachable
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.cuda.search import DeviceSearch
 
 SOLVERS = ("learned", "uniform", "torso_solver")
 
@@ -89,10 +90,11 @@ def test_samples_have_the_documented_shape_kind_and_limits(solver):
 
 @pytest.mark.parametrize("sampler", ["meanflow", "uniform"])
 def test_a_device_is_another_way_to_exact_solutions(sampler, monkeypatch):
-    """The way of tensors, which goals take on a GPU, on a device that is there everywhere."""
+    """The way that goals take on a GPU, on a device that is there everywhere."""
     solver = mik.load_solver("panda", sampler=sampler)
     device = "cpu:0"  # by this name it is none of the compiled way
     monkeypatch.setattr(solver, "device", device)
+    monkeypatch.setattr(solver, "_device_search", DeviceSearch(solver.robot, device))
     if sampler == "meanflow":
         monkeypatch.setattr(solver._samplers[sampler], "_device", device)
         monkeypatch.setattr(solver._samplers[sampler], "_compiled", None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The damped least-squares step of the kernels, in batched torch on any device."""
+"""The damped least-squares step of the kernels, in batched torch: what they are compared with."""
 
 from typing import Any
 
@@ -9,9 +9,6 @@ from torch import Tensor
 from ..geometry import quat_xyzw_from_matrix, turn_between
 from ..kernels.step_settings import StepSettings
 from ..robot.robot import Robot
-
-# Samples that have converged are sorted out so often; each time waits for the device.
-_STEPS_PER_PASS = 4
 
 
 def lm_step(
@@ -28,7 +25,7 @@ def lm_step(
     Returns:
         q after the step (M, J), and the squared position and orientation errors before it (M, T).
     """
-    axes = axis_weights_torch(robot, settings.axis_weights, q)
+    axes = _axis_weights(robot, settings.axis_weights, q)
     reached = robot.forward(q)
     offset = T_base_tip[..., :3, 3] - reached[..., :3, 3]
     axis, trace = turn_between(reached, T_base_tip)
@@ -75,51 +72,7 @@ def lm_step(
     return stepped, position_square, orientation_square
 
 
-def iterate_torch(
-    robot: Robot,
-    q: Tensor,
-    T_base_tip: Tensor,
-    max_iterations: int,
-    position_tolerance: Any,
-    orientation_tolerance: Any,
-    settings: StepSettings,
-) -> tuple[Tensor, Tensor]:
-    """Step samples until they are within tolerance, as `least_squares.iterate`.
-
-    Args:
-        robot: whose kinematics and limits.
-        q: (M, J) rad or m; clipped into the limits.
-        T_base_tip: (M, T, 4, 4) targets.
-        max_iterations: steps of a sample at most.
-        position_tolerance: m, scalar or (T,).
-        orientation_tolerance: rad, scalar or (T,).
-        settings: damping, largest step, weights.
-
-    Returns:
-        (M, J), and (M) bool: stopped within tolerance.
-    """
-    lower, upper = robot.limits(q.dtype, q.device)
-    continuous = torch.as_tensor(robot.continuous, device=q.device)
-    q = torch.where(continuous, q, q.clamp(lower, upper))
-    position_tolerance = _per_tip(position_tolerance, q)
-    orientation_tolerance = _per_tip(orientation_tolerance, q)
-    converged = torch.zeros(len(q), dtype=torch.bool, device=q.device)
-    todo = torch.arange(len(q), device=q.device)
-    for iteration in range(max_iterations + 1):
-        if iteration % _STEPS_PER_PASS == 0:
-            todo = todo[~converged[todo]]
-            if len(todo) == 0:
-                break
-        stepped, position, orientation = lm_step(robot, q[todo], T_base_tip[todo], settings)
-        ratio = position / position_tolerance**2 + orientation / orientation_tolerance**2
-        done = ratio.sum(-1) <= 1
-        converged[todo] = done
-        if iteration < max_iterations:
-            q[todo] = torch.where(done[:, None], q[todo], stepped)
-    return q, converged
-
-
-def axis_weights_torch(robot: Robot, axis_weights: Any, like: Tensor) -> Tensor | None:
+def _axis_weights(robot: Robot, axis_weights: Any, like: Tensor) -> Tensor | None:
     """Axis weights (T, 6) of `StepSettings` as a tensor; None for none."""
     if axis_weights is None:
         return None
