@@ -22,6 +22,7 @@ _HOME = {
     "RobotError": "errors",
     "SeedError": "errors",
     "TargetError": "errors",
+    "WorldError": "errors",
     "Robot": "robot.robot",
     "available_robots": "robot.robot",
     "load_robot": "robot.robot",
@@ -33,6 +34,7 @@ _HOME = {
     "SphereModel": "collision.clearance",
     "PathResult": "paths.path",
     "solve_path": "paths.path",
+    "World": "world.world",
 }
 
 if TYPE_CHECKING:
@@ -46,11 +48,13 @@ if TYPE_CHECKING:
         RobotError,
         SeedError,
         TargetError,
+        WorldError,
     )
     from .objectives import Objective, read_objectives
     from .paths.path import PathResult, solve_path
     from .robot.robot import Robot, available_robots, load_robot
     from .solving.solver import IKResult, IKSolver, load_solver
+    from .world.world import World
 
 __all__ = [
     "CheckpointError",
@@ -67,6 +71,8 @@ __all__ = [
     "SeedError",
     "SphereModel",
     "TargetError",
+    "World",
+    "WorldError",
     "available_robots",
     "load_robot",
     "load_solver",

@@ -19,6 +19,7 @@ import yaml
 from ..errors import LinkError, OptionError
 from ..robot.robot import Robot
 from ..robot.urdf import listing
+from ..world.scene import Scene
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,6 +54,14 @@ class Objective(ABC):
 
         It broadcasts against the configurations. Only objectives that speak of the current joints
         return something other than themselves.
+        """
+        return self
+
+    def within(self, scene: Scene | None) -> Objective:
+        """This objective in a world; only objectives that speak of obstacles differ.
+
+        Raises:
+            OptionError: the objective needs a world, and there is none.
         """
         return self
 

@@ -16,14 +16,17 @@ from ..solving.inputs import (
     check_seed,
     check_seed_state,
     check_targets,
+    check_world,
 )
 from ..solving.least_squares import pose_errors
 from .joint_steps import BEYOND, StepLimits, step_limits
+from .motion import Motion
 from .search import PathQuery, PathSearch
 
 if TYPE_CHECKING:
     from ..robot.robot import Robot
     from ..solving.solver import IKSolver
+    from ..world.world import World
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +52,7 @@ def solve_path(
     max_joint_step: float | None = 0.5,
     *,
     avoid_self_collision: bool = False,
+    world: World | None = None,
     position_tolerance: float = 1e-5,
     orientation_tolerance: float = 1e-5,
     seed: int | None = None,
@@ -69,6 +73,8 @@ def solve_path(
         num_samples: starts per waypoint at which solutions are drawn.
         max_joint_step: rad or m, from one waypoint to the next; None: any.
         avoid_self_collision: the robot must not touch itself at a waypoint.
+        world: the robot must touch nothing of it at a waypoint and on the straight way in joint
+            space from each to the next; with ``avoid_self_collision`` neither itself there.
         position_tolerance: m.
         orientation_tolerance: rad.
         seed: of the random numbers; None draws a fresh one.
@@ -77,6 +83,7 @@ def solve_path(
         TargetError: there is no waypoint, or one is not a rigid transform.
         SeedError: the start state has the wrong length, is not finite, or outside the limits.
         OptionError: an option is out of its range.
+        WorldError: the world is one of another robot.
     """
     robot = solver.robot
     T_base_tip = check_targets(robot, waypoints)
@@ -97,10 +104,14 @@ def solve_path(
         num_samples=num_samples,
         tolerances=(position_tolerance, orientation_tolerance),
         avoid_self_collision=avoid_self_collision,
+        motion=(None if world is None else Motion(check_world(robot, world), avoid_self_collision)),
         seed=seed,
     )
     search = PathSearch(solver, query)
     path, message = _unbroken(robot, query, search, when)
+    if (blocked := search.blocked(path)).any():
+        path = path[: int(blocked.argmax()) + 1]
+        message = _no_way(len(path))
     steps = query.limits.along(path)
     errors = pose_errors(robot, path[:, None], T_base_tip[: len(path)])
     return PathResult(
@@ -153,9 +164,18 @@ def _unbroken(
         if broken < search.end:
             reached = dearest[broken - 1] < BEYOND
             return path, _smallest_step(robot, query.limits, search, reached, broken, times)
+    if search.end < len(query.T_base_tip) and search.no_way:
+        return path, _no_way(search.end)
     if search.end < len(query.T_base_tip):
         return path, f"waypoint {search.end} has no IK solution: {search.unsolved}"
     return path, ""
+
+
+def _no_way(waypoint: int) -> str:
+    return (
+        f"waypoint {waypoint} has IK solutions, but something touches on the way to each of them "
+        f"from those found of waypoint {waypoint - 1}"
+    )
 
 
 def _too_fast_from_start(

@@ -15,6 +15,7 @@ from ..solving.ranking import select_diverse
 from ..solving.refine import refine_lm
 from .continuation import follow
 from .joint_steps import StepLimits
+from .motion import Motion
 from .smoothing import smooth
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class PathQuery:
     num_samples: int  # starts per waypoint at which solutions are drawn
     tolerances: tuple[float, float]  # m and rad
     avoid_self_collision: bool
+    motion: Motion | None  # what the robot must not touch at waypoints and between; None: nothing
     seed: int | None
 
 
@@ -46,17 +48,21 @@ class PathSearch:
     valid: (W, C) bool, which are solutions and not known to be in self-collision.
     end: how many waypoints come before the first that has no solution; W where all have.
     unsolved: what is known of that waypoint, as text.
+    no_way: whether it has solutions, and what touches lies before all of them.
     timing: seconds for sample, follow, choose, smooth.
     """
 
     def __init__(self, solver: IKSolver, query: PathQuery):
         self._solver, self._robot, self._query = solver, solver.robot, query
         self._in_collision = None
-        if query.avoid_self_collision:
+        if query.motion is not None:
+            self._in_collision = query.motion.in_collision
+        elif query.avoid_self_collision:
             self._in_collision = solver.self_collision.in_collision
         self._draws = 0
         self.end = waypoints = len(query.T_base_tip)
         self.unsolved = ""
+        self.no_way = False
         self.timing: dict[str, float] = {}
         for part in ("sample", "follow", "choose", "smooth"):
             self.timing[part] = 0.0
@@ -103,7 +109,10 @@ class PathSearch:
         """The best path of the candidates, or the shortest, smoothed; it is a candidate itself
         from now on."""
         chosen = self._choose(shortest)
-        path = self.smoothed(self.q[np.arange(self.end), chosen])
+        rough = self.q[np.arange(self.end), chosen]
+        path = self.smoothed(rough)
+        if self.blocked(path).any():
+            path = rough
         track = np.zeros((len(self.q), 1, self._robot.num_joints))
         track[: self.end, 0] = path
         known = np.arange(len(track))[:, None] < self.end
@@ -127,9 +136,31 @@ class PathSearch:
                 if checks < _LAZY_CHECKS:
                     looked_at[:] = False
                     looked_at[np.arange(self.end), chosen] = True
-                if not self._remove_colliding(looked_at):
+                if not self._remove_colliding(looked_at) and not self._remove_blocked(chosen):
                     return chosen
                 checks += 1
+
+    def blocked(self, path: np.ndarray) -> np.ndarray:
+        """(P - 1,) bool: between which waypoints of a path (P, J) the robot would touch."""
+        motion, steps = self._query.motion, self._query.limits.along(path)
+        if motion is None:
+            return np.zeros(len(steps), bool)
+        return motion.blocked(path[:-1], steps)
+
+    def _remove_blocked(self, chosen: np.ndarray) -> bool:
+        """Remove candidates that those chosen before them do not lead to; whether there are any.
+
+        Of two that nothing leads between, the one goes that fewer others can take the place of.
+        """
+        where = np.flatnonzero(self.blocked(self.q[np.arange(self.end), chosen]))
+        for step in where.tolist():
+            ahead = step + 1
+            others = self.valid[step].sum() > self.valid[ahead].sum()
+            place = step if others and step > 0 else ahead
+            self.valid[place, chosen[place]] = False
+            if not self.valid[place].any() and place < self.end:
+                self.end, self.no_way = place, True
+        return len(where) > 0
 
     def _remove_colliding(self, looked_at: np.ndarray) -> bool:
         """Check candidates (W, C) for self-collision when asked; whether one has it."""
@@ -172,6 +203,7 @@ class PathSearch:
                 position_tolerance=query.tolerances[0],
                 orientation_tolerance=query.tolerances[1],
                 avoid_self_collision=query.avoid_self_collision,
+                world=None if query.motion is None else query.motion.scene,
             )
 
     def _nearest_miss(self, result: IKResult) -> str:
@@ -180,6 +212,8 @@ class PathSearch:
         angle = float(result.orientation_error[0, 0].max())
         tolerances = self._query.tolerances
         if self._in_collision is not None and position <= tolerances[0] and angle <= tolerances[1]:
+            if self._query.motion is not None:
+                return "every solution found touches the world, or itself where that is asked"
             return "every solution found is in self-collision"
         return f"the nearest configuration found misses it by {position:.3g} m and {angle:.3g} rad"
 

@@ -61,6 +61,8 @@ class Robot:
     at_rest: frozenset[str] = frozenset()
     # pairs of links that are not checked for touching; None: those that always overlap
     ignore_collisions: tuple[tuple[str, str], ...] | None = None
+    # m, what comes nearer to a link than this touches it, where its shapes do not cover it
+    padding: Mapping[str, float] = field(default_factory=dict)
     _on_device: dict = field(default_factory=dict, repr=False)
 
     @property
@@ -281,11 +283,12 @@ def robot_from_file(
         or not (0 < scale < np.inf)
     ):
         raise RobotError(f"workspace_scale is {scale!r}; it must be a positive length in metres")
-    links = link_names(file.urdf_path) if file.ignore_collisions else []
-    for link in {link for pair in file.ignore_collisions or () for link in pair} - set(links):
+    paired = {link for pair in file.ignore_collisions or () for link in pair}
+    links = link_names(file.urdf_path) if paired or file.padding else []
+    for link in (paired | set(file.padding)) - set(links):
+        key = "ignore_collisions" if link in paired else "padding"
         raise LinkError(
-            f"ignore_collisions of {name} name {link!r}, which is no link; "
-            f"links are {listing(links, link)}"
+            f"{key} of {name} name {link!r}, which is no link; links are {listing(links, link)}"
         )
     tree = read_tree(file.urdf_path, base or file.base, tips, {**file.held, **held})
     return Robot(
@@ -293,6 +296,7 @@ def robot_from_file(
         urdf_path=file.urdf_path,
         workspace_scale=float(scale),
         ignore_collisions=file.ignore_collisions,
+        padding=dict(file.padding),
         **tree._asdict(),
     )
 

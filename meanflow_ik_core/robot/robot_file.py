@@ -14,7 +14,7 @@ from .packages import resolve_uri
 from .urdf import XACRO
 
 ROBOT_FOLDER = Path(__file__).parents[1] / "robots"
-KEYS = ("urdf", "parts", "base", "tips", "held", "ignore_collisions", "workspace_scale")
+KEYS = ("urdf", "parts", "base", "tips", "held", "ignore_collisions", "padding", "workspace_scale")
 SUFFIXES = (".yaml", ".yml")
 _ADDRESSES = ("package://", "file://")
 _PART_KEYS = ("urdf", "robot", "prefix", "parent", "xyz", "rpy")
@@ -29,6 +29,7 @@ class RobotFile(NamedTuple):
     held: Mapping[str, float] = {}  # rad or m
     ignore_collisions: tuple[tuple[str, str], ...] | None = None
     workspace_scale: float | None = None  # m
+    padding: Mapping[str, float] = {}  # m, by link
 
 
 def available_robots() -> list[str]:
@@ -119,6 +120,14 @@ def read_settings(path: Path, text: str | None = None) -> dict[str, Any]:
             ),
             "a list of pairs of links",
         ),
+        "padding": (
+            lambda v: (
+                isinstance(v, dict)
+                and all(map(is_name, v))
+                and all(is_number(value) and 0 <= value < np.inf for value in v.values())
+            ),
+            "a mapping from links to lengths of at least 0",
+        ),
         "workspace_scale": (is_number, "a length in metres"),
     }
     for key, value in settings.items():
@@ -143,6 +152,7 @@ def read_robot_file(path: Path, text: str | None = None) -> RobotFile:
         held=settings.get("held") or {},
         ignore_collisions=None if pairs is None else tuple((a, b) for a, b in pairs),
         workspace_scale=settings.get("workspace_scale"),
+        padding=settings.get("padding") or {},
     )
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import LinkError, OptionError, SeedError, TargetError
+from ..errors import LinkError, OptionError, SeedError, TargetError, WorldError
 from ..kernels.poses import RIGID_TOLERANCE, make_orthonormal
 from ..robot.robot import Robot
 from ..tensors import array_from
+from ..world.scene import Scene
+from ..world.world import World
 
 _MOST_NUMBERS = 2**28  # of a result, 2 GB
 AXES = ("x", "y", "z", "rx", "ry", "rz")  # of a target's frame
@@ -261,3 +263,21 @@ def check_seed_state(
             f"its limits are [{robot.lower[joint]:g}, {robot.upper[joint]:g}]"
         )
     return seeds
+
+
+def check_world(robot: Robot, world: Any) -> Scene:
+    """What a world is now, or a `WorldError` where it is none, or one of another robot.
+
+    A snapshot of a world stays what it is.
+    """
+    if not isinstance(world, World | Scene):
+        raise WorldError(f"world is {world!r}; it must be a World")
+    other = world.robot
+    if other is not robot:
+        same = other.urdf_path == robot.urdf_path and other.fingerprint() == robot.fingerprint()
+        if not same:
+            raise WorldError(
+                f"the world is of the robot {other.name!r}, with {len(other.joint_names)} joints; "
+                f"this is {robot.name!r}, with {len(robot.joint_names)}"
+            )
+    return world if isinstance(world, Scene) else world.snapshot()

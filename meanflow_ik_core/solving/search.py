@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..collision.self_collision import SelfCollision
 from ..kernels.descent import SLIDE_AFTERWARDS, SLIDE_AT_ONCE, STAY
 from ..kernels.search import costs
 from ..kernels.selection import best, choose
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # Between two looks at the clock, self-collision is checked of as many configurations as take
 # `_LOOK_EVERY_S`, and of `CHECKS_AT_ONCE` at least.
 _LOOK_EVERY_S, CHECKS_AT_ONCE = 1e-3, 4
-_SEED, _OWN, _UNIFORM = 1, 2, 3  # where a candidate comes from
+SEED, OWN, UNIFORM = 1, 2, 3  # where a candidate comes from
 
 
 class Candidates(NamedTuple):
@@ -42,14 +42,15 @@ class Candidates(NamedTuple):
     q: np.ndarray  # (N, J)
     errors: np.ndarray  # (N, T, 2) m and rad
     valid: np.ndarray  # (N,)
-    source: np.ndarray  # (N,) int: _SEED, _OWN or _UNIFORM
+    source: np.ndarray  # (N,) int: SEED, OWN or UNIFORM
     checked: np.ndarray  # (N,) bool: valid is final, for self-collision was looked for if asked
 
     def rows(self, which: np.ndarray | slice) -> Candidates:
         return Candidates(*(array[which] for array in self))
 
 
-def _joined(*parts: Candidates) -> Candidates:
+def joined(*parts: Candidates) -> Candidates:
+    """The candidates of several parts, in their order."""
     return Candidates(*map(np.concatenate, zip(*parts, strict=True)))
 
 
@@ -61,7 +62,7 @@ class SearchParts:
     refinement: Refinement
     drawing: Drawing
     deadline: Deadline
-    self_collision: SelfCollision | None  # None: not asked
+    in_collision: Callable[[np.ndarray], np.ndarray] | None  # (N, J) -> (N,); None: not asked
     null_space: NullSpace | None  # None: no objectives
     starts_per_pass: int  # drawn and refined together; between passes the clock counts
 
@@ -158,7 +159,7 @@ class Search:
         goal = self._goal
         seeds = goal.reference[:, None]
         everyone = np.arange(len(goal))
-        refined = self._refine(everyone, seeds, SLIDE_AT_ONCE, _SEED, _SEED, self._deadline)
+        refined = self._refine(everyone, seeds, SLIDE_AT_ONCE, SEED, SEED, self._deadline)
         near = np.zeros(len(goal), bool)
         for problem, chosen in self._chosen.items():
             near[problem] = chosen.valid[0] and self._costs(problem, chosen)[0][0] <= NEAR
@@ -191,10 +192,10 @@ class Search:
                 )
                 self._passes += 1
                 self._drawn[sampler] += starts.shape[0] * starts.shape[1]
-                source = _UNIFORM if sampler == "uniform" else _OWN
+                source = UNIFORM if sampler == "uniform" else OWN
                 first = source
                 if seeds is not None and begin == 0:
-                    first = _SEED
+                    first = SEED
                     starts = np.concatenate((seeds[group][:, None], starts), 1)
                 self._spent["sample"] += self._clock() - began
                 self._refine(group, starts, self._sliding, first, source, deadline)
@@ -208,16 +209,16 @@ class Search:
         began = self._clock()
         parts = self._parts
         refined = parts.refinement.refined(parts.robot, starts, self._goal.of(problems), sliding)
-        if first == _SEED and sliding != SLIDE_AFTERWARDS:
+        if first == SEED and sliding != SLIDE_AFTERWARDS:
             self._drawn["seed"] += len(problems)
         sources = np.full(starts.shape[1], source)
         sources[:1] = first
         errors = np.stack((refined.position_error, refined.orientation_error), -1)
         for row, problem in enumerate(problems.tolist()):
             valid = refined.converged[row].copy()
-            checked = np.full(len(valid), True) if parts.self_collision is None else ~valid
+            checked = np.full(len(valid), True) if parts.in_collision is None else ~valid
             new = Candidates(refined.q[row], errors[row], valid, sources, checked)
-            pool = _joined(self._found[problem], new) if problem in self._found else new
+            pool = joined(self._found[problem], new) if problem in self._found else new
             if not pool.checked.all():
                 pool = self._checked(problem, pool, deadline.share(len(problems) - row))
             self._found[problem] = pool
@@ -258,7 +259,7 @@ class Search:
     def _free(self, q: np.ndarray, deadline: Deadline) -> np.ndarray:
         """(n,) which of the first n of configurations q (N, J) touch nothing of themselves; n is N
         where there is time."""
-        assert self._parts.self_collision is not None
+        assert self._parts.in_collision is not None
         size = len(q)
         if deadline.moment < math.inf:
             worth = _LOOK_EVERY_S * self._checks / max(self._check_seconds, 1e-9)
@@ -268,7 +269,7 @@ class Search:
         for first in range(0, len(q), max(1, size)):
             if first and deadline.passed():
                 break
-            free.append(~self._parts.self_collision.in_collision(q[first : first + size]))
+            free.append(~self._parts.in_collision(q[first : first + size]))
         done = np.concatenate(free)
         self._checks += len(done)
         self._check_seconds += self._clock() - began
@@ -289,7 +290,7 @@ class Search:
             return
         better = null_space.improved(q, self._goal.of(owner), deadline)
         valid = better.converged[:, 0].copy()
-        if self._parts.self_collision is not None:
+        if self._parts.in_collision is not None:
             rows = np.flatnonzero(valid)
             free = self._free(better.q[rows, 0], self._deadline)
             valid[rows] = False
@@ -300,9 +301,9 @@ class Search:
             after = before._replace(q=better.q[mine, 0], errors=errors[mine], valid=valid[mine])
             diverse = self._preferences.select == "diverse"
             # Those that were chosen for their spread are replaced by no others.
-            pool = _joined(after, before if diverse else self._found[problem])
+            pool = joined(after, before if diverse else self._found[problem])
             if diverse:
-                pool = _joined(
+                pool = joined(
                     after.rows(self._order(problem, after)),
                     before.rows(self._order(problem, before)),
                 )
@@ -317,7 +318,7 @@ class Search:
                 )
             )  # fmt: skip
             misses = self._chosen[problem].rows(~self._chosen[problem].valid)
-            rows = _joined(kept, misses)
+            rows = joined(kept, misses)
             rows = rows.rows(self._order(problem, rows))
             self._chosen[problem] = rows.rows(slice(self._preferences.max_solutions))
         self._spent["refine"] += self._clock() - began

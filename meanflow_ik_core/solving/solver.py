@@ -22,6 +22,8 @@ from ..objectives import Objective, build_objectives
 from ..robot.robot import Robot, load_robot
 from ..samplers import Sampler, build_sampler, resolve_sampler
 from ..tensors import device_name, of_kind
+from ..world.scene import Scene
+from ..world.world import World
 from .at_once import SearchAtOnce
 from .deadline import Deadline
 from .drawing import Drawing
@@ -35,12 +37,14 @@ from .inputs import (
     check_targets,
     check_tips,
     check_tolerance,
+    check_world,
 )
 from .partial_goals import given_from_asked
 from .ranking import SELECTIONS
 from .refinement import Refinement
 from .result import IKResult
 from .search import CHECKS_AT_ONCE, Search, SearchParts
+from .world_search import WorldGuide, WorldSearch
 
 if TYPE_CHECKING:
     from .null_space import NullSpace
@@ -168,6 +172,7 @@ class IKSolver:
         distance_weight: float = 1.0,
         min_separation: float = 0.01,
         avoid_self_collision: bool = False,
+        world: World | Scene | None = None,
         refinement: str = "lm",
         objectives: Sequence[Any] = (),
         objective_steps: int = 10,
@@ -207,6 +212,8 @@ class IKSolver:
             distance_weight: of the distance to the seed state in the ranking, per rad.
             min_separation: rad; solutions whose largest joint difference is smaller are the same.
             avoid_self_collision: only solutions free of self-collision are valid.
+            world: obstacles; only solutions that touch none are valid, and rows are filled with
+                such while starts last. Its state at the call counts, whatever changes later.
             refinement: "lm", damped least squares, or "adam", gradient descent on the pose error.
             objectives: what solutions shall be good for besides the pose: names, mappings such as
                 {"name": "posture", "weight": 2.0}, or `Objective`; see docs/objectives.md. They
@@ -234,7 +241,9 @@ class IKSolver:
             SeedError: the seed state has the wrong length, is not finite, or outside the limits.
             LinkError: an unknown tip, or one named twice.
             OptionError: an option is out of its range, or there is no such objective.
-            RobotError: self-collision is asked for and a collision shape cannot be read.
+            RobotError: self-collision or a world is asked for and a collision shape cannot be
+                read.
+            WorldError: the world is one of another robot.
         """
         began = self.clock()
         robot = self.robot
@@ -252,11 +261,15 @@ class IKSolver:
             orientation_tolerance,
         )  # fmt: skip
         check_memory(robot, len(goal), "max_solutions", max_solutions)
-        objectives = build_objectives(objectives, robot)
+        guide = None
+        if world is not None:
+            guide = WorldGuide(check_world(robot, world), avoid_self_collision, goal.asked)
+        scene = None if guide is None else guide.scene
+        objectives = [one.within(scene) for one in build_objectives(objectives, robot)]
         drawing = self._drawing(seed, Guidance(guidance_choices, guidance_steps), objectives)
         sampler = self._sampler_for(goal.asked)
-        is_simple = refining.is_compiled and not objectives
-        if max_solutions == 1 and is_simple:
+        is_simple = refining.is_compiled and not objectives and guide is None
+        if max_solutions == 1 and refining.is_compiled and not objectives:
             nearest = goal.seeded and distance_weight > 0
             is_drawn = not drawing.is_uniform(sampler)
             starts = starts.planned(nearest, avoid_self_collision, is_drawn)
@@ -282,16 +295,30 @@ class IKSolver:
             refinement=refining,
             drawing=drawing,
             deadline=Deadline(moment, self.clock),
-            self_collision=self.self_collision if avoid_self_collision else None,
+            in_collision=self._in_collision(guide, avoid_self_collision),
             null_space=self._null_space(objectives, refining, objective_steps),
             starts_per_pass=per_pass,
         )
-        search = Search(parts, goal, starts, preferences)
+        search = self.search_in_parts(guide, parts, goal, starts, preferences)
         search.run(sampler)
         result = search.result(sampler)
+        if guide is not None:
+            return guide.completed(result)
         if avoid_self_collision or "clearance" in [one.name() for one in objectives]:
             return replace(result, clearance=self.clearance.distance(result.joint_positions))
         return result
+
+    def search_in_parts(self, guide: WorldGuide | None, *search: Any) -> Search:
+        """The search of a call; a subclass may have another one."""
+        return Search(*search) if guide is None else WorldSearch(guide, *search)
+
+    def _in_collision(
+        self, guide: WorldGuide | None, avoid_self_collision: bool
+    ) -> Callable[[np.ndarray], np.ndarray] | None:
+        """What says of configurations (N, J) whether they are not valid."""
+        if guide is not None:
+            return guide.in_collision
+        return self.self_collision.in_collision if avoid_self_collision else None
 
     def _complete(self, result: IKResult, preferences: Preferences) -> IKResult | None:
         """A result of starts that are refined whatever the time, where it is the answer, or None.
