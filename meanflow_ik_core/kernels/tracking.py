@@ -46,10 +46,11 @@ STARTS, OFFERED, JOINT_AT_LIMIT, CONVERGED = 0, 1, 2, 3
 REACHED_TIPS = 4
 
 _WORK, _INTEGERS, _FLOATS = float64[:, ::1], int64[::1], float64[::1]
-_MOST_STEPS = 24
-_SEARCH_STEPS = 20
+_MOST_STEPS = 12
+_SEARCH_STEPS = 14
 _EXACT = 1e-18  # m^2 or rad^2, a square of errors that ends the steps
-_STILL = 1e-4  # share of the square that a step must remove to be one
+_STILL = 1e-6  # share of the square that a step must remove to be one
+_FINE, _GAIN = 1e-12, 0.75  # a square from which on it must remove that share of it
 _SHARE = 0.1  # of what the best lane gains, that the shortest step may do without
 _LEAST_DAMPING, _DAMPING_RATIO = 1e-10, 5.0
 _LEAST_PULL = 1e-6  # of the error, that holds a joint at its limit
@@ -176,7 +177,8 @@ def _choose(work, arrays, rows, state, q):
         before = best = state.least[part]
         for lane in range(LANES):
             best = min(best, squares[lane])
-        if before <= _EXACT or not (best <= _EXACT or best < before * (1.0 - _STILL)):
+        least_gain = _GAIN if before <= _FINE else _STILL
+        if before <= _EXACT or not (best <= _EXACT or best < before * (1.0 - least_gain)):
             continue
         enough = max(_EXACT, min(4.0 * best, best + _SHARE * (before - best)))
         lane = LANES - 1

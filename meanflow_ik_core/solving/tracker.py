@@ -123,7 +123,7 @@ class Tracker:
             None if asked is None else asked.astype(np.float64),
         )
         integers, floats, boxed = arrays.integers, arrays.floats64, arrays.floats64.copy()
-        views = unpack(integers, floats)
+        views = unpack.py_func(integers, floats)
         joints, active = robot.num_joints, len(views.active)
         rows = rows_of_tracking(len(views.nodes), joints, active, len(views.blocks))
         self._numbers = np.zeros(REACHED_TIPS + active, np.int64)
@@ -168,7 +168,7 @@ class Tracker:
             raise SeedError(f"q0 is None; it must be ({self._robot.num_joints},)")
         if self._self_collision is not None and self._self_collision.in_collision(given[0]):
             raise SeedError("q0 is in self-collision")
-        limits = unpack(*self._arguments[6:8]).bounds
+        limits = unpack.py_func(*self._arguments[6:8]).bounds
         self._state.joints[:] = np.clip(given[0], limits[:, 0], limits[:, 1])
         self._numbers[:] = 0
         self._poses[0] = self._robot.forward(self._state.joints)
