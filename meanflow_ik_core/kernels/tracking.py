@@ -241,20 +241,28 @@ def _short_way(delta, continuous):
 
 @jit
 def _write_drifted(arrays, state, q):
-    """Write where joints drift in one step, without regard to the target; whether they do."""
-    drifts = False
+    """Write where joints drift in one step, without regard to the target; whether they do.
+
+    Their ways are shortened together, so that they come to rest where the target lets them come
+    no nearer.
+    """
+    longest = 1.0
     for j in range(q.size):
         most, margin, joint = state.drift[j], state.margin[j], state.joints[j]
         wanted = 0.0
         if margin > 0.0:
             below = arrays.limits[j, 0] + margin - joint
             above = joint - arrays.limits[j, 1] + margin
-            wanted = (min(max(below, 0.0), margin) - min(max(above, 0.0), margin)) / margin * most
+            wanted = max(below, 0.0) - max(above, 0.0)
         if state.posture[j] == state.posture[j]:
             wanted += _short_way(state.posture[j] - joint, arrays.continuous[j])
-        wanted = min(max(wanted, -most), most)
-        q[j] = min(max(joint + wanted, arrays.bounds[j, 0]), arrays.bounds[j, 1])
-        drifts = drifts or wanted != 0.0
+        q[j] = wanted
+        longest = max(longest, abs(wanted) / most)
+    drifts = False
+    for j in range(q.size):
+        drifts = drifts or q[j] != 0.0
+        moved = state.joints[j] + q[j] / longest
+        q[j] = min(max(moved, arrays.bounds[j, 0]), arrays.bounds[j, 1])
     return drifts
 
 

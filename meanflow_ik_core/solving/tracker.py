@@ -32,7 +32,6 @@ from ..kernels.tracking import (
 from ..robot.robot import Robot
 from .inputs import (
     check_free_axes,
-    check_positive,
     check_seed_state,
     check_targets,
     check_tips,
@@ -223,12 +222,7 @@ class Tracker:
         if self._thread != get_ident():
             self._enter()
         targets = self._poses[:, list(self._tips)]
-        options = {
-            "error_weight": 0.0,
-            "seed_state": self._state.joints,
-            **self._options,
-            **options,
-        }
+        options = {"error_weight": 0.0, **self._options, **options}
         return self._solve(
             targets, max_solutions=max_solutions, seed_state=self._state.joints, **options
         )
@@ -300,23 +294,21 @@ def _allowed(
     robot: Robot, max_joint_step: float | None, velocity_scale: float, dt: float | None
 ) -> np.ndarray:
     """How far each joint may go in one step, (J,) rad or m."""
-    check_positive("max_joint_step", max_joint_step, or_none=True)
-    check_positive("dt", dt, "positive seconds", or_none=True)
+    for name, value in {"max_joint_step": max_joint_step, "dt": dt}.items():
+        if value is not None and not (is_number(value) and 0 < value < np.inf):
+            raise OptionError(f"{name} is {value!r}; it must be positive and finite, or None")
     if not (is_number(velocity_scale) and 0 < velocity_scale <= 1):
         raise OptionError(f"velocity_scale is {velocity_scale!r}; it must be above 0 and at most 1")
-    largest = max_joint_step
-    if largest is None:
-        largest = _LARGEST_STEP if dt is None else np.inf
-    allowed = np.full(robot.num_joints, float(largest))
-    if dt is not None:
-        allowed = np.minimum(allowed, robot.velocity_limit * velocity_scale * dt)
-    elif velocity_scale != 1:
-        raise OptionError(f"velocity_scale is {velocity_scale!r}, which says nothing without dt")
-    for name, most in zip(robot.joint_names, allowed, strict=True):
+    if dt is None:
+        if velocity_scale != 1:
+            raise OptionError(f"velocity_scale is {velocity_scale!r}; without dt it has no meaning")
+        return np.full(robot.num_joints, max_joint_step or _LARGEST_STEP)
+    allowed = np.minimum(robot.velocity_limit * velocity_scale * dt, max_joint_step or np.inf)
+    for name, speed, most in zip(robot.joint_names, robot.velocity_limit, allowed, strict=True):
         if not 0 < most < np.inf:
             raise OptionError(
-                f"the URDF of {robot.name!r} gives {name} no speed above 0; give max_joint_step "
-                "instead of dt"
+                f"dt is {dt!r}, but the URDF of {robot.name!r} gives {name} the speed limit "
+                f"{speed:g}; give max_joint_step {'too' if most > 0 else 'instead'}"
             )
     return allowed
 
