@@ -15,6 +15,7 @@ from ..solving.solver import IKSolver, load_solver
 from ..solving.tracker import TrackStatus
 from .judge import Judge
 from .path import random_motions
+from .peers import Peer, Ssik, Stopwatch, is_panda
 from .result import BenchResult, Measure, at_least_one, environment
 from .solve import TOLERANCE
 
@@ -151,13 +152,13 @@ def measure_reference(solver: IKSolver, motions: np.ndarray) -> list[Measure]:
     """Follow motions (paths, W, J) without speed limits, beside ssik where it is installed."""
     robot = solver.robot
     ours, theirs = [], []
-    arm = _ssik_arm() if robot.name == "panda" else None
+    ssik = _ssik(robot)
     for motion in motions:
         poses = robot.forward(motion)
         targets = poses[:, 0] if robot.num_tips == 1 else poses
         ours.append(follow(solver.tracker(motion[0]), targets))
-        if arm is not None:
-            theirs.append(_follow_by_ssik(arm, motion[0], targets))
+        if ssik is not None:
+            theirs.append(_follow_by(ssik, motion[0], targets))
     known = float(np.abs(np.diff(motions, axis=1)).max())
     measures = [Measure("reference paths: largest step of the known motions", known, "rad")]
     medians = []
@@ -182,24 +183,23 @@ def measure_reference(solver: IKSolver, motions: np.ndarray) -> list[Measure]:
     return measures
 
 
-def _ssik_arm() -> Any:
-    """The Panda of the package ssik, or None where that is not installed."""
+def _ssik(robot: Robot) -> Ssik | None:
+    """The peer; None for another robot, or where it is not installed."""
     try:
-        from ssik import Manipulator
+        return Ssik(robot, Judge(robot), 0) if is_panda(robot) else None
     except ImportError:
         return None
-    return Manipulator.from_prebuilt("panda")
 
 
-def _follow_by_ssik(arm: Any, q0: np.ndarray, targets: np.ndarray) -> Track:
-    """Follow targets (W, 4, 4) by seeded solves, which are quicker than its own tracker."""
+def _follow_by(peer: Peer, q0: np.ndarray, targets: np.ndarray) -> Track:
+    """Follow targets (W, 4, 4) by solves, each seeded with the solution before."""
     q, reached, seconds = [q0], [], np.zeros(len(targets))
     for row, target in enumerate(targets):
-        began = time.process_time_ns()
-        found = arm.solve(target, q_seed=q[-1], max_solutions=1)
-        seconds[row] = 1e-9 * (time.process_time_ns() - began)
-        q.append(found[0].q if found else q[-1])
-        reached.append(bool(found))
+        watch = Stopwatch()
+        found = peer.near(watch, target[None], q[-1])
+        seconds[row] = watch.busy
+        q.append(found[0] if len(found) else q[-1])
+        reached.append(len(found) > 0)
     return Track(np.stack(q), np.array(reached), {}, seconds)
 
 

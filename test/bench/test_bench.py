@@ -34,6 +34,7 @@ SMALL = {
     "cold": {"repetitions": 1},
     "raw": {"repetitions": 3, "sampler": "uniform"},
     "path": {"paths": 3, "waypoints": 20, "sampler": "uniform"},
+    "track": {"paths": 4, "waypoints": 30},
     "clearance": {"robots": "panda", "configurations": 300},
     "objectives": {"poses": 3, "num_samples": 32, "max_solutions": 4, "sampler": "uniform"},
     "robots": {

@@ -2,6 +2,7 @@
 """A tracker never goes faster than allowed, says what is true, and stands where it should."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -368,3 +369,10 @@ def test_a_second_thread_is_refused_by_name_until_a_reset(uniform):
     assert seen[1] is TrackStatus.REACHED
     with pytest.raises(mik.TrackerError):
         tracker.step(pose)
+
+
+def test_the_example_of_the_documentation_runs():
+    text = (Path(__file__).parents[2] / "docs" / "tracking.md").read_text()
+    names = {}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    assert names["step"].joint_positions.shape == (7,)
