@@ -30,7 +30,7 @@ _HOME = {
     "IKResult": "solving.solver",
     "IKSolver": "solving.solver",
     "load_solver": "solving.solver",
-    "Obstacle": "solving.tracker",
+    "BlockedBy": "solving.tracker",
     "TrackStatus": "solving.tracker",
     "TrackStep": "solving.tracker",
     "Tracker": "solving.tracker",
@@ -60,10 +60,11 @@ if TYPE_CHECKING:
     from .paths.path import PathResult, solve_path
     from .robot.robot import Robot, available_robots, load_robot
     from .solving.solver import IKResult, IKSolver, load_solver
-    from .solving.tracker import Obstacle, Tracker, TrackStatus, TrackStep
+    from .solving.tracker import BlockedBy, Tracker, TrackStatus, TrackStep
     from .world.world import World
 
 __all__ = [
+    "BlockedBy",
     "CheckpointError",
     "ConfigError",
     "IKError",
@@ -71,7 +72,6 @@ __all__ = [
     "IKSolver",
     "LinkError",
     "Objective",
-    "Obstacle",
     "OptionError",
     "PathResult",
     "Robot",

@@ -56,7 +56,7 @@ class TrackStatus(Enum):
     ELSEWHERE = "elsewhere"  # blocked, and other joints reach the target: `TrackStep.offer`
 
 
-class Obstacle(Enum):
+class BlockedBy(Enum):
     """What keeps joints from their target."""
 
     LIMIT = "limit"
@@ -71,16 +71,16 @@ class TrackStep(NamedTuple):
     position_error: np.ndarray  # (T,) m
     orientation_error: np.ndarray  # (T,) rad
     status: TrackStatus
-    obstacle: Obstacle | None = None  # where it is blocked or elsewhere
-    joint: str | None = None  # which is at its limit, where that is the obstacle
+    blocked_by: BlockedBy | None = None  # where it is blocked or elsewhere
+    joint: str | None = None  # which is at its limit, where that is why
     offer: np.ndarray | None = None  # (J,) reaches the target, where it is elsewhere
 
 
 _OUTCOMES = {
     REACHED: (TrackStatus.REACHED, None),
     FOLLOWING: (TrackStatus.FOLLOWING, None),
-    AT_LIMIT: (TrackStatus.BLOCKED, Obstacle.LIMIT),
-    SINGULAR: (TrackStatus.BLOCKED, Obstacle.SINGULARITY),
+    AT_LIMIT: (TrackStatus.BLOCKED, BlockedBy.LIMIT),
+    SINGULAR: (TrackStatus.BLOCKED, BlockedBy.SINGULARITY),
 }
 
 
@@ -195,12 +195,12 @@ class Tracker:
         code = track(*self._arguments)
         if code == REFUSED:
             raise self._refusal(T_base_tip)
-        status, obstacle = _OUTCOMES[code]
+        status, blocked_by = _OUTCOMES[code]
         if self._self_collision is not None and self._touches(self._state.joints):
-            status, obstacle = self._stay()
-        if obstacle is None:
+            status, blocked_by = self._stay()
+        if blocked_by is None:
             return self._result(status)
-        return self._blocked(status, obstacle)
+        return self._blocked(status, blocked_by)
 
     def alternatives(self, max_solutions: int = 8, **options: Any) -> IKResult:
         """All the solutions of the last target, those that are nearest to the joints first.
@@ -258,22 +258,22 @@ class Tracker:
             status, *more,
         )  # fmt: skip
 
-    def _blocked(self, status: TrackStatus, obstacle: Obstacle) -> TrackStep:
+    def _blocked(self, status: TrackStatus, blocked_by: BlockedBy) -> TrackStep:
         joint = None
-        if obstacle is Obstacle.LIMIT:
+        if blocked_by is BlockedBy.LIMIT:
             joint = self._robot.joint_names[self._numbers[JOINT_AT_LIMIT]]
         offer = self._state.offer
-        if self._numbers[OFFERED] == 0 or obstacle is Obstacle.SELF_COLLISION:
-            return self._result(status, obstacle, joint)
+        if self._numbers[OFFERED] == 0 or blocked_by is BlockedBy.SELF_COLLISION:
+            return self._result(status, blocked_by, joint)
         if self._self_collision is not None and self._touches(offer):
             self._numbers[OFFERED] = 0
-            return self._result(status, obstacle, joint)
-        return self._result(TrackStatus.ELSEWHERE, obstacle, joint, offer.copy())
+            return self._result(status, blocked_by, joint)
+        return self._result(TrackStatus.ELSEWHERE, blocked_by, joint, offer.copy())
 
     def _touches(self, q: np.ndarray) -> bool:
         return self._self_collision is not None and bool(self._self_collision.in_collision(q))
 
-    def _stay(self) -> tuple[TrackStatus, Obstacle | None]:
+    def _stay(self) -> tuple[TrackStatus, BlockedBy | None]:
         """Take back a step that ends in self-collision."""
         self._state.joints[:] = self._state.before
         self._state.allowed[:] = 0.0
@@ -282,7 +282,7 @@ class Tracker:
         self._state.allowed[:] = self._allowed
         if code == REACHED:
             return TrackStatus.REACHED, None
-        return TrackStatus.BLOCKED, Obstacle.SELF_COLLISION
+        return TrackStatus.BLOCKED, BlockedBy.SELF_COLLISION
 
 
 def _as_batch(T_base_tip: Any) -> Any:

@@ -10,7 +10,7 @@ from numba.core.runtime import _nrt_python, rtsys
 from oracles import Judge
 
 import meanflow_ik_core as mik
-from meanflow_ik_core import Obstacle, TrackStatus
+from meanflow_ik_core import BlockedBy, TrackStatus
 
 HOME = np.array([0.0, -0.5, 0.0, -2.0, 0.0, 1.6, 0.7])
 TOLERANCE = 1e-5
@@ -93,7 +93,7 @@ def test_beyond_the_reach_the_arm_comes_to_rest_and_names_the_singularity(unifor
     target = shifted(Judge(uniform.robot).poses(HOME)[0], 1.0, 0.0, 0.5)
     for _ in range(500):
         step = tracker.step(target)
-    assert (step.status, step.obstacle) == (TrackStatus.BLOCKED, Obstacle.SINGULARITY)
+    assert (step.status, step.blocked_by) == (TrackStatus.BLOCKED, BlockedBy.SINGULARITY)
     assert step.offer is None and step.joint is None
     again = tracker.step(target)
     assert np.abs(again.joint_positions - step.joint_positions).max() < 1e-4
@@ -117,14 +117,14 @@ def test_a_joint_at_its_limit_is_named_and_what_is_offered_reaches_the_target(un
         assert angle < 8  # more than a turn, and no joint turns so far
         target = turned_about_z(pose, angle)
         step = tracker.step(target)
-        if step.obstacle is Obstacle.LIMIT:
+        if step.blocked_by is BlockedBy.LIMIT:
             joint = robot.joint_names.index(step.joint)
             assert step.joint_positions[joint] in (robot.lower[joint], robot.upper[joint])
         assert (step.offer is not None) == (step.status is TrackStatus.ELSEWHERE)
         if step.offer is not None:
             assert judge.accepts(step.offer, target[None], TOLERANCE)
             offers += 1
-    assert step.obstacle is Obstacle.LIMIT
+    assert step.blocked_by is BlockedBy.LIMIT
     while angle > 0:  # and back, as if nothing had been
         angle -= 0.01
         step = tracker.step(turned_about_z(pose, angle))
@@ -234,7 +234,7 @@ def test_no_step_ends_in_self_collision_where_that_is_asked(uniform):
         steps = [tracker.step(judge.poses(q)[0]) for q in motion]
         q = np.stack([step.joint_positions for step in steps])
         assert not uniform.self_collision.in_collision(q).any()
-        seen += any(step.obstacle is Obstacle.SELF_COLLISION for step in steps)
+        seen += any(step.blocked_by is BlockedBy.SELF_COLLISION for step in steps)
         for step in steps:
             if step.offer is not None:
                 assert not uniform.self_collision.in_collision(step.offer)
