@@ -11,8 +11,6 @@ Where the box is not to blame for what is left of the error, the lanes look for 
 anywhere, with other starts in each call.
 """
 
-from typing import Any, NamedTuple
-
 import numpy as np
 from numba import boolean, float64, int64, void
 from numba.extending import register_jitable
@@ -37,14 +35,10 @@ from .refinement import write_frames
 from .selection import joint_difference
 from .simd import LANES, load, load3, store, store3
 from .step import damping_of_error, step
+from .track_state import CONVERGED, JOINT_AT_LIMIT, OFFERED, REACHED_TIPS, STARTS, state_of
 
 # What became of a step; of a refused one, nothing.
 REFUSED, REACHED, FOLLOWING, AT_LIMIT, SINGULAR = -1, 0, 1, 2, 3
-# Numbers in `TrackState.numbers`.
-STARTS, OFFERED, JOINT_AT_LIMIT, CONVERGED = 0, 1, 2, 3
-# From here on, which of the G tips are reached.
-REACHED_TIPS = 4
-
 _WORK, _INTEGERS, _FLOATS = float64[:, ::1], int64[::1], float64[::1]
 _MOST_STEPS = 12
 _SEARCH_STEPS = 14
@@ -56,33 +50,6 @@ _LEAST_DAMPING, _DAMPING_RATIO = 1e-10, 5.0
 _LEAST_PULL = 1e-6  # of the error, that holds a joint at its limit
 _TURN = 2 * np.pi
 _KEY = np.uint64(0x7AC)  # of the random numbers
-
-
-class TrackState(NamedTuple):
-    """What is known of J joints that follow targets of G tips."""
-
-    joints: Any  # (J,) where they are, rad or m
-    before: Any  # (J,) where they were
-    allowed: Any  # (J,) how far they may go in one step
-    posture: Any  # (J,) that they drift to; NaN: anywhere
-    margin: Any  # (J,) of the limits, that they drift out of; 0: none
-    drift: Any  # (J,) in one step at most
-    offer: Any  # (J,) that reaches a target which these joints do not
-    aim: Any  # (J,) scratch
-    pull: Any  # (J,) of the errors on each joint that is at a bound
-    least: Any  # (G,) squares of the errors of each part
-    numbers: Any  # int64, see above
-
-
-@register_jitable
-def state_of(floats, numbers, num_joints):
-    """The `TrackState` in an array of 9 J + G floats, and the numbers."""
-    j = num_joints
-    return TrackState(
-        floats[:j], floats[j : 2 * j], floats[2 * j : 3 * j], floats[3 * j : 4 * j],
-        floats[4 * j : 5 * j], floats[5 * j : 6 * j], floats[6 * j : 7 * j], floats[7 * j : 8 * j],
-        floats[8 * j : 9 * j], floats[9 * j :], numbers,
-    )  # fmt: skip
 
 
 @register_jitable

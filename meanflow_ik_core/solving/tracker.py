@@ -14,19 +14,15 @@ from ..collision.self_collision import SelfCollision
 from ..errors import OptionError, SeedError, TargetError, TrackerError
 from ..kernels.layout import FRAME, unpack
 from ..kernels.simd import LANES
+from ..kernels.track_state import CONVERGED, JOINT_AT_LIMIT, OFFERED, REACHED_TIPS, state_of
 from ..kernels.tracking import (
     AT_LIMIT,
-    CONVERGED,
     FOLLOWING,
-    JOINT_AT_LIMIT,
-    OFFERED,
     REACHED,
-    REACHED_TIPS,
     REFUSED,
     SINGULAR,
     compile_track,
     rows_of_tracking,
-    state_of,
     track,
 )  # fmt: skip
 from ..robot.robot import Robot
