@@ -22,6 +22,7 @@ _HOME = {
     "RobotError": "errors",
     "SeedError": "errors",
     "TargetError": "errors",
+    "TrackerError": "errors",
     "WorldError": "errors",
     "Robot": "robot.robot",
     "available_robots": "robot.robot",
@@ -29,6 +30,10 @@ _HOME = {
     "IKResult": "solving.solver",
     "IKSolver": "solving.solver",
     "load_solver": "solving.solver",
+    "BlockedBy": "solving.tracker",
+    "TrackStatus": "solving.tracker",
+    "TrackStep": "solving.tracker",
+    "Tracker": "solving.tracker",
     "Objective": "objectives",
     "read_objectives": "objectives",
     "SphereModel": "collision.clearance",
@@ -48,15 +53,18 @@ if TYPE_CHECKING:
         RobotError,
         SeedError,
         TargetError,
+        TrackerError,
         WorldError,
     )
     from .objectives import Objective, read_objectives
     from .paths.path import PathResult, solve_path
     from .robot.robot import Robot, available_robots, load_robot
     from .solving.solver import IKResult, IKSolver, load_solver
+    from .solving.tracker import BlockedBy, Tracker, TrackStatus, TrackStep
     from .world.world import World
 
 __all__ = [
+    "BlockedBy",
     "CheckpointError",
     "ConfigError",
     "IKError",
@@ -71,6 +79,10 @@ __all__ = [
     "SeedError",
     "SphereModel",
     "TargetError",
+    "TrackStatus",
+    "TrackStep",
+    "Tracker",
+    "TrackerError",
     "World",
     "WorldError",
     "available_robots",

@@ -43,3 +43,7 @@ class OptionError(IKError):
 
 class WorldError(IKError):
     """An obstacle of a `World`, or what is asked of it, does not exist or cannot be so."""
+
+
+class TrackerError(IKError):
+    """A tracker is used by two threads."""

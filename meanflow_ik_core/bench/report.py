@@ -36,6 +36,7 @@ _ORDER = (
     "cold",
     "raw",
     "path",
+    "track",
     "clearance",
     "objectives",
     "robots",

@@ -44,6 +44,7 @@ from .ranking import SELECTIONS
 from .refinement import Refinement
 from .result import IKResult
 from .search import CHECKS_AT_ONCE, Search, SearchParts
+from .tracker import Tracker
 from .world_search import WorldGuide, WorldSearch
 
 if TYPE_CHECKING:
@@ -336,6 +337,55 @@ class IKSolver:
         if self.self_collision.in_collision(q.reshape(-1, self.robot.num_joints)).any():
             return None
         return replace(result, clearance=self.clearance.distance(q))
+
+    def tracker(
+        self,
+        q0: Any,
+        max_joint_step: float | None = None,
+        velocity_scale: float = 1.0,
+        dt: float | None = None,
+        *,
+        posture: Any = None,
+        away_from_limits: bool = False,
+        avoid_self_collision: bool = False,
+        position_tolerance: Any = 1e-5,
+        orientation_tolerance: Any = 1e-5,
+        tips: Sequence[str] | None = None,
+        free_axes: Mapping[str, str] | None = None,
+    ) -> Tracker:
+        """Follow a moving target from joints q0, in steps that are never larger than allowed.
+
+        Each `Tracker.step` brings the joints as near to a target as one step may go. Where the
+        target leaves them free, they move as little as they can, and at rest not at all.
+
+        Args:
+            q0: (J,) rad or m, where the joints are.
+            max_joint_step: rad or m, of each joint in one step. None: as far as its speed allows;
+                without ``dt``, 0.1.
+            velocity_scale: share of the URDF's speed limits that joints may have.
+            dt: seconds between two steps. None: speeds are not limited.
+            posture: (J,) that joints drift to where the target leaves them free; None: they stay.
+            away_from_limits: whether they drift out of the tenth of their range next to a limit.
+            avoid_self_collision: refuse steps that end in self-collision; this is not a part of
+                the compiled step, and takes longer.
+            position_tolerance: m, of a target that is reached; one number, or one per tip.
+            orientation_tolerance: rad.
+            tips: as in `solve`.
+            free_axes: as in `solve`.
+
+        Raises:
+            SeedError: q0 or the posture has the wrong length, is not finite, or outside the
+                limits; or the robot touches itself at q0 and shall not.
+            LinkError: an unknown tip, or one named twice.
+            OptionError: an option is out of its range, or a joint has no speed limit.
+            RobotError: self-collision is asked for and a collision shape cannot be read.
+        """
+        return Tracker(
+            self.robot, self.solve, self.self_collision if avoid_self_collision else None, q0,
+            max_joint_step, velocity_scale, dt, posture=posture, away_from_limits=away_from_limits,
+            position_tolerance=position_tolerance, orientation_tolerance=orientation_tolerance,
+            tips=tips, free_axes=free_axes,
+        )  # fmt: skip
 
     def warm_up(self) -> None:
         """Compile and load everything that the first call would otherwise wait for."""
