@@ -263,7 +263,9 @@ class IKSolver:
         began = self.clock()
         robot = at_frames(self.robot, tips)
         starts = Starts(num_samples, max_rounds)
-        refining = Refinement(refinement, recombining, self._device_search)
+        # The device's search is made for the robot's own tips.
+        on_device = self._device_search if robot is self.robot else None
+        refining = Refinement(refinement, recombining, on_device)
         preferences = Preferences(
             max_solutions, select, error_weight, distance_weight, min_separation,
             avoid_self_collision,
@@ -294,8 +296,6 @@ class IKSolver:
             starts = starts.planned(nearest, avoid_self_collision, is_drawn)
         per_pass = self.starts_per_pass or self._starts_per_pass(objectives)
         # Starts that are not drawn by the compiled search have to fit into memory.
-        # The device's search is made for the robot's own tips.
-        on_device = self._device_search if robot is self.robot else None
         fits = drawing.is_uniform(sampler) or on_device is not None
         fits = fits or len(goal) * starts.first <= _STARTS_AT_ONCE
         if is_simple and drawing.is_uniform("uniform") and fits:
