@@ -131,7 +131,7 @@ def _shape(element: ElementTree.Element, urdf_path: Path, meshes: dict[tuple, _P
 
 def _read_mesh(path: Path, scale: np.ndarray, urdf_path: Path) -> _Pair:
     try:
-        mesh = coal.MeshLoader().load(str(path), scale)
+        mesh = coal.MeshLoader().load(str(path), scale * _metres_of_unit(path))
     except Exception as error:
         raise RobotError(
             f"mesh {path}, which {urdf_path} names, cannot be read: {error}"
@@ -154,3 +154,20 @@ def convex_hull(mesh: coal.BVHModelBase) -> coal.ConvexBase | None:
     except RuntimeError:
         return None
     return mesh.convex
+
+
+def _metres_of_unit(path: Path) -> float:
+    """The unit of a COLLADA file [m], which Coal does not look at, and RViz does; else 1."""
+    if path.suffix.lower() != ".dae":
+        return 1.0
+    try:
+        for _, element in ElementTree.iterparse(path):
+            tag = element.tag.rpartition("}")[2]
+            if tag == "unit":
+                metres = float(element.get("meter", "1"))
+                return metres if 0 < metres < np.inf else 1.0
+            if tag == "asset":
+                break
+    except (ElementTree.ParseError, ValueError, LookupError):
+        pass  # Coal says whether it can read the file
+    return 1.0

@@ -129,13 +129,14 @@ def solve(
     from ..errors import OptionError
     from ..objectives import read_objectives, spec_from_text
     from ..robot.robot import load_robot
+    from ..robot.sources import URDF_SUFFIXES, is_text
     from ..solving.solver import load_solver
     from .goal_options import goal_of_links, poses_from_options, read_poses
 
     T_base_link = (
         read_poses(poses) if poses else poses_from_options(xyz or (), rpy or (), quat or ())
     )
-    from_urdf = Path(robot).suffix in (".urdf", ".xml")
+    from_urdf = is_text(robot) or Path(robot).suffix.lower() in URDF_SUFFIXES
     if tip and frame and not from_urdf:
         raise OptionError(f"--tip {tip[0]} and --frame {frame[0]}: --frame alone says which tip")
     loaded = load_robot(robot, base, tip if from_urdf else None)

@@ -112,6 +112,8 @@ def read_objectives(path: str | Path, robot: Robot) -> list[Objective]:
     """
     try:
         specs = yaml.safe_load(Path(path).read_text())
+    except TypeError as error:
+        raise OptionError(f"the file of objectives is {path!r}; it must be a path") from error
     except OSError as error:
         raise OptionError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

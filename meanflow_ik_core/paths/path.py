@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,16 @@ import numpy as np
 
 from ..errors import OptionError, TargetError
 from ..solving.inputs import (
+    at_frames,
     check_count,
+    check_flag,
+    check_free_axes,
     check_memory,
     check_positive,
     check_seed,
     check_seed_state,
     check_targets,
+    check_tips,
     check_world,
 )
 from ..solving.least_squares import pose_errors
@@ -56,6 +61,8 @@ def solve_path(
     position_tolerance: float = 1e-5,
     orientation_tolerance: float = 1e-5,
     seed: int | None = None,
+    tips: Sequence[str] | None = None,
+    free_axes: Mapping[str, str] | None = None,
 ) -> PathResult:
     """Find joint positions for every waypoint such that the joints go there in small steps.
 
@@ -78,15 +85,20 @@ def solve_path(
         position_tolerance: m.
         orientation_tolerance: rad.
         seed: of the random numbers; None draws a fresh one.
+        tips: what the waypoints are for, as in `IKSolver.solve`.
+        free_axes: of the waypoints, as in `IKSolver.solve`; then starts are uniform.
 
     Raises:
+        LinkError: an unknown tip, or one named twice.
         TargetError: there is no waypoint, or one is not a rigid transform.
         SeedError: the start state has the wrong length, is not finite, or outside the limits.
         OptionError: an option is out of its range.
         WorldError: the world is one of another robot.
     """
-    robot = solver.robot
-    T_base_tip = check_targets(robot, waypoints)
+    robot = at_frames(solver.robot, tips)
+    tip_indices = check_tips(robot, tips)
+    asked = check_free_axes(robot, tip_indices, free_axes)
+    T_base_tip = check_targets(robot, waypoints, tip_indices)
     if not len(T_base_tip):
         raise TargetError("a path needs at least one waypoint")
     start = check_seed_state(robot, start_state, 1, "start_state")
@@ -96,15 +108,24 @@ def solve_path(
     check_positive("max_joint_step", max_joint_step, or_none=True)
     check_positive("position_tolerance", position_tolerance)
     check_positive("orientation_tolerance", orientation_tolerance)
+    check_flag("avoid_self_collision", avoid_self_collision)
     check_seed(seed)
     query = PathQuery(
+        robot=robot,
         T_base_tip=T_base_tip,
+        tips=tip_indices,
+        free_axes=free_axes,
+        axis_weights=None if asked is None else asked.astype(np.float64),
         start=None if start is None else start[0],
         limits=step_limits(robot, len(T_base_tip), max_joint_step, when),
         num_samples=num_samples,
         tolerances=(position_tolerance, orientation_tolerance),
         avoid_self_collision=avoid_self_collision,
-        motion=(None if world is None else Motion(check_world(robot, world), avoid_self_collision)),
+        motion=(
+            None
+            if world is None
+            else Motion(check_world(solver.robot, world), avoid_self_collision)
+        ),
         seed=seed,
     )
     search = PathSearch(solver, query)
@@ -113,7 +134,7 @@ def solve_path(
         path = path[: int(blocked.argmax()) + 1]
         message = _no_way(len(path))
     steps = query.limits.along(path)
-    errors = pose_errors(robot, path[:, None], T_base_tip[: len(path)])
+    errors = pose_errors(robot, path[:, None], T_base_tip[: len(path)], query.axis_weights)
     return PathResult(
         joint_positions=query.limits.unwrapped(path, query.start),
         position_error=errors[0][:, 0],

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..robot.robot import Robot
 from ..solving.ranking import select_diverse
 from ..solving.refine import refine_lm
 from .continuation import follow
@@ -31,7 +32,11 @@ _MIN_SEPARATION = 0.01  # rad, of solutions that are not the same
 class PathQuery:
     """A path to search, checked."""
 
+    robot: Robot  # with the frames that waypoints are for as its tips
     T_base_tip: np.ndarray  # (W, T, 4, 4)
+    tips: tuple[int, ...]  # that have waypoints
+    free_axes: Mapping[str, str] | None
+    axis_weights: np.ndarray | None  # (T, 6) 1 where an axis is asked for, else 0; None: all are
     start: np.ndarray | None  # (J,) within the limits; the path begins nearest to it
     limits: StepLimits
     num_samples: int  # starts per waypoint at which solutions are drawn
@@ -53,7 +58,7 @@ class PathSearch:
     """
 
     def __init__(self, solver: IKSolver, query: PathQuery):
-        self._solver, self._robot, self._query = solver, solver.robot, query
+        self._solver, self._robot, self._query = solver, query.robot, query
         self._in_collision = None
         if query.motion is not None:
             self._in_collision = query.motion.in_collision
@@ -99,6 +104,7 @@ class PathSearch:
             return smooth(
                 self._robot, query.T_base_tip[: len(path)], path, query.limits, query.tolerances,
                 hold_first=query.start is not None, in_collision=self._in_collision,
+                axis_weights=query.axis_weights,
             )  # fmt: skip
 
     def check_all(self) -> None:
@@ -195,7 +201,9 @@ class PathSearch:
         query = self._query
         with self._timed("sample"):
             return self._solver.solve(
-                query.T_base_tip[waypoints],
+                query.T_base_tip[waypoints][:, list(query.tips)],
+                tips=[self._robot.tips[tip] for tip in query.tips],
+                free_axes=query.free_axes,
                 num_samples=max(query.num_samples, _TRACKS),
                 max_solutions=_TRACKS,
                 select="diverse",
@@ -222,18 +230,29 @@ class PathSearch:
         query = self._query
         T_base_tip = query.T_base_tip[anchors]
         with self._timed("sample"):
-            starts = self._solver.sample(T_base_tip, query.num_samples, self._next_seed())
-            starts = np.asarray(starts, np.float64)
+            starts = self._starts(T_base_tip)
             if query.start is not None and anchors[0] == 0:
                 starts = np.concatenate((starts[:, :1], starts), axis=1)
                 starts[0, 0] = query.start
-            refined = refine_lm(self._robot, starts, T_base_tip, *query.tolerances)
+            refined = refine_lm(
+                self._robot, starts, T_base_tip, *query.tolerances, axis_weights=query.axis_weights
+            )
             solutions = [
                 q[select_diverse(q, self._robot.continuous, converged, _TRACKS, _MIN_SEPARATION)]
                 for q, converged in zip(refined.q, refined.converged, strict=True)
             ]
         found = [len(q) > 0 for q in solutions]
         self._follow(anchors[found], [q for q in solutions if len(q)])
+
+    def _starts(self, T_base_tip: np.ndarray) -> np.ndarray:
+        """Starts (A, N, J) for waypoints (A, T, 4, 4): the sampler's, or uniform ones for partial
+        goals."""
+        robot, count, seed = self._robot, self._query.num_samples, self._next_seed()
+        if self._query.axis_weights is None:
+            starts = self._solver.sample(T_base_tip, count, seed, tips=robot.tips)
+            return np.asarray(starts, np.float64)
+        unit = np.random.default_rng(seed).random((len(T_base_tip), count, robot.num_joints))
+        return robot.lower + unit * (robot.upper - robot.lower)
 
     def _follow(
         self, anchors: np.ndarray, solutions: list[np.ndarray], checked: bool = False
@@ -245,7 +264,10 @@ class PathSearch:
         filled = np.stack([q[np.arange(count) % len(q)] for q in solutions])
         with self._timed("follow"):
             query = self._query
-            q, valid = follow(self._robot, query.T_base_tip, anchors, filled, query.tolerances)
+            q, valid = follow(
+                self._robot, query.T_base_tip, anchors, filled, query.tolerances,
+                query.axis_weights,
+            )  # fmt: skip
         where = np.zeros_like(valid)
         where[np.repeat(anchors, count), np.arange(valid.shape[1])] = checked
         self._add(q, valid, where)

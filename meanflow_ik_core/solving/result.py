@@ -35,6 +35,8 @@ class IKResult:
     starts: dict[str, int]  # how many starts were drawn, by origin
     timing: dict[str, float]  # seconds for sample, refine, select
     objective_values: np.ndarray | None = None  # (B, M, O) unweighted, lower is better; NaN as q
+    # (B, M) bool: the nearest configuration found to a target without a solution; None: not asked
+    approximate: np.ndarray | None = None
     clearance: np.ndarray | None = None  # (B, M) m between links, approximate; None: not asked
     scene: Scene | None = field(default=None, repr=False)  # the world as it was
     avoids_self_collision: bool = False

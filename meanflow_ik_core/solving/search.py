@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 # Between two looks at the clock, self-collision is checked of as many configurations as take
 # `_LOOK_EVERY_S`, and of `CHECKS_AT_ONCE` at least.
 _LOOK_EVERY_S, CHECKS_AT_ONCE = 1e-3, 4
+# Starts of the first pass where starts are dear and time is short; how much of the time that is
+# left the next pass may be expected to take, and how many times larger it may be.
+_FIRST_DEAR_PASS, _SHARE_OF_TIME, _GROWTH = 16, 0.6, 4
 SEED, OWN, UNIFORM = 1, 2, 3  # where a candidate comes from
 
 
@@ -44,6 +47,7 @@ class Candidates(NamedTuple):
     valid: np.ndarray  # (N,)
     source: np.ndarray  # (N,) int: SEED, OWN or UNIFORM
     checked: np.ndarray  # (N,) bool: valid is final, for self-collision was looked for if asked
+    worth: np.ndarray  # (N,) weighted sum of the objectives
 
     def rows(self, which: np.ndarray | slice) -> Candidates:
         return Candidates(*(array[which] for array in self))
@@ -66,6 +70,11 @@ class SearchParts:
     null_space: NullSpace | None  # None: no objectives
     starts_per_pass: int  # drawn and refined together; between passes the clock counts
 
+    @property
+    def are_starts_dear(self) -> bool:
+        """Whether objectives or gradients make a start cost many times what it costs compiled."""
+        return self.null_space is not None or self.refinement.kind != "lm"
+
 
 class Search:
     """The candidates found so far for B targets, and the time spent."""
@@ -80,6 +89,10 @@ class Search:
         self._chosen: dict[int, Candidates] = {}  # of each problem that was reached in time
         self._passes, self._checks, self._check_seconds = 0, 0, 0.0
         self._sliding = SLIDE_AFTERWARDS if starts.sliding else STAY
+        self._per_pass = parts.starts_per_pass
+        self._is_paced = parts.are_starts_dear and parts.deadline.is_near()
+        if self._is_paced:
+            self._per_pass = min(self._per_pass, _FIRST_DEAR_PASS)
 
     def run(self, sampler: str) -> None:
         """Rounds of starts until every target has enough solutions, or the budget is spent."""
@@ -116,18 +129,13 @@ class Search:
         valid = np.zeros((batch, rows), dtype=bool)
         source = np.zeros((batch, rows), dtype=np.int64)
         distance, cost = np.full((2, batch, rows), np.inf)
-        objective_values = None
-        if null_space is not None:
-            objective_values = np.full((batch, rows, len(null_space.objectives)), np.nan)
         for problem, chosen in self._chosen.items():
             own = problem, slice(len(chosen.q))
             q[own], errors[own], valid[own] = chosen.q, chosen.errors, chosen.valid
             source[own] = chosen.source
             distance[own], cost[own] = self._costs(problem, chosen)
-            if null_space is not None and objective_values is not None:
-                objective_values[own] = null_space.values(chosen.q, goal.reference[problem])
-        return IKResult(
-            joint_positions=q,
+        result = IKResult(
+            joint_positions=goal.on_turn_of_seed(q, robot.continuous),
             position_error=errors[..., 0],
             orientation_error=errors[..., 1],
             valid=valid,
@@ -136,8 +144,18 @@ class Search:
             origin=names_of_origins(sampler)[source],
             starts=dict(self._drawn),
             timing=dict(self._spent),
-            objective_values=objective_values,
         )
+        if null_space is None:
+            return result
+        return replace(result, objective_values=self.objective_values(result))
+
+    def objective_values(self, result: IKResult) -> np.ndarray:
+        """(B, M, O) of the rows of a result, without weights."""
+        null_space, q = self._parts.null_space, result.joint_positions
+        assert null_space is not None
+        current = np.repeat(self._goal.reference, q.shape[1], 0)
+        found = null_space.values(q.reshape(-1, q.shape[-1]), current)
+        return found.reshape(*q.shape[:2], len(null_space.objectives))
 
     def _num_valid(self) -> np.ndarray:
         """(B,) how many solutions each problem has so far."""
@@ -152,6 +170,7 @@ class Search:
             in_budget = not self._deadline.passed()
         else:
             in_budget = used < self._starts.budget
+        in_budget &= self._per_pass > 0  # else there is no time for another pass
         return np.flatnonzero(in_budget & (self._num_valid() < self._preferences.max_solutions))
 
     def _slide_seeds(self) -> tuple[np.ndarray, np.ndarray]:
@@ -175,21 +194,20 @@ class Search:
         """Starts for the problems, and before them the seeds (B, J), as many at once as make a
         pass. Each problem has its share of the time that is left; the first pass of all is always
         made."""
-        per_pass = self._parts.starts_per_pass
-        size = max(1, per_pass // count)
+        size = max(1, self._per_pass // count)
         groups = [problems[begin : begin + size] for begin in range(0, len(problems), size)]
         for place, group in enumerate(groups):
             if self._passes and self._deadline.passed():
                 return
             deadline = self._deadline.share(len(groups) - place)
             goal = self._goal.of(group)
-            for begin in range(0, count, per_pass):
+            begin = 0
+            while begin < count:
                 began = self._clock()
-                if begin and deadline.passed():
+                if self._passes and (self._per_pass == 0 or (begin and deadline.passed())):
                     break
-                starts = self._parts.drawing.starts(
-                    sampler, goal, used + begin, min(per_pass, count - begin)
-                )
+                number = min(self._per_pass, count - begin)
+                starts = self._parts.drawing.starts(sampler, goal, used + begin, number)
                 self._passes += 1
                 self._drawn[sampler] += starts.shape[0] * starts.shape[1]
                 source = UNIFORM if sampler == "uniform" else OWN
@@ -199,6 +217,18 @@ class Search:
                     starts = np.concatenate((seeds[group][:, None], starts), 1)
                 self._spent["sample"] += self._clock() - began
                 self._refine(group, starts, self._sliding, first, source, deadline)
+                begin += number
+                if self._is_paced:
+                    self._pace(number * len(group), self._clock() - began)
+
+    def _pace(self, starts: int, seconds: float) -> None:
+        """Let the next pass have as many starts as there is time for, after one of so many that
+        took so long; 0 where there is none."""
+        left = self._deadline.moment - self._clock()
+        times = min(_SHARE_OF_TIME * left / max(seconds, 1e-9), _GROWTH)
+        self._per_pass = min(int(starts * times), self._parts.starts_per_pass)
+        if times < 1 / _GROWTH:  # what a pass costs as such would be most of it
+            self._per_pass = 0
 
     def _refine(
         self, problems: np.ndarray, starts: np.ndarray, sliding: int, first: int, source: int,
@@ -214,10 +244,11 @@ class Search:
         sources = np.full(starts.shape[1], source)
         sources[:1] = first
         errors = np.stack((refined.position_error, refined.orientation_error), -1)
+        worth = self._worth(refined.q, self._goal.reference[problems])
         for row, problem in enumerate(problems.tolist()):
             valid = refined.converged[row].copy()
             checked = np.full(len(valid), True) if parts.in_collision is None else ~valid
-            new = Candidates(refined.q[row], errors[row], valid, sources, checked)
+            new = Candidates(refined.q[row], errors[row], valid, sources, checked, worth[row])
             pool = joined(self._found[problem], new) if problem in self._found else new
             if not pool.checked.all():
                 pool = self._checked(problem, pool, deadline.share(len(problems) - row))
@@ -228,6 +259,15 @@ class Search:
             self._settle(problem)
         self._spent["select"] += self._clock() - middle
         return refined
+
+    def _worth(self, q: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """(B, N) weighted sums of the objectives of q (B, N, J), 0 where there are none."""
+        if self._parts.null_space is None:
+            return np.zeros(q.shape[:2])
+        current = np.repeat(reference, q.shape[1], 0)
+        return self._parts.null_space.weighted(q.reshape(-1, q.shape[-1]), current).reshape(
+            q.shape[:2]
+        )
 
     def _checked(self, problem: int, pool: Candidates, deadline: Deadline) -> Candidates:
         """Those that touch themselves are not valid. What there is no time to check is left out,
@@ -296,9 +336,12 @@ class Search:
             valid[rows] = False
             valid[rows[: len(free)]] = free
         errors = np.stack((better.position_error, better.orientation_error), -1)[:, 0]
+        worth = self._worth(better.q, self._goal.reference[owner])[:, 0]
         for problem, before in chosen.items():
             mine = owner == problem
-            after = before._replace(q=better.q[mine, 0], errors=errors[mine], valid=valid[mine])
+            after = before._replace(
+                q=better.q[mine, 0], errors=errors[mine], valid=valid[mine], worth=worth[mine]
+            )
             diverse = self._preferences.select == "diverse"
             # Those that were chosen for their spread are replaced by no others.
             pool = joined(after, before if diverse else self._found[problem])
@@ -355,6 +398,4 @@ class Search:
             pool.q, pool.errors, reference, self._parts.robot.continuous,
             float(preferences.error_weight), float(preferences.distance_weight),
         )  # fmt: skip
-        if self._parts.null_space is not None:
-            cost += self._parts.null_space.weighted(pool.q, reference)
-        return distance, cost
+        return distance, cost + pool.worth

@@ -66,12 +66,9 @@ class WorldGuide:
     """What a search knows of the world, and of the robot itself where that is asked."""
 
     scene: Scene
+    robot: Robot  # the scene's, with the frames that the goal is for as its tips
     avoid_self_collision: bool
     asked: np.ndarray | None  # (T, 6) bool, as in a `Goal`
-
-    @property
-    def robot(self) -> Robot:
-        return self.scene.robot
 
     @cached_property
     def fixed(self) -> frozenset[str]:
@@ -256,7 +253,7 @@ class WorldSearch(Search):
             missed = missed[nearest]
         misses = Candidates(
             refined.q[0, missed], errors[missed], np.zeros(len(missed), bool), source[missed],
-            np.ones(len(missed), bool),
+            np.ones(len(missed), bool), self._worth(refined.q[:, missed], goal.reference)[0],
         )  # fmt: skip
         self._spent["refine"] += self._clock() - began
         return pool, misses
@@ -349,7 +346,7 @@ class WorldSearch(Search):
         """Note the rows to return: free ones, then what touches or is not exact, by cost."""
         rows = np.zeros(len(pool.q), bool)
         rows[pool.state == FREE] = True
-        exact = Candidates(pool.q, pool.errors, rows, pool.source, np.ones(len(rows), bool))
+        exact = self._exact(problem, pool, rows)
         kept = exact.rows(chosen)
         self._found[problem] = exact.rows(rows)
         lacking = self._preferences.max_solutions - len(chosen)
@@ -359,5 +356,10 @@ class WorldSearch(Search):
         self._chosen[problem] = kept
 
     def _pool_costs(self, problem: int, pool: Pool) -> np.ndarray:
-        valid = np.ones(len(pool.q), bool)
-        return self._costs(problem, Candidates(pool.q, pool.errors, valid, pool.source, valid))[1]
+        exact = self._exact(problem, pool, np.ones(len(pool.q), bool))
+        return self._costs(problem, exact)[1]
+
+    def _exact(self, problem: int, pool: Pool, valid: np.ndarray) -> Candidates:
+        worth = self._worth(pool.q[None], self._goal.reference[problem, None])[0]
+        checked = np.ones(len(pool.q), bool)
+        return Candidates(pool.q, pool.errors, valid, pool.source, checked, worth)

@@ -14,7 +14,6 @@ from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.messages.fields import count_from_request, doubles
 from meanflow_ik_ros.messages.joints import seed_from_joint_state
-from meanflow_ik_ros.messages.judged import judge
 from meanflow_ik_ros.messages.query import IKQuery
 from meanflow_ik_ros.messages.task import task_from_request
 from meanflow_ik_ros.messages.tips import (
@@ -82,7 +81,13 @@ def query_from_request(
             request.targets, links, robot, parameters, frame_lookup, rows
         ),
         T_tip_link=links.T_tip_link,
-        task=task_from_request(request, links, robot, parameters),
+        task=task_from_request(
+            request.free_axes,
+            request.objectives or parameters.objectives,
+            links,
+            robot,
+            parameters,
+        ),
         seed_state=seed_from_joint_state(request.seed_state, robot, current_state),
         num_samples=num_samples,
         max_solutions=max_solutions,
@@ -98,7 +103,7 @@ def response_from_result(
     total_time: float,
 ) -> GetIKSolutionsBatch.Response:
     """The answer; `total_time` [s] counts from the arrival of the request."""
-    valid, position_error, orientation_error = judge(query, result, robot, parameters)
+    valid = result.valid
     solved = np.count_nonzero(valid, axis=1) > 0
     keep = valid.copy()
     # The rows are ranked: the first of a target without a solution is its nearest miss.
@@ -109,8 +114,8 @@ def response_from_result(
         joint_names=list(robot.joint_names),
         offsets=array.array("I", np.append(0, keep.sum(1).cumsum()).tolist()),
         positions=doubles(result.joint_positions[keep].ravel()),
-        position_error=doubles(position_error[keep].ravel()),
-        orientation_error=doubles(orientation_error[keep].ravel()),
+        position_error=doubles(result.position_error[keep].ravel()),
+        orientation_error=doubles(result.orientation_error[keep].ravel()),
         distance=doubles(result.distance[keep]),
         cost=doubles(result.cost[keep]),
         valid=valid[keep].tolist(),
