@@ -28,6 +28,7 @@ _HOME = {
     "IKResult": "solving.solver",
     "IKSolver": "solving.solver",
     "load_solver": "solving.solver",
+    "Status": "solving.why",
     "Objective": "objectives",
     "read_objectives": "objectives",
     "SphereModel": "collision.clearance",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .paths.path import PathResult, solve_path
     from .robot.robot import Robot, available_robots, load_robot
     from .solving.solver import IKResult, IKSolver, load_solver
+    from .solving.why import Status
 
 __all__ = [
     "CheckpointError",
@@ -66,6 +68,7 @@ __all__ = [
     "RobotError",
     "SeedError",
     "SphereModel",
+    "Status",
     "TargetError",
     "available_robots",
     "load_robot",

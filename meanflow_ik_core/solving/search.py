@@ -26,6 +26,7 @@ from .goal import Goal, Preferences, Starts
 from .refine import Refined
 from .refinement import Refinement
 from .result import IKResult, names_of_origins
+from .why import Evidence
 
 if TYPE_CHECKING:
     from .null_space import NullSpace
@@ -75,8 +76,10 @@ class Search:
         self._deadline, self._clock = parts.deadline, parts.deadline.now
         self._spent = {"sample": 0.0, "refine": 0.0, "select": 0.0}
         self._drawn: Counter[str] = Counter()
+        self._refined = np.zeros(len(goal), np.int64)  # starts of each problem
         self._found: dict[int, Candidates] = {}  # that may still be returned
         self._chosen: dict[int, Candidates] = {}  # of each problem that was reached in time
+        self._timed_out = np.zeros(len(goal), bool)
         self._passes, self._checks, self._check_seconds = 0, 0, 0.0
         self._sliding = SLIDE_AFTERWARDS if starts.sliding else STAY
 
@@ -104,6 +107,8 @@ class Search:
                     self._round(problems, name, used, size)
             used += size
             rounds += 1
+        if self._deadline.passed():
+            self._timed_out = self._num_valid() < self._preferences.max_solutions
         if self._parts.null_space is not None and self._parts.null_space.steps:
             self._improve(self._parts.null_space)
 
@@ -136,7 +141,11 @@ class Search:
             starts=dict(self._drawn),
             timing=dict(self._spent),
             objective_values=objective_values,
-        )
+            _evidence=Evidence(
+                robot, goal, self._refined, self._timed_out, self._starts,
+                self._preferences.min_separation,
+            ),
+        )  # fmt: skip
 
     def _num_valid(self) -> np.ndarray:
         """(B,) how many solutions each problem has so far."""
@@ -191,6 +200,7 @@ class Search:
                 )
                 self._passes += 1
                 self._drawn[sampler] += starts.shape[0] * starts.shape[1]
+                self._refined[group] += starts.shape[1]
                 source = _UNIFORM if sampler == "uniform" else _OWN
                 first = source
                 if seeds is not None and begin == 0:

@@ -64,17 +64,15 @@ def errors_at_links(
     return pose_errors(reached, wanted, axes)
 
 
-def unreached_message(nearest_errors: tuple[float, float] | None) -> str:
-    """That a target has no solution, and by how much [m], [rad] the nearest configuration misses.
-
-    Args:
-        nearest_errors: None: no configuration was found at all.
-    """
-    message = "no configuration within the limits reaches the target"
-    if nearest_errors is None:
-        return message
-    metres, radians = nearest_errors
-    return f"{message}; the nearest one found misses it by {metres:.3g} m and {radians:.3g} rad"
+def why_none(result: IKResult, judged: Judged, problem: int = 0) -> str:
+    """Why a target of a result has no valid configuration."""
+    if not result.valid[problem].any():
+        return result.explain(problem)
+    metres, radians = (float(error[problem, 0].max()) for error in judged[1:])
+    return (
+        "the tip reaches its target, but the link asked for misses it by "
+        f"{metres:.3g} m and {radians:.3g} rad"
+    )
 
 
 def solutions_from_result(

@@ -21,7 +21,7 @@ from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.errors import Codes, RequestError
 from meanflow_ik_ros.messages.fields import doubles
 from meanflow_ik_ros.messages.joints import limit_violations, wrap_continuous
-from meanflow_ik_ros.messages.judged import judge, unreached_message
+from meanflow_ik_ros.messages.judged import judge, why_none
 from meanflow_ik_ros.messages.query import IKQuery
 from meanflow_ik_ros.messages.tips import FrameLookup, targets_from_poses, tip_links_from_names
 from meanflow_ik_ros.parameters import FIELDS
@@ -224,14 +224,10 @@ def nearest_solution(
 def _nearest_from_result(
     query: MoveItQuery, result: IKResult, robot: Robot, parameters: NodeParameters
 ) -> NearestSolution:
-    valid, *errors = judge(query.ik, result, robot, parameters)
-    q = result.joint_positions[0][valid[0]]
+    judged = judge(query.ik, result, robot, parameters)
+    q = result.joint_positions[0][judged.valid[0]]
     if len(q) == 0:
-        metres, radians = (float(error[0, 0].max()) for error in errors)
-        message = unreached_message((metres, radians))
-        if metres <= parameters.position_tolerance and radians <= parameters.orientation_tolerance:
-            message = "every configuration found that reaches the target touches the robot itself"
-        return NearestSolution(Codes.NO_IK_SOLUTION, message)
+        return NearestSolution(Codes.NO_IK_SOLUTION, why_none(result, judged))
     nearest = nearest_configuration(q, query.seed, robot)
     return NearestSolution(Codes.SUCCESS, positions=joints_by_name(nearest, robot))
 
