@@ -94,5 +94,5 @@ def add_robot(
             raise OptionError(f"--hold takes JOINT=VALUE, not {pair!r}") from None
     draft = draft_robot_file(urdf, path, base, tips, held, srdf, samples, seed)
     write_robot_file(draft, path, force)
-    print_table(path.name, ["", ""], draft.rows())
+    print_table(path.name, ["", ""], draft.rows(), prose=True)
     print(f"joints: {', '.join(draft.robot.joint_names)}")

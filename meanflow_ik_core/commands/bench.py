@@ -53,7 +53,7 @@ def bench(
 
     if name is None:
         rows = [[suite.name, suite.measures] for suite in BENCHES.values()]
-        print_table("suites", ["suite", "measures"], rows)
+        print_table("suites", ["suite", "measures"], rows, prose=True)
         return
     if name not in BENCHES:
         raise OptionError(f"unknown suite {name!r}; suites are {', '.join(BENCHES)}")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``meanflow-ik solve``: solutions for poses."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from .options import (
     SamplerOption,
     SeedOption,
 )
-from .printing import print_json, print_solutions
+from .printing import SolutionRow, print_json, print_solutions
 
 
 class SolveCommand(TyperCommand):
@@ -127,9 +128,10 @@ def solve(
     exit code is 1 when a pose has no valid solution.
     """
     from ..errors import OptionError
-    from ..objectives import read_objectives, spec_from_text
+    from ..objectives import build_objectives, read_objectives, spec_from_text
     from ..robot.robot import load_robot
     from ..solving.solver import load_solver
+    from ..solving.why import Status
     from .goal_options import goal_of_links, poses_from_options, read_poses
 
     T_base_link = (
@@ -163,6 +165,8 @@ def solve(
                 "position_error": result.position_error,
                 "orientation_error": result.orientation_error,
                 "valid": result.valid,
+                "status": [Status(status).name for status in result.status],
+                "message": [result.explain(b) for b in range(len(result.status))],
                 "distance": result.distance,
                 "cost": result.cost,
                 "objective_values": result.objective_values,
@@ -173,10 +177,39 @@ def solve(
             }
         )
     else:
-        print_solutions(solver.robot.joint_names, result)
+        _print_result(solver, result, [one.name() for one in build_objectives(wanted, loaded)])
         print(f"sampler: {solver.sampler_summary}")
     if not result.valid.any(-1).all():
         raise typer.Exit(1)
+
+
+def _print_result(solver: Any, result: Any, objectives: list[str]) -> None:
+    """A table for each pose, then where solutions came from and how long it took."""
+    robot = solver.robot
+    sliding = robot.joint[robot.prismatic].tolist()
+    units = ["m" if joint in sliding else "rad" for joint in range(robot.num_joints)]
+    joints = dict(zip(robot.joint_names, units, strict=True))
+    for b in range(len(result.valid)):
+        rows = [
+            SolutionRow(
+                bool(result.valid[b, m]),
+                result.joint_positions[b, m],
+                result.position_error[b, m].max(),
+                result.orientation_error[b, m].max(),
+                result.distance[b, m],
+                result.cost[b, m],
+                () if result.objective_values is None else result.objective_values[b, m],
+                math.nan if result.clearance is None else result.clearance[b, m],
+            )
+            for m in range(result.valid.shape[1])
+            if result.origin[b, m]
+        ]
+        print_solutions(f"pose {b + 1}: {result.explain(b)}", joints, objectives, rows)
+    spent = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in result.timing.items())
+    starts = ", ".join(f"{count} {name}" for name, count in result.starts.items())
+    origins = ", ".join(f"{count} {name}" for name, count in result.origin_counts().items())
+    print(f"time: {spent}")
+    print(f"starts: {starts}; solutions: {origins or 'none'}")
 
 
 def _read_numbers(option: str, text: str) -> list[float]:

@@ -140,7 +140,7 @@ def test_solve_for_a_link_of_one_of_several_tips(run):
     np.testing.assert_allclose(pose[:3, 3], (0.4, -0.1, 0.5), atol=1e-5)
     np.testing.assert_allclose(pose[:3, 2], (0, -np.sin(3), np.cos(3)), atol=1e-5)
     table = run(*DUAL, *LEFT, "--frame", "left_panda_hand_tcp").stdout
-    assert "rank" in table and "right_panda_joint7" in table and "error [rad]" in table
+    assert "rank" in table and "right_joint7 [rad]" in table and "error [rad]" in table
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_solve_takes_a_file_of_poses_and_any_urdf(run, tmp_path):
         "--poses", tmp_path / "poses.npy", "--sampler", "uniform", "--max-solutions", 2,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr
-    assert "left_elbow" in done.stdout and "pose 3" in done.stdout
+    assert "elbow [rad]" in done.stdout and "pose 3" in done.stdout
 
 
 def test_an_unreachable_pose_ends_with_exit_code_1_and_honest_errors(run):
@@ -289,6 +289,40 @@ def test_bench_without_a_name_lists_the_suites(run):
 def test_settings_of_training_are_listed_with_their_meaning(run):
     done = run("train", "--list-settings")
     assert "alpha_meanflow" in done.stdout and "jvp_tangent" in done.stdout
+
+
+SMALL = ("--sampler", "uniform", "--poses", 3, "--samples", 5, "--detail-poses", 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("solve", *POSE, "--sampler", "uniform", "--avoid-self-collision"),
+        (*DUAL, *LEFT, *RIGHT, "--objective", "manipulability"),
+        ("solve", "--xyz", 3, 0, 0, "--rpy", 0, 0, 0, "--sampler", "uniform"),
+        ("train", "--list-settings"),
+        ("evaluate", *SMALL),
+        ("bench",),
+    ],
+)
+def test_tables_fit_a_terminal_of_80_columns(run, monkeypatch, arguments):
+    monkeypatch.setenv("COLUMNS", "80")
+    done = run(*arguments)
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    long = [line for line in lines if len(line) > 80 and not line.startswith("pose ")]
+    assert lines and not long
+    assert "…" not in done.stdout
+
+
+def test_a_pose_out_of_reach_is_told_in_one_line_with_the_nearest_candidate(run):
+    done = run("solve", "--xyz", 3, 0, 0.333, "--rpy", 0, 0, 0, "--sampler", "uniform")
+    first, *rest = done.stdout.splitlines()
+    assert first.startswith("pose 1: the target of panda_link8 is 2.14 m or more beyond its reach")
+    assert [line.split()[0] for line in rest if line.strip()].count("1") == 1
+    assert not any(line.startswith("2") for line in rest)
+    answer = run("solve", "--xyz", 3, 0, 0, "--rpy", 0, 0, 0, "--sampler", "uniform", "--json")
+    printed = json.loads(answer.stdout)
+    assert printed["status"] == ["BEYOND_REACH"] and "beyond its reach" in printed["message"][0]
 
 
 def test_train_makes_a_checkpoint_that_solves_and_goes_on_from_it(run, tmp_path):
