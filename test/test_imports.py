@@ -13,10 +13,9 @@ ROOT = Path(__file__).parents[1]
 # folder, or a module beside the folders.
 WINGS = {
     "meanflow_ik_core": (
-        "errors", "settings", "tensors", "geometry", "kernels", "robot", "network", "cuda",
-        "samplers", "collision", "objectives", "solving", "paths", "evaluation", "training",
-        "bench",
-        "commands", "cli",
+        "errors", "settings", "progress", "tensors", "geometry", "kernels", "robot", "network",
+        "cuda", "samplers", "collision", "objectives", "solving", "paths", "evaluation", "training",
+        "bench", "commands", "cli",
     ),
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "messages", "markers", "current_state",

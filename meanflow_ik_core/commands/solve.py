@@ -128,28 +128,42 @@ def solve(
     exit code is 1 when a pose has no valid solution.
     """
     from ..errors import OptionError
-    from ..objectives import build_objectives, read_objectives, spec_from_text
-    from ..robot.robot import load_robot
-    from ..solving.solver import load_solver
-    from ..solving.why import Status
     from .goal_options import goal_of_links, poses_from_options, read_poses
 
     T_base_link = (
         read_poses(poses) if poses else poses_from_options(xyz or (), rpy or (), quat or ())
     )
+    from ..objectives import build_objectives, read_objectives, spec_from_text
+    from ..robot.robot import load_robot
+    from ..solving.goal import Preferences, Starts
+    from ..solving.inputs import (
+        check_positive,
+        check_seed,
+        check_seed_state,
+        check_targets,
+        check_tips,
+    )
+    from ..solving.solver import load_solver
+    from ..solving.why import Status
+
+    current = None if seed_state is None else _read_numbers("--seed-state", seed_state)
     from_urdf = Path(robot).suffix in (".urdf", ".xml")
     if tip and frame and not from_urdf:
         raise OptionError(f"--tip {tip[0]} and --frame {frame[0]}: --frame alone says which tip")
     loaded = load_robot(robot, base, tip if from_urdf else None)
     links = frame or (() if from_urdf else tip) or ()
     goal = goal_of_links(loaded, T_base_link, links, free_axes or ())
+    # What `solve` would refuse, before a network is read and the first call compiles.
+    Starts(num_samples, None)
+    Preferences(max_solutions, select, 0.0, 0.0, 0.0, avoid_self_collision)
+    check_positive("timeout", timeout, "positive seconds", or_none=True)
+    check_seed(seed)
+    check_targets(loaded, goal["targets"], check_tips(loaded, goal["tips"]))
+    check_seed_state(loaded, current, len(T_base_link))
     wanted: list[Any] = [spec_from_text(text) for text in objective or []]
     if objectives is not None:
         wanted += read_objectives(objectives, loaded)
     solver = load_solver(loaded, checkpoint, device, sampler)
-    current = None
-    if seed_state is not None:
-        current = _read_numbers("--seed-state", seed_state)
     solver.warm_up()  # so that the times printed are those of a later call
     result = solver.solve(
         **goal, num_samples=num_samples, max_solutions=max_solutions, seed_state=current,

@@ -16,6 +16,7 @@ from oracles import Judge
 import meanflow_ik_core as mik
 from meanflow_ik_core.commands.app import main
 
+RECORDS = Path(__file__).parents[2] / "docs" / "benchmarks"
 COMMANDS = ("solve", "train", "study", "evaluate", "bench", "add-robot")
 POSE = ("--xyz", 0.4, 0, 0.5, "--rpy", 3, 0, 0)
 
@@ -211,12 +212,78 @@ def test_an_unreachable_pose_ends_with_exit_code_1_and_honest_errors(run):
         (("bench", "kinematics", "--output", "/"), "/ is a folder"),
         (("bench", "speed"), "'speed'"),
         (("bench", "kinematics", "--set", "poses=1"), "'poses'"),
+        (("bench", "nope", "--table", RECORDS), "unknown suite 'nope'"),
+        (("solve", *POSE, "--max-solutions", 0), "max_solutions is 0"),
+        (("solve", *POSE, "--timeout", -1), "timeout is -1.0"),
+        (("solve", *POSE, "--select", "worst"), "'worst'"),
+        (("solve", *POSE, "--seed-state", "1,2"), "must be (7,)"),
+        (("train", "--out", "/proc/x"), "/proc/x: it cannot be made"),
     ],
 )
 def test_bad_input_ends_with_one_line_that_names_it(run, arguments, message):
     done = run(*arguments)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1 and message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": np.eye(4)[None]}, "is an archive of arrays (a)"),
+        (np.eye(4)[None, :3], "has the shape (1, 3, 4)"),
+        (np.zeros((2, 3, 1, 4, 4)), "has the shape (2, 3, 1, 4, 4)"),
+        (np.zeros(()), "has the shape ()"),
+        (np.full((1, 4, 4), "x"), "must hold numbers"),
+        (np.full((1, 4, 4), np.nan), "not finite"),
+    ],
+    ids=["npz", "3x4", "5 axes", "scalar", "texts", "nan"],
+)
+def test_poses_of_another_shape_are_refused_in_one_line(run, tmp_path, content, message):
+    path = tmp_path / "poses.npy"
+    if isinstance(content, dict):
+        np.savez(path.with_suffix(".npz"), **content)
+        path = path.with_suffix(".npz")
+    else:
+        np.save(path, content)
+    done = run("solve", "--poses", path, "--sampler", "uniform")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1 and message in done.stderr
+
+
+REFUSED = """
+import sys
+from meanflow_ik_core.commands.app import main
+
+sys.argv = ["meanflow-ik", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    print("code", end.code, *{"torch", "numba", "pinocchio"} & sys.modules.keys())
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "loaded"),
+    [
+        (("solve", "--xyz", "nan", 0, 0, "--rpy", 0, 0, 0), set()),
+        (("solve", "--xyz", 0, 0, "--rpy", 0, 0, 0), set()),
+        (("solve", "--poses", "nothing.npy"), set()),
+        (("bench", "speed"), set()),
+        (("bench", "solve", "--set", "pose=1"), set()),
+        (("solve", *POSE, "--max-solutions", 0), {"numba", "pinocchio"}),
+        (("solve", *POSE, "--robot", "pandas"), {"numba", "pinocchio"}),
+        (("evaluate", "--poses", 0), {"numba", "pinocchio"}),
+        (("train", "--set", "lr=-1"), {"numba", "pinocchio"}),
+        (("train", "--out", "/proc/x"), {"numba", "pinocchio"}),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_heavy_is_loaded(arguments, loaded):
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED, *map(str, arguments)], capture_output=True, text=True
+    )
+    code, *heavy = done.stdout.split()[1:]
+    assert code == "2", done.stderr
+    assert set(heavy) <= loaded
 
 
 def test_evaluate_measures_a_sampler(run):
