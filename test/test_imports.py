@@ -19,7 +19,7 @@ WINGS = {
     ),
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "messages", "markers", "current_state",
-        "request_statistics", "desk", "services", "topics", "process", "node", "tools",
+        "request_statistics", "desk", "services", "topics", "process", "node", "tools", "console",
     ),
 }  # fmt: skip
 # A dependency and the wings that may import it.

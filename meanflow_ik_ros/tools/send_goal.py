@@ -46,6 +46,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
                 free_axes=options.free_axes,
                 max_solutions=options.num_solutions,
                 avoid_self_collision=options.avoid_self_collision,
+                objectives=options.objective,
             )
             response = client.ask(request)
             show_response(response, options.json, console)

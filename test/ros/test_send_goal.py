@@ -304,6 +304,19 @@ def test_free_axes_are_sent_for_each_tip(capfd, dual_panda, two_arms_solver, two
         assert position.max() < 1e-5 and angle[0] < 1e-5 < 1e-2 < angle[1]
 
 
+def test_objectives_are_sent_and_their_values_and_cost_shown(capfd, shared_node):
+    wish = ("--objective", "manipulability", "--objective", "{name: posture, weight: 2.0}")
+    code, out, err = call(capfd, *POSE, *NODE, "--num-solutions", "2", *wish)
+    assert code == 0, err
+    assert all(word in out for word in ("cost", "objective 1", "objective 2"))
+    code, out, _ = call(capfd, *POSE, *NODE, "--num-solutions", "2", *wish, "--json")
+    assert all(len(row["objective_values"]) == 2 for row in json.loads(out)["solutions"])
+    code, _, err = call(capfd, *POSE, *NODE, "--objective", "manipulabilty")
+    assert code == 2
+    code, _, err = call(capfd, *POSE, *NODE, "--topic", "--objective", "manipulability")
+    assert code == 2 and "--objective does not go with --topic" in err
+
+
 @pytest.mark.parametrize("width", [80, 200])
 @pytest.mark.parametrize("joints", [2, 8, 15])
 def test_the_table_shows_every_joint_of_small_and_large_robots(joints, width, capsys):
