@@ -12,8 +12,8 @@ def _run(module: str) -> None:
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         print(
-            f"{Path(sys.argv[0]).name}: there is no module {missing!r} here; source a ROS 2, or install "
-            "with the extra `ros`: pip install '.[ros]'",
+            f"{Path(sys.argv[0]).name}: there is no module {missing!r} here; source a ROS 2, or "
+            "install with the extra `ros`: pip install '.[ros]'",
             file=sys.stderr,
         )
         sys.exit(2)
