@@ -55,7 +55,7 @@ def resolve_uri(uri: str, near: Path) -> Path:
         if package == EXAMPLE_ROBOT_DATA:
             raise RobotError(
                 f"{uri} is part of example-robot-data, which "
-                "`pip install meanflow_ik_ros[robots]` brings"
+                "`pip install '.[robots]'` brings"
             )
         raise RobotError(
             f"{uri}, which {near} names, does not exist: no folder of ROS_PACKAGE_PATH or "
