@@ -87,7 +87,12 @@ def solve(
     num_samples: Annotated[
         int, typer.Option(help="Starts that are refined for each pose, at first.")
     ] = 128,
-    max_solutions: Annotated[int, typer.Option(help="Solutions for each pose, at most.")] = 8,
+    max_solutions: Annotated[
+        int,
+        typer.Option(
+            help="Solutions for each pose, at most. In Python and ROS the default is 32; 8 fit a table."
+        ),
+    ] = 8,
     select: Annotated[
         str, typer.Option(help="Which solutions: best (ranked first) or diverse (far apart).")
     ] = "best",

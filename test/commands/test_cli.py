@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line as a user meets it."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from oracles import Judge
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.commands.app import main
+from meanflow_ik_ros.parameters import NodeParameters
 
 RECORDS = Path(__file__).parents[2] / "docs" / "benchmarks"
 COMMANDS = ("solve", "train", "study", "evaluate", "bench", "add-robot")
@@ -60,6 +62,13 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.count("Usage") == 1 + len(COMMANDS)
     loaded = [line for line in done.stdout.splitlines() if line.startswith("loaded:")]
     assert loaded == ["loaded:"] * (1 + len(COMMANDS))
+
+
+def test_help_says_that_the_command_line_asks_for_fewer_solutions_than_the_library(run):
+    text = " ".join(run("solve", "--help").stdout.split())
+    library = inspect.signature(mik.IKSolver.solve).parameters["max_solutions"].default
+    assert f"In Python and ROS the default is {library}; 8 fit a table" in text
+    assert NodeParameters().max_solutions == library
 
 
 def test_solve_takes_objectives_by_name_and_from_a_file(run, tmp_path):
