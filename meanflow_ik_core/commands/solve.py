@@ -90,7 +90,8 @@ def solve(
     max_solutions: Annotated[
         int,
         typer.Option(
-            help="Solutions for each pose, at most. In Python and ROS the default is 32; 8 fit a table."
+            help="Solutions for each pose, at most. In Python and ROS the default is 32; 8 fit a "
+            "table."
         ),
     ] = 8,
     select: Annotated[
