@@ -22,6 +22,8 @@ _HOME = {
     "RobotError": "errors",
     "SeedError": "errors",
     "TargetError": "errors",
+    "TrackerError": "errors",
+    "WorldError": "errors",
     "Robot": "robot.robot",
     "available_robots": "robot.robot",
     "load_robot": "robot.robot",
@@ -29,11 +31,16 @@ _HOME = {
     "IKSolver": "solving.solver",
     "load_solver": "solving.solver",
     "Status": "solving.why",
+    "BlockedBy": "solving.tracker",
+    "TrackStatus": "solving.tracker",
+    "TrackStep": "solving.tracker",
+    "Tracker": "solving.tracker",
     "Objective": "objectives",
     "read_objectives": "objectives",
     "SphereModel": "collision.clearance",
     "PathResult": "paths.path",
     "solve_path": "paths.path",
+    "World": "world.world",
 }
 
 if TYPE_CHECKING:
@@ -47,14 +54,19 @@ if TYPE_CHECKING:
         RobotError,
         SeedError,
         TargetError,
+        TrackerError,
+        WorldError,
     )
     from .objectives import Objective, read_objectives
     from .paths.path import PathResult, solve_path
     from .robot.robot import Robot, available_robots, load_robot
     from .solving.solver import IKResult, IKSolver, load_solver
+    from .solving.tracker import BlockedBy, Tracker, TrackStatus, TrackStep
     from .solving.why import Status
+    from .world.world import World
 
 __all__ = [
+    "BlockedBy",
     "CheckpointError",
     "ConfigError",
     "IKError",
@@ -70,6 +82,12 @@ __all__ = [
     "SphereModel",
     "Status",
     "TargetError",
+    "TrackStatus",
+    "TrackStep",
+    "Tracker",
+    "TrackerError",
+    "World",
+    "WorldError",
     "available_robots",
     "load_robot",
     "load_solver",

@@ -39,3 +39,11 @@ class ConfigError(IKError):
 
 class OptionError(IKError):
     """An argument of a call has a value that does not exist or is out of its range."""
+
+
+class WorldError(IKError):
+    """An obstacle of a `World`, or what is asked of it, does not exist or cannot be so."""
+
+
+class TrackerError(IKError):
+    """A tracker is used by two threads."""

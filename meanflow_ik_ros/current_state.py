@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sensor_msgs.msg import JointState
 
-from meanflow_ik_ros.messages.joints import known_positions, limit_violations, wrap_continuous
+from meanflow_ik_ros.messages.joints import known_positions, limit_violations
 from meanflow_ik_ros.rare_log import WARN_EVERY_S
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class CurrentState:
     """Collects joint positions, of which several publishers may each know a part.
 
-    q: (J,) within the limits; their middle until all joints are known. It is replaced as a whole
-        and messages are taken in one thread: readers need no lock.
+    q: (J,) within the limits, their middle until all joints are known; continuous joints are on the
+        turn that was heard. It is replaced as a whole and messages are taken in one thread:
+        readers need no lock.
     """
 
     def __init__(self, robot: Robot, logger: Any) -> None:
@@ -49,14 +50,13 @@ class CurrentState:
             if any(name not in self._positions for name in self.robot.joint_names):
                 return
             q = np.array([self._positions[name] for name in self.robot.joint_names])
-            q = wrap_continuous(q, self.robot)
             outside = limit_violations(q, self.robot)
             if outside:
                 self._logger.warning(
                     f"joint_states: taken at the limit: {outside}",
                     throttle_duration_sec=WARN_EVERY_S,
                 )
-            self.q = np.clip(q, self.robot.lower, self.robot.upper)
+            self.q = self.robot.clipped(q)
         except Exception:
             self._logger.error(
                 f"joint_states: {traceback.format_exc()}", throttle_duration_sec=WARN_EVERY_S

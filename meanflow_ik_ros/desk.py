@@ -95,7 +95,8 @@ class Desk:
             if parameters.num_threads:
                 set_num_threads(parameters.num_threads)
             return self.solver.solve(
-                **query.task.arguments(query.targets, self.robot),
+                **query.task.goal(query.targets @ query.T_tip_link),
+                objectives=query.task.objectives,
                 num_samples=query.num_samples,
                 max_solutions=query.max_solutions,
                 seed_state=query.seed_state,
@@ -108,6 +109,7 @@ class Desk:
                 distance_weight=parameters.distance_weight,
                 avoid_self_collision=query.avoid_self_collision,
                 max_rounds=max_rounds,
+                approximate=query.approximate,
             )
 
     def attempt(self, source: str, respond: Callable[[float], Any], response: Any) -> Any:

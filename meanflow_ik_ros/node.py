@@ -17,12 +17,16 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.wait_for_message import wait_for_message
+from std_msgs.msg import String
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.robot.sources import URDF_SUFFIXES
 from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.poses import pose_message
-from meanflow_ik_ros.messages.task import objectives_from_texts
+from meanflow_ik_ros.messages.task import task_from_request
+from meanflow_ik_ros.messages.tips import tip_links_from_names
 from meanflow_ik_ros.parameters import NodeParameters, declare_parameters, values_of
 from meanflow_ik_ros.process import ProcessNode, run_node
 from meanflow_ik_ros.qos import unused_overrides
@@ -33,6 +37,7 @@ from meanflow_ik_ros.topics.frames import Frames
 from meanflow_ik_ros.topics.goals import GoalTopics
 from meanflow_ik_ros.topics.joint_states import JointStateTopic
 
+DESCRIPTION_TIMEOUT_S = 30.0
 TOPICS = (JointStateTopic, GoalTopics)
 
 
@@ -111,7 +116,7 @@ class MeanFlowIKNode(ProcessNode):
         """Load and compile everything, then open the topics and the services."""
         desk, parameters = self.desk, self.desk.parameters
         self._close.append(LibraryLog(self.get_logger()).close)
-        robot = robot_from_parameters(parameters)
+        robot = robot_from_parameters(parameters, self.description(parameters))
         check_with_robot(parameters, robot)
         solver = mik.load_solver(
             robot,
@@ -137,6 +142,25 @@ class MeanFlowIKNode(ProcessNode):
             f"{robot.base} to {', '.join(robot.tips)}, sampler "
             f"{solver.sampler_summary} on {parameters.device}, warm-up {warm_up_time:.1f} s"
         )
+
+    def description(self, parameters: NodeParameters) -> str:
+        """The text of the robot's URDF by parameter or topic; empty: neither.
+
+        Raises:
+            RobotError: nothing comes on the topic.
+        """
+        topic = parameters.robot_description_topic
+        if not topic:
+            return parameters.robot_description
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        heard, message = wait_for_message(
+            String, self, topic, qos_profile=latched, time_to_wait=DESCRIPTION_TIMEOUT_S
+        )
+        if not heard or message is None:
+            raise mik.RobotError(
+                f"no URDF came on {self.resolve_topic_name(topic)} in {DESCRIPTION_TIMEOUT_S:g} s"
+            )
+        return message.data
 
     def _serve(self, service: Service) -> None:
         """Open a service; one of each kind of request may wait for the solver."""
@@ -194,19 +218,25 @@ class LibraryLog(logging.Handler):
         super().close()
 
 
-def robot_from_parameters(parameters: NodeParameters) -> mik.Robot:
-    """The robot; for one from a URDF, `tip_link` and `base_frame` choose the chain."""
+def robot_from_parameters(parameters: NodeParameters, description: str = "") -> mik.Robot:
+    """The robot of the text of a URDF, or of the parameter `robot` where that is empty.
+
+    For one from a URDF, `tip_link` and `base_frame` choose the chain.
+    """
     tips = None
-    if parameters.tip_link and Path(parameters.robot).suffix in (".urdf", ".xml"):
+    from_urdf = description or Path(parameters.robot).suffix.lower() in URDF_SUFFIXES
+    if parameters.tip_link and from_urdf:
         tips = [parameters.tip_link]
-    return mik.load_robot(parameters.robot, base=parameters.base_frame or None, tips=tips)
+    robot = description or parameters.robot
+    return mik.load_robot(robot, base=parameters.base_frame or None, tips=tips)
 
 
 def check_with_robot(parameters: NodeParameters, robot: mik.Robot) -> None:
     """Raise an IKError where parameters do not fit the robot."""
     if parameters.tip_link:
         robot.tip_offset(parameters.tip_link)
-    objectives_from_texts(parameters.objectives, robot)
+    links = tip_links_from_names((), robot, parameters.tip_link, partial=True)
+    task_from_request((), parameters.objectives, links, robot, parameters)
 
 
 def warm_up(desk: Desk) -> None:

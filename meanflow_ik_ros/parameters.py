@@ -27,7 +27,21 @@ class NodeParameters:
     """One consistent set of values; a request is answered with the set it started with."""
 
     robot: str = setting(
-        "panda", "Name of a shipped robot, or path of a robot .yaml or .urdf file.", read_only=True
+        "panda",
+        "Name of a shipped robot, or path of a robot .yaml, .urdf or .xacro file.",
+        read_only=True,
+    )
+    robot_description: str = setting(
+        "",
+        "The text of a URDF, as robot_state_publisher has it, instead of `robot`; `tip_link` and "
+        "`base_frame` choose the chain. Empty: none.",
+        read_only=True,
+    )
+    robot_description_topic: str = setting(
+        "",
+        "Topic that has the text of a URDF, such as /robot_description, instead of `robot`. "
+        "Empty: none.",
+        read_only=True,
     )
     checkpoint: str = setting(
         "",
@@ -123,6 +137,11 @@ class NodeParameters:
         "a frame rigidly fixed to it; other tips may then be anywhere. Empty: the robot's own "
         "tips; with several, ~/goal_pose needs one here.",
     )
+    free_axes: tuple[str, ...] = setting(
+        (),
+        'Axes of targets that may be anything, of "x y z rx ry rz", where the request names none: '
+        '"rx ry rz" asks for positions only. One text for all tips, or one for each.',
+    )
     base_frame: str = setting(
         "",
         "Link that poses without frame_id and all answers refer to. Empty: the robot's own base.",
@@ -191,6 +210,8 @@ class NodeParameters:
             raise ConfigError(
                 f"num_samples {self.num_samples} is above max_num_samples {self.max_num_samples}"
             )
+        if self.robot_description and self.robot_description_topic:
+            raise ConfigError("robot_description and robot_description_topic exclude each other")
         if self.max_solutions > self.max_num_samples:
             raise ConfigError(
                 f"max_solutions {self.max_solutions} is above "

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 WINGS = {
     "meanflow_ik_core": (
         "errors", "settings", "progress", "tensors", "geometry", "kernels", "robot", "network",
-        "cuda", "samplers", "collision", "objectives", "solving", "paths", "evaluation", "training",
-        "bench", "commands", "cli",
+        "cuda", "samplers", "collision", "world", "objectives", "solving", "paths", "evaluation",
+        "training", "bench", "commands", "cli",
     ),
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "messages", "markers", "current_state",
@@ -49,6 +49,7 @@ GUESTS = {
     ("samplers", "torch"): "samples may be tensors of the network's device",
     ("collision/clearance", "torch"): "takes tensors as it takes arrays",
     ("collision/tensor_clearance", "torch"): "distances of tensors stay differentiable",
+    ("collision/tensor_distance", "torch"): "distances of tensors stay differentiable",
     ("collision", "pinocchio"): "Coal's shapes come and move in Pinocchio's geometry models",
     ("objectives", "torch"): "gradients",
     ("solving/guidance", "torch"): "gradients",
@@ -59,6 +60,8 @@ GUESTS = {
     ("evaluation/closed_form", "eaik"): "the closed form",
     ("evaluation/plots", "matplotlib"): "plots",
     ("bench", "torch"): "measures networks and the steps of a GPU",
+    ("bench/world", "coal"): "the judge checks pair by pair",
+    ("bench/world", "pinocchio"): "the judge knows nothing of our kinematics",
     ("bench/judge", "pinocchio"): "the judge knows nothing of our kinematics",
     ("bench/peers", "frankik"): "a solver that is compared with",
     ("bench/peers", "optik"): "a solver that is compared with",
@@ -71,7 +74,8 @@ GUESTS = {
 # can do without. Others import these inside functions, where tensors or objectives come.
 WITH_TORCH = {
     "network/kinds", "network/model", "network/tensor_sampler", "network/token_model", "cuda",
-    "robot/tensor_kinematics", "collision/tensor_clearance", "solving/guidance",
+    "robot/tensor_kinematics", "collision/tensor_clearance", "collision/tensor_distance",
+    "solving/guidance",
     "solving/null_space", "solving/tensor_drawing", "solving/tensor_refine", "evaluation",
     "training", "bench", "objectives/custom", "objectives/joint_limits",
     "objectives/link_direction", "objectives/link_point", "objectives/clearance",

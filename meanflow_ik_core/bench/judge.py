@@ -7,7 +7,7 @@ import numpy as np
 import pinocchio as pin
 
 from ..robot.robot import Robot
-from ..robot.urdf import Mimic, read_joint_elements, read_model, resolve_mimics
+from ..robot.urdf import Mimic, read_joint_elements, resolve_mimics
 from ..solving.result import IKResult
 
 MIN_SEPARATION = 0.01  # rad, of the largest joint difference of different solutions
@@ -24,7 +24,7 @@ class Judge:
 
     def __init__(self, robot: Robot):
         self._robot = robot
-        self._model = model = read_model(robot.urdf_path)
+        self._model = model = pin.buildModelFromUrdf(str(robot.urdf_path))
         self._data = model.createData()
         self._base = model.getFrameId(robot.base)
         self._tips = [model.getFrameId(tip) for tip in robot.tips]

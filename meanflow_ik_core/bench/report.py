@@ -37,6 +37,7 @@ _ORDER = (
     "cold",
     "raw",
     "path",
+    "track",
     "clearance",
     "objectives",
     "robots",

@@ -12,13 +12,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ..kernels.simd import LANES
 from ..kernels.spheres import least_distances
 from ..robot.cache import cached_file
 from ..robot.robot import Robot
 from ..tensors import is_tensor
 from .self_collision import SelfCollision
-from .sphere_bodies import SphereBodies, exact_distances, find_bodies
+from .sphere_bodies import SphereBodies, exact_distances, find_bodies, lanes_of_motion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -156,12 +155,8 @@ class SphereModel:
 
     def _least(self, q: np.ndarray, cap: float, pairs: slice = slice(None)) -> np.ndarray:
         """(N,) distances of some of the pairs, of q (N, J), by the kernel."""
-        robot = self.robot
-        lanes = np.zeros((-(-len(q) // LANES) * LANES, q.shape[1]))
-        lanes[: len(q)] = q
-        motion = lanes.T[robot.joint] * robot.multiplier[:, None] + robot.offset[:, None]
         found = least_distances(
-            np.concatenate((motion, np.cos(motion), np.sin(motion))).ravel(), *self._moved,
+            lanes_of_motion(self.robot, q), *self._moved,
             self._shift, self._radii, self.first, self.pairs[pairs], self._correction[pairs],
             np.float32(cap),
         )  # fmt: skip

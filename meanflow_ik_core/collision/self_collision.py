@@ -3,7 +3,7 @@
 
 import logging
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import NamedTuple
@@ -48,18 +48,24 @@ class SelfCollision:
         shapes: that are checked.
     """
 
-    def __init__(self, robot: Robot, ignored: Sequence[tuple[str, str]] | None = None):
+    def __init__(
+        self,
+        robot: Robot,
+        ignored: Sequence[tuple[str, str]] | None = None,
+        held: Mapping[str, float] | None = None,
+    ):
         """Read the collision shapes.
 
         Args:
             robot: whose links.
             ignored: pairs of links that are left out, instead of the robot's own.
+            held: see `PinocchioModel`.
 
         Raises:
             RobotError: a shape cannot be read, for example a mesh file that does not exist.
         """
         self._robot = robot
-        self.kinematics = PinocchioModel(robot)
+        self.kinematics = PinocchioModel(robot, held)
         self.shapes = read_shapes(robot.urdf_path, self.kinematics.model)
         self._geometry, self._hulls = self.shapes.exact, self.shapes.hulls
         if ignored is None and not self._geometry.ngeoms:
@@ -90,7 +96,7 @@ class SelfCollision:
         touching = np.zeros(len(flat), dtype=bool)
         if not len(self._geometry.collisionPairs):
             return touching.reshape(np.shape(q)[:-1])
-        with _threads_of_torch_kept():
+        with threads_of_torch_kept():
             for start in range(0, len(flat), _CHUNK):
                 rows = np.arange(start, min(start + _CHUNK, len(flat)))
                 full = self.kinematics.configurations(flat[rows])
@@ -173,7 +179,7 @@ class SelfCollision:
         pairs = [(links[p.first], links[p.second]) for p in self._geometry.collisionPairs]
         return [(a, b) if a < b else (b, a) for a, b in pairs]
 
-    def _solved_above(self) -> list[frozenset[int]]:
+    def solved_above(self) -> list[frozenset[int]]:
         """For each Pinocchio joint the solved joints on its way to the root, itself included."""
         above: list[frozenset[int]] = [frozenset()]
         for index in range(1, self.kinematics.model.njoints):
@@ -183,7 +189,7 @@ class SelfCollision:
 
     def _joints_between(self) -> np.ndarray:
         """(shape pairs,) how many solved joints move the two relative to each other."""
-        above, objects = self._solved_above(), self._geometry.geometryObjects
+        above, objects = self.solved_above(), self._geometry.geometryObjects
         return np.array(
             [
                 len(
@@ -198,7 +204,7 @@ class SelfCollision:
             geometry.removeAllCollisionPairs()
         links = self.shapes.links
         joints = [item.parentJoint for item in self._geometry.geometryObjects]
-        above, left_out = self._solved_above(), neighbours(self._robot.urdf_path).union(ignored)
+        above, left_out = self.solved_above(), neighbours(self._robot.urdf_path).union(ignored)
         for first in range(len(links)):
             for second in range(first + 1, len(links)):
                 moving = above[joints[first]] != above[joints[second]]
@@ -208,7 +214,7 @@ class SelfCollision:
 
 
 @contextmanager
-def _threads_of_torch_kept() -> Iterator[None]:
+def threads_of_torch_kept() -> Iterator[None]:
     """Pinocchio sets the number of OpenMP's threads, and torch computes with as many.
 
     Where nobody has imported torch, there is nothing to be kept.

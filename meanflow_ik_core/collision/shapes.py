@@ -13,6 +13,7 @@ from ..errors import RobotError
 from ..robot.packages import resolve_uri
 from ..robot.urdf import linked_name, read_joint_elements, read_urdf
 
+_FLAT = 1e-9  # extent of a mesh in its thinnest direction, as a share of the longest
 _Pair = tuple[coal.CollisionGeometry, coal.CollisionGeometry]  # exact, hull
 
 
@@ -130,16 +131,43 @@ def _shape(element: ElementTree.Element, urdf_path: Path, meshes: dict[tuple, _P
 
 def _read_mesh(path: Path, scale: np.ndarray, urdf_path: Path) -> _Pair:
     try:
-        mesh = coal.MeshLoader().load(str(path), scale)
+        mesh = coal.MeshLoader().load(str(path), scale * _metres_of_unit(path))
     except Exception as error:
         raise RobotError(
             f"mesh {path}, which {urdf_path} names, cannot be read: {error}"
         ) from error
+    hull = convex_hull(mesh)
+    if hull is None:
+        return mesh, mesh
+    # A convex mesh is its hull, which is quicker to check and solid.
+    return (hull, hull) if hull.num_points == mesh.num_vertices else (mesh, hull)
+
+
+def convex_hull(mesh: coal.BVHModelBase) -> coal.ConvexBase | None:
+    """The convex hull of a mesh; None where it is flat and encloses no volume."""
+    corners = np.array(mesh.vertices())
+    extents = np.linalg.svd(corners - corners.mean(0), compute_uv=False)
+    if len(corners) < 4 or extents[2] <= _FLAT * extents[0]:
+        return None  # of some flat meshes Coal's hull ends the process
     try:
         mesh.buildConvexHull(True, "Qt")
     except RuntimeError:
-        # flat: it encloses no volume
-        return mesh, mesh
-    hull = mesh.convex
-    # A convex mesh is its hull, which is quicker to check and solid.
-    return (hull, hull) if hull.num_points == mesh.num_vertices else (mesh, hull)
+        return None
+    return mesh.convex
+
+
+def _metres_of_unit(path: Path) -> float:
+    """The unit of a COLLADA file [m], which Coal does not look at, and RViz does; else 1."""
+    if path.suffix.lower() != ".dae":
+        return 1.0
+    try:
+        for _, element in ElementTree.iterparse(path):
+            tag = element.tag.rpartition("}")[2]
+            if tag == "unit":
+                metres = float(element.get("meter", "1"))
+                return metres if 0 < metres < np.inf else 1.0
+            if tag == "asset":
+                break
+    except (ElementTree.ParseError, ValueError, LookupError):
+        pass  # Coal says whether it can read the file
+    return 1.0

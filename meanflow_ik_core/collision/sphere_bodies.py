@@ -3,12 +3,14 @@
 
 import hashlib
 import io
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import coal
 import numpy as np
 
 from ..errors import RobotError
+from ..kernels.simd import LANES
 from ..robot.cache import cached_file
 from ..robot.robot import Robot
 from .self_collision import SelfCollision
@@ -29,29 +31,36 @@ class SphereBodies(NamedTuple):
     radius: np.ndarray  # (S,) m
 
 
-def find_bodies(robot: Robot, check: SelfCollision) -> SphereBodies:
+def find_bodies(
+    robot: Robot, check: SelfCollision, links: Collection[str] | None = None
+) -> SphereBodies:
     """Spheres for the links that are checked; fitted once, then read from the cache.
+
+    Args:
+        robot: whose links.
+        check: of the same robot.
+        links: names of those that get spheres; None: those that are checked against each other.
 
     Raises:
         RobotError: a collision shape has no surface.
     """
     bodies: dict[str, tuple[int, Spheres]] = {}
     named = check.pairs()
-    needed = {link for pair in named for link in pair}
+    needed = {link for pair in named for link in pair} if links is None else set(links)
     for link, (node, shapes) in _shapes_by_link(robot, check).items():
         if link in needed:
-            bodies[link] = node, _fitted(shapes, f"link {link!r} of {robot.name!r}")
+            bodies[link] = node, fitted(shapes, f"link {link!r} of {robot.name!r}")
     # spheres of one node stand together, so that one product moves them
-    links = tuple(sorted(bodies, key=lambda link: (bodies[link][0], link)))
-    spheres = [bodies[link][1] for link in links]
+    order = tuple(sorted(bodies, key=lambda link: (bodies[link][0], link)))
+    spheres = [bodies[link][1] for link in order]
     sizes = [len(body.radius) for body in spheres]
-    row = {link: index for index, link in enumerate(links)}
+    row = {link: index for index, link in enumerate(order)}
     pairs = [(row[a], row[b]) for a, b in named if a in row and b in row]
     return SphereBodies(
-        links,
+        order,
         np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
         np.array(pairs, np.int64).reshape(-1, 2),
-        np.repeat(np.array([bodies[link][0] for link in links], np.int64), sizes),
+        np.repeat(np.array([bodies[link][0] for link in order], np.int64), sizes),
         np.concatenate([body.centre for body in spheres]) if spheres else np.zeros((0, 3)),
         np.concatenate([body.radius for body in spheres]) if spheres else np.zeros(0),
     )
@@ -59,24 +68,40 @@ def find_bodies(robot: Robot, check: SelfCollision) -> SphereBodies:
 
 def _shapes_by_link(robot: Robot, check: SelfCollision) -> dict[str, tuple[int, list]]:
     """For each link the node that it moves with, and its shapes as (T_node_shape, shape)."""
-    q = robot.random_configurations(3, np.random.default_rng(0))
-    T_base_node = np.tile(np.eye(4), (len(robot.parent) + 1, len(q), 1, 1))  # last: the base
-    T_base_node[:-1] = robot.arrays.node_poses(q).swapaxes(0, 1)
     shapes = check.shapes
-    T_base_shape = check.kinematics.shape_poses(q, shapes.exact)
+    q = robot.random_configurations(3, np.random.default_rng(0))
+    homes = find_homes(robot, q, check.kinematics.shape_poses(q, shapes.exact))
     result: dict[str, tuple[int, list]] = {}
     for index, item in enumerate(shapes.exact.geometryObjects):
-        # rigid to the node in whose frame the shape stands still
-        relative = np.linalg.inv(T_base_node) @ T_base_shape[:, index]
-        still = np.abs(relative - relative[:, :1]).max((1, 2, 3))
-        node = int(still.argmin())
-        home = -1 if node == len(robot.parent) else node
-        of_link = result.setdefault(shapes.links[index], (home, []))[1]
-        of_link.append((relative[node, 0], item.geometry))
+        node, T_node_shape = homes[index]
+        of_link = result.setdefault(shapes.links[index], (node, []))[1]
+        of_link.append((T_node_shape, item.geometry))
     return result
 
 
-def _fitted(shapes: list[tuple[np.ndarray, Any]], name: str) -> Spheres:
+def find_homes(
+    robot: Robot, q: np.ndarray, T_base_item: np.ndarray
+) -> list[tuple[int, np.ndarray]]:
+    """The node that each of I items is rigid to, -1 being the base, and T_node_item (4, 4).
+
+    Args:
+        robot: whose nodes.
+        q: (N, J) configurations, different ones.
+        T_base_item: (N, I, 4, 4) there.
+    """
+    T_base_node = np.tile(np.eye(4), (len(robot.parent) + 1, len(q), 1, 1))  # last: the base
+    T_base_node[:-1] = robot.arrays.node_poses(q).swapaxes(0, 1)
+    homes = []
+    for index in range(T_base_item.shape[1]):
+        # rigid to the node in whose frame the item stands still
+        relative = np.linalg.inv(T_base_node) @ T_base_item[:, index]
+        node = int(np.abs(relative - relative[:, :1]).max((1, 2, 3)).argmin())
+        homes.append((-1 if node == len(robot.parent) else node, relative[node, 0]))
+    return homes
+
+
+def fitted(shapes: list[tuple[np.ndarray, Any]], name: str) -> Spheres:
+    """Spheres of Coal's shapes with their poses (4, 4) in a body; ``name`` it in errors."""
     if all(isinstance(shape, coal.Sphere) for _, shape in shapes):
         centres = np.array([placement[:3, 3] for placement, _ in shapes])
         return Spheres(centres, np.array([shape.radius for _, shape in shapes]))
@@ -100,6 +125,15 @@ def _fitted(shapes: list[tuple[np.ndarray, Any]], name: str) -> Spheres:
 
     with np.load(cached_file(f"spheres-{digest.hexdigest()[:32]}.npz", write)) as found:
         return Spheres(found["centre"], found["radius"])
+
+
+def lanes_of_motion(robot: Robot, q: np.ndarray) -> np.ndarray:
+    """Motions of the nodes, their cosines and their sines, of q (N, J) and as many rows of zeros
+    as fill the last vector, for `kernels.spheres.place_nodes`."""
+    lanes = np.zeros((-(-len(q) // LANES) * LANES, q.shape[1]))
+    lanes[: len(q)] = q
+    motion = lanes.T[robot.joint] * robot.multiplier[:, None] + robot.offset[:, None]
+    return np.concatenate((motion, np.cos(motion), np.sin(motion))).ravel()
 
 
 def exact_distances(

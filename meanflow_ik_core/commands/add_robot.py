@@ -15,7 +15,7 @@ class AddRobotCommand(TyperCommand):
     """Lets an option be followed by several values: --tips a b means --tips a --tips b."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        several, option, spread = ("--tips", "--hold"), "", []
+        several, option, spread = ("--tips", "--hold", "--ignore"), "", []
         for arg in args:
             if arg == "--":
                 spread += args[args.index(arg) :]
@@ -26,7 +26,9 @@ class AddRobotCommand(TyperCommand):
             else:
                 spread += [option, arg] if option else [arg]
         values = [value for name, value in pairwise(spread) if name in several]
-        files = [v for v in values if Path(v).suffix in (".urdf", ".xml", ".yaml", ".yml")]
+        files = [
+            v for v in values if Path(v).suffix in (".urdf", ".xml", ".xacro", ".yaml", ".yml")
+        ]
         if files:
             ctx.fail(f"{files[0]!r} is taken for a value of an option; write it first, or after --")
         return super().parse_args(ctx, spread)
@@ -63,6 +65,14 @@ def add_robot(
             "are looked at anew."
         ),
     ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LINK:LINK",
+            help="Pairs of links that need no check, such as those that touch in most "
+            "configurations.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="The file to write. Default: <name of the URDF>.yaml.")
     ] = None,
@@ -80,9 +90,10 @@ def add_robot(
     It names base and tips, and the pairs of links that need no check for self-collision.
     """
     from ..errors import OptionError
+    from ..robot.sources import robot_name
     from .robot_file_draft import draft_robot_file, write_robot_file
 
-    path = output or Path(f"{Path(urdf).stem}.yaml")
+    path = output or Path(f"{robot_name(urdf)}.yaml")
     if path.exists() and not force:
         raise OptionError(f"{path} exists; --force replaces it")
     held = {}
@@ -92,7 +103,13 @@ def add_robot(
             held[joint] = float(value)
         except ValueError:
             raise OptionError(f"--hold takes JOINT=VALUE, not {pair!r}") from None
-    draft = draft_robot_file(urdf, path, base, tips, held, srdf, samples, seed)
+    pairs = []
+    for pair in ignore or []:
+        first, colon, second = pair.partition(":")
+        if not colon:
+            raise OptionError(f"--ignore takes LINK:LINK, not {pair!r}")
+        pairs.append((first, second))
+    draft = draft_robot_file(urdf, path, base, tips, held, srdf, samples, seed, pairs)
     write_robot_file(draft, path, force)
     print_table(path.name, ["", ""], draft.rows(), prose=True)
     print(f"joints: {', '.join(draft.robot.joint_names)}")

@@ -94,7 +94,7 @@ def goal_of_links(
         LinkError: a link is fixed to no tip.
         OptionError: poses, links and free axes are not equally many, or axes are wrong.
     """
-    from ..solving.inputs import check_free_axes, check_links_free_axes
+    from ..solving.inputs import check_free_axes, check_tips
 
     poses = poses[:, None] if poses.ndim == 3 else poses
     names = list(links or robot.tips)
@@ -106,10 +106,7 @@ def goal_of_links(
         )
     if free_axes and len(free_axes) != len(names):
         raise OptionError(f"{len(free_axes)} --free-axes for {len(names)} poses")
-    offsets = [robot.tip_offset(name) for name in names]
-    tips = [robot.tips[tip] for tip, _ in offsets]
-    free = {tip: axes for tip, axes in zip(tips, free_axes, strict=False) if axes.strip()}
-    check_free_axes(robot, tuple(tip for tip, _ in offsets), free)
-    check_links_free_axes(robot, names, free)
-    at_tips = poses @ np.linalg.inv(np.stack([T_tip_link for _, T_tip_link in offsets]))
-    return {"targets": at_tips, "tips": tips, "free_axes": free or None}
+    at_frames = robot.at_frames(names)
+    free = {name: axes for name, axes in zip(names, free_axes, strict=False) if axes.strip()}
+    check_free_axes(at_frames, check_tips(at_frames, names), free)
+    return {"targets": poses, "tips": names, "free_axes": free or None}

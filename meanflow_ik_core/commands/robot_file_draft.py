@@ -4,7 +4,7 @@
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from ..collision.self_collision import ALWAYS, SelfCollision
-from ..errors import IKError, OptionError, RobotError
+from ..errors import IKError, LinkError, OptionError, RobotError
 from ..robot.packages import resolve_uri
 from ..robot.robot import Robot, load_robot, robot_from_file
 from ..robot.robot_file import (
@@ -24,7 +24,8 @@ from ..robot.robot_file import (
     read_settings,
     robot_file_path,
 )
-from ..robot.urdf import link_names, listing, read_urdf, read_xml
+from ..robot.srdf import disabled_pairs
+from ..robot.urdf import link_names, listing, read_urdf
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,6 +34,56 @@ _LOG = logging.getLogger(__name__)
 # samples are dense, and pairs that never touch in them are taken at their word.
 NEVER_MARGIN = 0.1  # m
 _ALWAYS_SAMPLES = 1000
+# Pairs that touch in this share of random configurations make most of them invalid.
+OFTEN = 0.5
+
+
+@dataclass(frozen=True)
+class PairsDraft:
+    """Which pairs of links are left out of the check for self-collision, and why."""
+
+    srdf: tuple[tuple[str, str], ...]  # that a MoveIt SRDF disables
+    named: tuple[tuple[str, str], ...]  # that the caller does
+    always: tuple[tuple[str, str], ...]
+    never: tuple[tuple[str, str], ...]
+    checked: int  # pairs that are left
+    often: Mapping[tuple[str, str], float]  # of these, share in which they touch, the largest first
+    colliding: float  # share of random configurations that collide
+
+    def lines(self, samples: int) -> list[str]:
+        """Of the robot file; never touching was looked for in so many configurations."""
+        reasons = (
+            ("switched off in the SRDF", self.srdf),
+            ("switched off by hand", self.named),
+            (
+                f"touch in {ALWAYS:.0%} or more of {_ALWAYS_SAMPLES} random configurations",
+                self.always,
+            ),
+            (
+                f"never touch in {samples}: {NEVER_MARGIN:g} m apart, or at most 2 joints between",
+                self.never,
+            ),
+        )
+        lines = ["# Pairs of links whose touching is not looked for. Neighbours need no entry."]
+        ignored = any(pairs for _, pairs in reasons)
+        lines.append("ignore_collisions:" if ignored else "ignore_collisions: []")
+        for reason, pairs in reasons:
+            if pairs:
+                lines.append(f"  # {reason}")
+                lines.extend(f"  - {_flow(list(pair))}" for pair in pairs)
+        return lines
+
+    def rows(self) -> list[tuple[str, str]]:
+        """For a table."""
+        often = ", ".join(f"{a}:{b} {share:.0%}" for (a, b), share in self.often.items())
+        return [
+            ("pairs switched off in the SRDF", str(len(self.srdf))),
+            ("pairs that always touch", str(len(self.always))),
+            ("pairs that never touch", str(len(self.never))),
+            ("pairs checked", str(self.checked)),
+            ("of these touch mostly (--ignore leaves them out)", often or "none"),
+            ("random configurations that collide", f"{self.colliding:.1%}"),
+        ]
 
 
 @dataclass(frozen=True)
@@ -42,13 +93,9 @@ class RobotFileDraft:
     robot: Robot
     settings: Mapping[str, Any]  # keys of the file, without the ignored pairs
     comment: tuple[str, ...]  # lines that the source began with
-    srdf: tuple[tuple[str, str], ...]  # pairs that a MoveIt SRDF disables
-    always: tuple[tuple[str, str], ...]
-    never: tuple[tuple[str, str], ...]
-    checked: int  # pairs that are left
-    colliding: float  # share of random configurations that collide
     reach: float  # m
     samples: int
+    pairs: "PairsDraft | None"  # None: collision shapes cannot be read
 
     def text(self) -> str:
         """The content of the file."""
@@ -59,25 +106,8 @@ class RobotFileDraft:
                 lines.extend(["parts:", *(f"  - {_flow(part)}" for part in value)])
             elif value is not None:
                 lines.append(f"{key}: {_flow(value)}")
-        lines.append("# Pairs of links whose touching is not looked for. Neighbours need no entry.")
-        ignored = self.srdf or self.always or self.never
-        lines.append("ignore_collisions:" if ignored else "ignore_collisions: []")
-        reasons = (
-            ("switched off in the SRDF", self.srdf),
-            (
-                f"touch in {ALWAYS:.0%} or more of {_ALWAYS_SAMPLES} random configurations",
-                self.always,
-            ),
-            (
-                f"never touch in {self.samples}: "
-                f"{NEVER_MARGIN:g} m apart, or at most 2 joints between",
-                self.never,
-            ),
-        )
-        for reason, pairs in reasons:
-            if pairs:
-                lines.append(f"  # {reason}")
-                lines.extend(f"  - {_flow(list(pair))}" for pair in pairs)
+        if self.pairs is not None:
+            lines += self.pairs.lines(self.samples)
         return "\n".join([*lines, ""])
 
     def rows(self) -> list[tuple[str, str]]:
@@ -89,11 +119,7 @@ class RobotFileDraft:
             ("joints", str(robot.num_joints)),
             ("held", ", ".join(f"{key}={value:g}" for key, value in robot.held.items()) or "none"),
             ("reach", f"{self.reach:.2f} m, workspace_scale {robot.workspace_scale:g} m"),
-            ("pairs switched off in the SRDF", str(len(self.srdf))),
-            ("pairs that always touch", str(len(self.always))),
-            ("pairs that never touch", str(len(self.never))),
-            ("pairs checked", str(self.checked)),
-            ("random configurations that collide", f"{self.colliding:.1%}"),
+            *(self.pairs.rows() if self.pairs else [("pairs", "not looked at: see above")]),
         ]
 
 
@@ -106,6 +132,7 @@ def draft_robot_file(
     srdf: str | Path | None = None,
     samples: int = 10_000,
     seed: int = 0,
+    ignore: Sequence[tuple[str, str]] = (),
 ) -> RobotFileDraft:
     """Find out what the robot file of a URDF should say.
 
@@ -119,6 +146,7 @@ def draft_robot_file(
             to touch.
         samples: random configurations in which pairs that never touch are looked for.
         seed: of the configurations.
+        ignore: pairs of links that need no check.
 
     Raises:
         IKError: the source cannot be read, or is no robot with these options.
@@ -130,26 +158,32 @@ def draft_robot_file(
     file = find_robot_file(source)
     given = {**file.held, **(held or {})}
     robot = load_robot(source, base, tips, given, file.workspace_scale)
-    disabled = _read_srdf(Path(srdf), file.urdf_path) if srdf is not None else set()
+    disabled = disabled_pairs(Path(srdf), file.urdf_path) if srdf is not None else set()
+    named = {frozenset(pair) for pair in ignore}
+    links = link_names(file.urdf_path)
+    if unknown := sorted(frozenset().union(*named) - set(links)):
+        raise LinkError(
+            f"{unknown[0]!r} of the pairs to ignore is no link; "
+            f"links are {listing(links, unknown[0])}"
+        )
     if read_urdf(file.urdf_path).find("link/collision") is None:
         _LOG.warning(
             "%s has no collision shapes: no check will find that the robot touches itself", source
         )
-    survey = SelfCollision(robot, ()).survey(_ALWAYS_SAMPLES, samples, NEVER_MARGIN, seed)
-    off, always, never = [], [], []
-    for pair, touching, near in zip(survey.pairs, survey.touching, survey.near, strict=True):
-        if frozenset(pair) in disabled:
-            off.append(pair)
-        elif touching >= ALWAYS:
-            always.append(pair)
-        elif not near:
-            never.append(pair)
     rng = np.random.default_rng(seed)
     unit = rng.random((samples, robot.num_joints))
     q = robot.lower + unit * (robot.upper - robot.lower)
+    try:
+        pairs = _draft_pairs(robot, disabled, named, q, seed)
+    except RobotError as error:
+        _LOG.warning(
+            "pairs of links are not looked at, and self-collision cannot be: %s; make the file "
+            "anew with --force once it can be read",
+            error,
+        )
+        pairs = None
     reach = float(np.linalg.norm(robot.forward(q)[..., :3, 3], axis=-1).max())
     scale = file.workspace_scale or round(math.ceil(10 * reach) / 10, 1)
-    check = SelfCollision(robot, [*off, *always, *never])
     path = robot_file_path(source)
     own = {} if path is None else read_settings(path)
     settings: dict[str, Any] = {
@@ -158,20 +192,57 @@ def draft_robot_file(
     if path is not None and "parts" in own:
         settings["parts"] = [_moved_part(part, path, output) for part in own["parts"]]
     else:
-        settings["urdf"] = _address(str(own.get("urdf", source)), file.urdf_path, output)
+        urdf = str(own.get("urdf", source))
+        origin = resolve_uri(urdf, Path.cwd() / "here" if path is None else path)
+        settings["urdf"] = _address(urdf, origin, output)
     if robot.held:
         settings["held"] = dict(robot.held)
+    if not file.soft_limits:
+        settings["soft_limits"] = False
     return RobotFileDraft(
         robot=load_robot(source, base, tips, given, scale),
         settings=settings,
         comment=() if path is None else _leading_comment(path),
+        reach=reach,
+        samples=samples,
+        pairs=pairs,
+    )
+
+
+def _draft_pairs(
+    robot: Robot,
+    disabled: Collection[frozenset[str]],
+    named: Collection[frozenset[str]],
+    q: np.ndarray,
+    seed: int,
+) -> PairsDraft:
+    """See which pairs meet; self-collision is counted in the first of configurations q (N, J).
+
+    Raises:
+        RobotError: a collision shape cannot be read.
+    """
+    survey = SelfCollision(robot, ()).survey(_ALWAYS_SAMPLES, len(q), NEVER_MARGIN, seed)
+    off, by_hand, always, never, often = [], [], [], [], {}
+    for pair, touching, near in zip(survey.pairs, survey.touching, survey.near, strict=True):
+        if frozenset(pair) in disabled:
+            off.append(pair)
+        elif frozenset(pair) in named:
+            by_hand.append(pair)
+        elif touching >= ALWAYS:
+            always.append(pair)
+        elif not near:
+            never.append(pair)
+        elif touching >= OFTEN:
+            often[pair] = float(touching)
+    check = SelfCollision(robot, [*off, *by_hand, *always, *never])
+    return PairsDraft(
         srdf=tuple(off),
+        named=tuple(by_hand),
         always=tuple(always),
         never=tuple(never),
         checked=len(check.pairs()),
+        often=dict(sorted(often.items(), key=lambda item: -item[1])),
         colliding=float(check.in_collision(q[:_ALWAYS_SAMPLES]).mean()),
-        reach=reach,
-        samples=samples,
     )
 
 
@@ -237,25 +308,3 @@ def _leading_comment(path: Path) -> tuple[str, ...]:
             break
         lines.append(line)
     return tuple(lines)
-
-
-def _read_srdf(path: Path, urdf_path: Path) -> set[frozenset[str]]:
-    """The pairs that an SRDF of this robot switches off, but for those that never touch."""
-    root, urdf = read_xml(path), read_urdf(urdf_path)
-    if root.tag != "robot":
-        raise OptionError(f"{path} has the root element <{root.tag}>, an SRDF has <robot>")
-    elements = list(root.iter("disable_collisions"))
-    named = {element.get(key, "") for element in elements for key in ("link1", "link2")}
-    links = link_names(urdf_path)
-    unknown = sorted(named - set(links))
-    # one of the same name may be of a version with more links, one of a part has another name
-    if unknown and (root.get("name") != urdf.get("name") or len(unknown) == len(named)):
-        raise OptionError(
-            f"{path} is the SRDF of {root.get('name')!r} and names the link {unknown[0]!r}, which "
-            f"{urdf.get('name')!r} lacks; links are {listing(links, unknown[0])}"
-        )
-    return {
-        frozenset((element.get("link1", ""), element.get("link2", "")))
-        for element in elements
-        if element.get("reason") != "Never"
-    }

@@ -141,8 +141,10 @@ def solve(
     )
     from ..objectives import build_objectives, read_objectives, spec_from_text
     from ..robot.robot import load_robot
+    from ..robot.sources import URDF_SUFFIXES, is_text
     from ..solving.goal import Preferences, Starts
     from ..solving.inputs import (
+        at_frames,
         check_positive,
         check_seed,
         check_seed_state,
@@ -153,7 +155,7 @@ def solve(
     from ..solving.why import Status
 
     current = None if seed_state is None else _read_numbers("--seed-state", seed_state)
-    from_urdf = Path(robot).suffix in (".urdf", ".xml")
+    from_urdf = is_text(robot) or Path(robot).suffix.lower() in URDF_SUFFIXES
     if tip and frame and not from_urdf:
         raise OptionError(f"--tip {tip[0]} and --frame {frame[0]}: --frame alone says which tip")
     loaded = load_robot(robot, base, tip if from_urdf else None)
@@ -164,7 +166,8 @@ def solve(
     Preferences(max_solutions, select, 0.0, 0.0, 0.0, avoid_self_collision)
     check_positive("timeout", timeout, "positive seconds", or_none=True)
     check_seed(seed)
-    check_targets(loaded, goal["targets"], check_tips(loaded, goal["tips"]))
+    at_links = at_frames(loaded, goal["tips"])
+    check_targets(at_links, goal["targets"], check_tips(at_links, goal["tips"]))
     check_seed_state(loaded, current, len(T_base_link))
     wanted: list[Any] = [spec_from_text(text) for text in objective or []]
     if objectives is not None:

@@ -16,7 +16,7 @@ from .jit import jit, linked_jit
 from .layout import FRAME, ORIENTATION_ROW, POSITION_ROW, unpack, work_rows
 from .pose_error import exact_error, residual
 from .simd import LANES, store, store3
-from .step import step
+from .step import damping_of_error, step
 
 # What became of a sample; an open one was not tried.
 OPEN, FAILED, CONVERGED = 0, 1, 2
@@ -140,7 +140,7 @@ def descend(
             work, arrays.nodes, arrays.columns, arrays.tips, arrays.node_numbers,
             arrays.tip_numbers, 3 * num_errors, rows.tip, rows.maps, rows.jacobian,
         )  # fmt: skip
-        step(work, arrays, rows, sliding != STAY)
+        step(work, arrays, rows, damping_of_error(work, arrays, rows), sliding != STAY)
 
 
 @linked_jit(void(SAMPLES, ROWS, LIST, int64, ERRORS, WORK64, INTEGERS, FLOATS64))

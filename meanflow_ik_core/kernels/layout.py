@@ -7,7 +7,7 @@ vectors that remain are the 3 E rows of the Jacobian. Floats are of the type of 
 
 - ``nodes`` (K, 4) int64 and ``node_numbers`` (K, 14);
 - ``columns`` (G, K) int64: what a node does to a tip;
-- ``tips`` (G, 6) int64 and ``tip_numbers`` (G, 28);
+- ``tips`` (G, 6) int64 and ``tip_numbers`` (G, 30);
 - ``blocks`` (E,) int64: the tip of each error vector;
 - ``moved`` (J, 1 + E) int64: which error vectors a joint moves;
 - ``pairs`` (G * G, 4 + J) int64, in row a * G + b what tips a and b have in common;
@@ -53,9 +53,11 @@ PLAIN, WEIGHTED, SWING, TWIST = 0, 1, 2, 3
 # Columns of `tip_numbers`, after the placement (3, 4) by rows. The precision is that of the
 # tolerance: its inverse square. Six weights follow, of the axes of the target, and six numbers
 # that are 1 where such an axis counts and 0 where it is free; those of the orientation begin
-# ORIENTATION columns later than those of the position.
+# ORIENTATION columns later than those of the position. The slack is how much of an error is no
+# error, m and 2 sin(angle / 2).
 POSITION_WEIGHT, ORIENTATION_WEIGHT, POSITION_PRECISION, ORIENTATION_PRECISION = 12, 13, 14, 15
 AXIS_WEIGHTS, AXIS_COUNTS = 16, 22
+POSITION_SLACK, ORIENTATION_SLACK = 28, 29
 POSITION, ORIENTATION = 0, 3
 
 # Columns of `moved`: how many error vectors, and from the second on the first row of each. The
@@ -108,7 +110,7 @@ def unpack(integers, floats):
     h = f + e
     i = h + g * g * (4 + j)
     m = 14 * k
-    n = m + 28 * g
+    n = m + 30 * g
     o = n + 2 * j
     p = o + 2 * j
     return RobotArrays(
@@ -123,7 +125,7 @@ def unpack(integers, floats):
         integers[i + j + g : i + j + 2 * g],
         integers[i + j + 2 * g :],
         floats[:m].reshape((k, 14)),
-        floats[m:n].reshape((g, 28)),
+        floats[m:n].reshape((g, 30)),
         floats[n:o].reshape((j, 2)),
         floats[o:p].reshape((j, 2)),
         floats[p : p + 2 * g].reshape((g, 2)),

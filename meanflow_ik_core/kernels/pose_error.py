@@ -15,12 +15,14 @@ from .layout import (
     ORIENTATION_MEASURE,
     ORIENTATION_PRECISION,
     ORIENTATION_ROW,
+    ORIENTATION_SLACK,
     ORIENTATION_WEIGHT,
     PLAIN,
     POSITION,
     POSITION_MEASURE,
     POSITION_PRECISION,
     POSITION_ROW,
+    POSITION_SLACK,
     POSITION_WEIGHT,
     SWING,
     WEIGHTED,
@@ -153,11 +155,24 @@ def _twist(work, target, tip_numbers, t, axis, turn_row, map_row, e_row):
     return error * error
 
 
+@jit
+def _beyond(work, e_row, square, slack):
+    """Cut an error to what of it is beyond the slack; returns the square of that."""
+    size = square_root(square)
+    outside = size > slack
+    beyond = select(outside, size - slack, 0.0)
+    scale = beyond / select(outside, size, 1.0)
+    e0, e1, e2 = load3(work, e_row)
+    store3(work, e_row, e0 * scale, e1 * scale, e2 * scale)
+    return beyond * beyond
+
+
 @inline_jit
 def residual(work, tips, tip_numbers, target_row, tip_row, e_row, ratio_row, map_row, turn_row):
     """Write tip positions, weighted errors, and how large these are in tolerances.
 
     Errors that are measured in the target's axes come with the maps that bring velocities there.
+    Where there is slack, they are those to the nearest pose within it.
     """
     store(work, ratio_row, 0.0)
     for t in range(tips.shape[0]):
@@ -173,13 +188,15 @@ def residual(work, tips, tip_numbers, target_row, tip_row, e_row, ratio_row, map
         if tips[t, POSITION_ROW] >= 0:
             e = e_row + tips[t, POSITION_ROW]
             if tips[t, POSITION_MEASURE] == PLAIN:
-                ratio += (d0 * d0 + d1 * d1 + d2 * d2) * tip_numbers[t, POSITION_PRECISION]
+                square = d0 * d0 + d1 * d1 + d2 * d2
                 store3(work, e, d0 * linear, d1 * linear, d2 * linear)
             else:
                 square = _along_target(
                     work, target, tip_numbers, t, POSITION, d0, d1, d2, position_map, e
                 )
-                ratio += square * tip_numbers[t, POSITION_PRECISION]
+            if tip_numbers[t, POSITION_SLACK] > 0:
+                square = _beyond(work, e, square, tip_numbers[t, POSITION_SLACK])
+            ratio += square * tip_numbers[t, POSITION_PRECISION]
         if tips[t, ORIENTATION_ROW] >= 0:
             e, measure = e_row + tips[t, ORIENTATION_ROW], tips[t, ORIENTATION_MEASURE]
             if measure <= WEIGHTED:
@@ -206,6 +223,8 @@ def residual(work, tips, tip_numbers, target_row, tip_row, e_row, ratio_row, map
                     square = _twist(
                         work, target, tip_numbers, t, axis, turn_row, orientation_map, e
                     )
+            if tip_numbers[t, ORIENTATION_SLACK] > 0:
+                square = _beyond(work, e, square, tip_numbers[t, ORIENTATION_SLACK])
             ratio += square * tip_numbers[t, ORIENTATION_PRECISION]
         store(work, ratio_row, ratio)
 

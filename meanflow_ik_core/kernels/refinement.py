@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From starts to exact configurations: float32 steps, then float64 steps where those came close.
 
+A tolerance is a region. Where no exact configuration is near, as for an arm of five joints, further
+steps lead to the nearest one whose errors lie within the tolerances.
+
 Where the tips fall into parts that share no joint, a start that finds only some of them is
 completed with what others found; where none of several finds all of them, each part is refined
 without the others, so that one out of reach leaves them exact: a part far from its target holds
@@ -32,7 +35,11 @@ from .layout import (
     AXIS_WEIGHTS,
     FRAME,
     ORIENTATION_PRECISION,
+    ORIENTATION_SLACK,
+    PLAIN,
+    POSITION_MEASURE,
     POSITION_PRECISION,
+    POSITION_SLACK,
     POSITION_WEIGHT,
     unpack,
 )  # fmt: skip
@@ -40,6 +47,10 @@ from .recombination import parts_found, recombine
 
 COARSE_ITERATIONS = 15
 FINE_ITERATIONS = 8
+_ENTERING_ITERATIONS = 30
+_SLACK = 0.9  # of a tolerance; the rest is where steps end
+_IN_REACH = 4.0  # times the sum of the squared tolerances
+_LEAST_WEIGHT = 1e-3  # of an error in units of its tolerance, relative to that of the strictest
 _ALONE = 32  # samples of a problem whose parts are refined one by one
 _TURN = 2 * np.pi
 
@@ -160,6 +171,60 @@ def _finish(q, frames, errors, valid, todo, count, work, integers, floats):
         valid[b, n] = good
 
 
+@jit
+def _enter_tolerances(
+    q, frames, reference, errors, valid, todo, count, outcome, work, integers, floats
+):  # fmt: skip
+    """Take samples that are no solutions to where their errors lie within the tolerances.
+
+    Steps that reduce errors alone end where their sum of squares is least. Of samples there only
+    those can have a solution nearby whose sum is at most that of the tolerances. Steps from there
+    reduce what of each error is beyond its tolerance, in units of the tolerances.
+    """
+    arrays = unpack(integers, floats)
+    per_problem, num_tips = q.shape[1], errors.shape[2]
+    within = 0.0
+    for t in range(num_tips):
+        within += arrays.tolerances[t, 0] ** 2 + arrays.tolerances[t, 1] ** 2
+    some = 0
+    for i in range(count):
+        b, n = todo[i] // per_problem, todo[i] % per_problem
+        total = 0.0
+        for t in range(num_tips):
+            total += errors[b, n, t, 0] ** 2 + errors[b, n, t, 1] ** 2
+        if not valid[b, n] and total <= _IN_REACH * within:
+            todo[some] = todo[i]
+            some += 1
+    if some == 0:
+        return
+    # A copy, for other threads read the robot as well.
+    own_floats = floats.copy()
+    own = unpack(integers, own_floats)
+    least = arrays.tolerances[0, 0]
+    for t in range(num_tips):
+        least = min(least, arrays.tolerances[t, 0], arrays.tolerances[t, 1])
+    for t in range(num_tips):
+        numbers = own.tip_numbers[t]
+        for k in range(2):
+            weight = max(least / arrays.tolerances[t, k], _LEAST_WEIGHT)
+            numbers[POSITION_WEIGHT + k] *= (
+                weight if arrays.tips[t, POSITION_MEASURE + k] == PLAIN else 1.0
+            )
+            for i in range(AXIS_WEIGHTS + 3 * k, AXIS_WEIGHTS + 3 * k + 3):
+                numbers[i] *= weight
+        linear = arrays.tolerances[t, 0]
+        angular = 2 * np.sin(0.5 * min(arrays.tolerances[t, 1], np.pi))
+        numbers[POSITION_SLACK] = _SLACK * linear
+        numbers[ORIENTATION_SLACK] = _SLACK * angular
+        numbers[POSITION_PRECISION] = ((1 - _SLACK) * linear) ** -2
+        numbers[ORIENTATION_PRECISION] = ((1 - _SLACK) * angular) ** -2
+    descend(
+        q, frames, reference, todo, some, outcome, work, integers, own_floats,
+        _ENTERING_ITERATIONS, STAY,
+    )  # fmt: skip
+    _finish(q, frames, errors, valid, todo, some, work, integers, floats)
+
+
 @linked_jit(
     void(
         SAMPLES, ROWS, ROWS, ERRORS, boolean[:, ::1], WORK32, WORK64, INTEGERS, FLOATS32, FLOATS64,
@@ -226,6 +291,10 @@ def refine(
         STAY,
     )  # fmt: skip
     _finish(q, frames, errors, valid, known, num_known, fine_work, integers, floats64)
+    _enter_tolerances(
+        q, frames, reference, errors, valid, known, num_known, outcome, fine_work, integers,
+        floats64,
+    )  # fmt: skip
     if several and per_problem > 1:  # a step from a known configuration has one start
         for b in range(batch):
             hopeless = True

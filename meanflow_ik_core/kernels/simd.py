@@ -176,6 +176,7 @@ def _define_function(name: str):
 
 floor = _define_function("floor")
 square_root = _define_function("sqrt")
+absolute = _define_function("fabs")
 
 
 @intrinsic

@@ -128,7 +128,7 @@ def closest_spheres(centres, radius, first, pairs, correction, cap, whole):
 
 
 @jit
-def _place_nodes(frames, motion, tile, parent, prismatic, m):
+def place_nodes(frames, motion, tile, parent, prismatic, m):
     """Write the frames of all nodes: frame k + 1 is node k, frame 0 the base (`place_base`)."""
     count = len(parent)
     tiles = len(motion) // (3 * count * LANES)
@@ -156,7 +156,7 @@ def _place_nodes(frames, motion, tile, parent, prismatic, m):
 
 
 @jit
-def _coordinate(frames, lane, node, centre, i, r):
+def coordinate(frames, lane, node, centre, i, r):
     """Coordinate r of the centre of sphere i in the base."""
     row = (node[i] + 1) * FRAME + r
     return (
@@ -198,7 +198,7 @@ def least_distances(
     coarse = np.empty(len(frames), np.float32)
     work = np.zeros((state + 2) * LANES, np.float32)
     for tile in range(len(found) // LANES):
-        _place_nodes(frames, motion, tile, parent, prismatic, placement)
+        place_nodes(frames, motion, tile, parent, prismatic, placement)
         for i in range(len(frames)):
             coarse[i] = frames[i]
         for i in range(all_spheres):
@@ -216,8 +216,8 @@ def least_distances(
                 i, j = code // num_spheres, code % num_spheres
                 square = 1e-18
                 for r in range(3):
-                    offset = _coordinate(frames, lane, node, centre, i, r)
-                    offset -= _coordinate(frames, lane, node, centre, j, r)
+                    offset = coordinate(frames, lane, node, centre, i, r)
+                    offset -= coordinate(frames, lane, node, centre, j, r)
                     square += offset * offset
                 distance = np.sqrt(square) - radius[i] - radius[j] + shift[link[i], link[j]]
             found[tile * LANES + lane] = distance

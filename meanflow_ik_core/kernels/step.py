@@ -90,15 +90,20 @@ def _reduce_errors(work, arrays, rows):
 
 
 @inline_jit
-def step(work, arrays, rows, sliding):
+def damping_of_error(work, arrays, rows):
+    """The damping that belongs to the errors of a tile of samples."""
+    energy = _square(work, rows.error, 3 * arrays.blocks.size)
+    return energy * arrays.damping[0] + arrays.damping[1]
+
+
+@inline_jit
+def step(work, arrays, rows, damping, sliding):
     """q += J^T (J J^T + damping)^-1 e over the joints that are free, cut to the limits.
 
     Where samples may slide (``sliding``), e is less what the pull does, and the pull is added.
     """
     bounds, moved, num_rows = arrays.bounds, arrays.moved, 3 * arrays.blocks.size
     num_joints = bounds.shape[0]
-    energy = _square(work, rows.error, num_rows)
-    damping = energy * arrays.damping[0] + arrays.damping[1]
     if sliding:
         _write_pull(work, arrays, rows)
     _hold_blocked(work, arrays, rows, sliding)
@@ -110,7 +115,7 @@ def step(work, arrays, rows, sliding):
     solve(
         work, num_rows, arrays.blocks, arrays.pairs, rows.matrix, rows.error, rows.solution, damping
     )  # fmt: skip
-    most = energy * 0.0 + arrays.damping[2]
+    most = damping * 0.0 + arrays.damping[2]
     if sliding:
         most = select(load(work, rows.slides) > 0.0, _SLIDE, most)
     longest = most
@@ -122,7 +127,7 @@ def step(work, arrays, rows, sliding):
         d = select(d > 0.0, d, 0.0 - d)
         longest = select(d > longest, d, longest)
     scale = most / longest
-    motion = energy * 0.0
+    motion = damping * 0.0
     for j in range(num_joints):
         before = load(work, rows.q + j)
         q = before + load(work, rows.matrix + j) * scale

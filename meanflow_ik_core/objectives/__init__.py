@@ -20,6 +20,7 @@ from ..errors import LinkError, OptionError
 from ..robot.robot import Robot
 from ..robot.urdf import listing
 from ..tensors import require_torch
+from ..world.scene import Scene
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +55,14 @@ class Objective(ABC):
 
         It broadcasts against the configurations. Only objectives that speak of the current joints
         return something other than themselves.
+        """
+        return self
+
+    def within(self, scene: Scene | None) -> Objective:
+        """This objective in a world; only objectives that speak of obstacles differ.
+
+        Raises:
+            OptionError: the objective needs a world, and there is none.
         """
         return self
 
@@ -104,6 +113,8 @@ def read_objectives(path: str | Path, robot: Robot) -> list[Objective]:
     """
     try:
         specs = yaml.safe_load(Path(path).read_text())
+    except TypeError as error:
+        raise OptionError(f"the file of objectives is {path!r}; it must be a path") from error
     except OSError as error:
         raise OptionError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -15,6 +15,7 @@ def follow(
     anchors: np.ndarray,
     solutions: np.ndarray,
     tolerances: tuple[float, float],
+    axis_weights: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Follow solutions of some waypoints to both ends of the path.
 
@@ -27,6 +28,7 @@ def follow(
         anchors: (A,) the waypoints where tracks begin.
         solutions: (A, N, J) there.
         tolerances: m and rad.
+        axis_weights: (T, 6), see `refine_lm`.
 
     Returns:
         Tracks (W, A N, J), and which of them are solutions (W, A N).
@@ -35,7 +37,7 @@ def follow(
     q = np.empty((waypoints, num_anchors, count, joints))
     valid = np.empty((waypoints, num_anchors, count), bool)
     rows = np.arange(num_anchors)
-    first = refine_lm(robot, solutions, T_base_tip[anchors], *tolerances)
+    first = refine_lm(robot, solutions, T_base_tip[anchors], *tolerances, axis_weights=axis_weights)
     q[anchors, rows], valid[anchors, rows] = first.q, first.converged
     for step in range(1, waypoints):
         ahead, back = anchors + step < waypoints, anchors - step >= 0
@@ -44,6 +46,8 @@ def follow(
             break
         before = np.concatenate((anchors[ahead] + step - 1, anchors[back] - step + 1))
         track = np.concatenate((rows[ahead], rows[back]))
-        refined = refine_lm(robot, q[before, track], T_base_tip[here], *tolerances)
+        refined = refine_lm(
+            robot, q[before, track], T_base_tip[here], *tolerances, axis_weights=axis_weights
+        )
         q[here, track], valid[here, track] = refined.q, refined.converged
     return q.reshape(waypoints, -1, joints), valid.reshape(waypoints, -1)

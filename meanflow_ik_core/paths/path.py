@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +11,27 @@ import numpy as np
 
 from ..errors import OptionError, TargetError
 from ..solving.inputs import (
+    at_frames,
     check_count,
+    check_flag,
+    check_free_axes,
     check_memory,
     check_positive,
     check_seed,
     check_seed_state,
     check_targets,
+    check_tips,
+    check_world,
 )
 from ..solving.least_squares import pose_errors
 from .joint_steps import BEYOND, StepLimits, step_limits
+from .motion import Motion
 from .search import PathQuery, PathSearch
 
 if TYPE_CHECKING:
     from ..robot.robot import Robot
     from ..solving.solver import IKSolver
+    from ..world.world import World
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +57,12 @@ def solve_path(
     max_joint_step: float | None = 0.5,
     *,
     avoid_self_collision: bool = False,
+    world: World | None = None,
     position_tolerance: float = 1e-5,
     orientation_tolerance: float = 1e-5,
     seed: int | None = None,
+    tips: Sequence[str] | None = None,
+    free_axes: Mapping[str, str] | None = None,
 ) -> PathResult:
     """Find joint positions for every waypoint such that the joints go there in small steps.
 
@@ -69,17 +80,25 @@ def solve_path(
         num_samples: starts per waypoint at which solutions are drawn.
         max_joint_step: rad or m, from one waypoint to the next; None: any.
         avoid_self_collision: the robot must not touch itself at a waypoint.
+        world: the robot must touch nothing of it at a waypoint and on the straight way in joint
+            space from each to the next; with ``avoid_self_collision`` neither itself there.
         position_tolerance: m.
         orientation_tolerance: rad.
         seed: of the random numbers; None draws a fresh one.
+        tips: what the waypoints are for, as in `IKSolver.solve`.
+        free_axes: of the waypoints, as in `IKSolver.solve`; then starts are uniform.
 
     Raises:
+        LinkError: an unknown tip, or one named twice.
         TargetError: there is no waypoint, or one is not a rigid transform.
         SeedError: the start state has the wrong length, is not finite, or outside the limits.
         OptionError: an option is out of its range.
+        WorldError: the world is one of another robot.
     """
-    robot = solver.robot
-    T_base_tip = check_targets(robot, waypoints)
+    robot = at_frames(solver.robot, tips)
+    tip_indices = check_tips(robot, tips)
+    asked = check_free_axes(robot, tip_indices, free_axes)
+    T_base_tip = check_targets(robot, waypoints, tip_indices)
     if not len(T_base_tip):
         raise TargetError("a path needs at least one waypoint")
     start = check_seed_state(robot, start_state, 1, "start_state")
@@ -89,20 +108,33 @@ def solve_path(
     check_positive("max_joint_step", max_joint_step, or_none=True)
     check_positive("position_tolerance", position_tolerance)
     check_positive("orientation_tolerance", orientation_tolerance)
+    check_flag("avoid_self_collision", avoid_self_collision)
     check_seed(seed)
     query = PathQuery(
+        robot=robot,
         T_base_tip=T_base_tip,
+        tips=tip_indices,
+        free_axes=free_axes,
+        axis_weights=None if asked is None else asked.astype(np.float64),
         start=None if start is None else start[0],
         limits=step_limits(robot, len(T_base_tip), max_joint_step, when),
         num_samples=num_samples,
         tolerances=(position_tolerance, orientation_tolerance),
         avoid_self_collision=avoid_self_collision,
+        motion=(
+            None
+            if world is None
+            else Motion(check_world(solver.robot, world), avoid_self_collision)
+        ),
         seed=seed,
     )
     search = PathSearch(solver, query)
     path, message = _unbroken(robot, query, search, when)
+    if (blocked := search.blocked(path)).any():
+        path = path[: int(blocked.argmax()) + 1]
+        message = _no_way(len(path))
     steps = query.limits.along(path)
-    errors = pose_errors(robot, path[:, None], T_base_tip[: len(path)])
+    errors = pose_errors(robot, path[:, None], T_base_tip[: len(path)], query.axis_weights)
     return PathResult(
         joint_positions=query.limits.unwrapped(path, query.start),
         position_error=errors[0][:, 0],
@@ -153,9 +185,18 @@ def _unbroken(
         if broken < search.end:
             reached = dearest[broken - 1] < BEYOND
             return path, _smallest_step(robot, query.limits, search, reached, broken, times)
+    if search.end < len(query.T_base_tip) and search.no_way:
+        return path, _no_way(search.end)
     if search.end < len(query.T_base_tip):
         return path, f"waypoint {search.end} has no IK solution: {search.unsolved}"
     return path, ""
+
+
+def _no_way(waypoint: int) -> str:
+    return (
+        f"waypoint {waypoint} has IK solutions, but something touches on the way to each of them "
+        f"from those found of waypoint {waypoint - 1}"
+    )
 
 
 def _too_fast_from_start(

@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..robot.robot import Robot
 from ..solving.ranking import select_diverse
 from ..solving.refine import refine_lm
 from .continuation import follow
 from .joint_steps import StepLimits
+from .motion import Motion
 from .smoothing import smooth
 
 if TYPE_CHECKING:
@@ -30,12 +32,17 @@ _MIN_SEPARATION = 0.01  # rad, of solutions that are not the same
 class PathQuery:
     """A path to search, checked."""
 
+    robot: Robot  # with the frames that waypoints are for as its tips
     T_base_tip: np.ndarray  # (W, T, 4, 4)
+    tips: tuple[int, ...]  # that have waypoints
+    free_axes: Mapping[str, str] | None
+    axis_weights: np.ndarray | None  # (T, 6) 1 where an axis is asked for, else 0; None: all are
     start: np.ndarray | None  # (J,) within the limits; the path begins nearest to it
     limits: StepLimits
     num_samples: int  # starts per waypoint at which solutions are drawn
     tolerances: tuple[float, float]  # m and rad
     avoid_self_collision: bool
+    motion: Motion | None  # what the robot must not touch at waypoints and between; None: nothing
     seed: int | None
 
 
@@ -46,17 +53,21 @@ class PathSearch:
     valid: (W, C) bool, which are solutions and not known to be in self-collision.
     end: how many waypoints come before the first that has no solution; W where all have.
     unsolved: what is known of that waypoint, as text.
+    no_way: whether it has solutions, and what touches lies before all of them.
     timing: seconds for sample, follow, choose, smooth.
     """
 
     def __init__(self, solver: IKSolver, query: PathQuery):
-        self._solver, self._robot, self._query = solver, solver.robot, query
+        self._solver, self._robot, self._query = solver, query.robot, query
         self._in_collision = None
-        if query.avoid_self_collision:
+        if query.motion is not None:
+            self._in_collision = query.motion.in_collision
+        elif query.avoid_self_collision:
             self._in_collision = solver.self_collision.in_collision
         self._draws = 0
         self.end = waypoints = len(query.T_base_tip)
         self.unsolved = ""
+        self.no_way = False
         self.timing: dict[str, float] = {}
         for part in ("sample", "follow", "choose", "smooth"):
             self.timing[part] = 0.0
@@ -93,6 +104,7 @@ class PathSearch:
             return smooth(
                 self._robot, query.T_base_tip[: len(path)], path, query.limits, query.tolerances,
                 hold_first=query.start is not None, in_collision=self._in_collision,
+                axis_weights=query.axis_weights,
             )  # fmt: skip
 
     def check_all(self) -> None:
@@ -103,7 +115,10 @@ class PathSearch:
         """The best path of the candidates, or the shortest, smoothed; it is a candidate itself
         from now on."""
         chosen = self._choose(shortest)
-        path = self.smoothed(self.q[np.arange(self.end), chosen])
+        rough = self.q[np.arange(self.end), chosen]
+        path = self.smoothed(rough)
+        if self.blocked(path).any():
+            path = rough
         track = np.zeros((len(self.q), 1, self._robot.num_joints))
         track[: self.end, 0] = path
         known = np.arange(len(track))[:, None] < self.end
@@ -127,9 +142,31 @@ class PathSearch:
                 if checks < _LAZY_CHECKS:
                     looked_at[:] = False
                     looked_at[np.arange(self.end), chosen] = True
-                if not self._remove_colliding(looked_at):
+                if not self._remove_colliding(looked_at) and not self._remove_blocked(chosen):
                     return chosen
                 checks += 1
+
+    def blocked(self, path: np.ndarray) -> np.ndarray:
+        """(P - 1,) bool: between which waypoints of a path (P, J) the robot would touch."""
+        motion, steps = self._query.motion, self._query.limits.along(path)
+        if motion is None:
+            return np.zeros(len(steps), bool)
+        return motion.blocked(path[:-1], steps)
+
+    def _remove_blocked(self, chosen: np.ndarray) -> bool:
+        """Remove candidates that those chosen before them do not lead to; whether there are any.
+
+        Of two that nothing leads between, the one goes that fewer others can take the place of.
+        """
+        where = np.flatnonzero(self.blocked(self.q[np.arange(self.end), chosen]))
+        for step in where.tolist():
+            ahead = step + 1
+            others = self.valid[step].sum() > self.valid[ahead].sum()
+            place = step if others and step > 0 else ahead
+            self.valid[place, chosen[place]] = False
+            if not self.valid[place].any() and place < self.end:
+                self.end, self.no_way = place, True
+        return len(where) > 0
 
     def _remove_colliding(self, looked_at: np.ndarray) -> bool:
         """Check candidates (W, C) for self-collision when asked; whether one has it."""
@@ -164,7 +201,9 @@ class PathSearch:
         query = self._query
         with self._timed("sample"):
             return self._solver.solve(
-                query.T_base_tip[waypoints],
+                query.T_base_tip[waypoints][:, list(query.tips)],
+                tips=[self._robot.tips[tip] for tip in query.tips],
+                free_axes=query.free_axes,
                 num_samples=max(query.num_samples, _TRACKS),
                 max_solutions=_TRACKS,
                 select="diverse",
@@ -172,6 +211,7 @@ class PathSearch:
                 position_tolerance=query.tolerances[0],
                 orientation_tolerance=query.tolerances[1],
                 avoid_self_collision=query.avoid_self_collision,
+                world=None if query.motion is None else query.motion.scene,
             )
 
     def _draw(self, anchors: np.ndarray) -> None:
@@ -179,18 +219,29 @@ class PathSearch:
         query = self._query
         T_base_tip = query.T_base_tip[anchors]
         with self._timed("sample"):
-            starts = self._solver.sample(T_base_tip, query.num_samples, self._next_seed())
-            starts = np.asarray(starts, np.float64)
+            starts = self._starts(T_base_tip)
             if query.start is not None and anchors[0] == 0:
                 starts = np.concatenate((starts[:, :1], starts), axis=1)
                 starts[0, 0] = query.start
-            refined = refine_lm(self._robot, starts, T_base_tip, *query.tolerances)
+            refined = refine_lm(
+                self._robot, starts, T_base_tip, *query.tolerances, axis_weights=query.axis_weights
+            )
             solutions = [
                 q[select_diverse(q, self._robot.continuous, converged, _TRACKS, _MIN_SEPARATION)]
                 for q, converged in zip(refined.q, refined.converged, strict=True)
             ]
         found = [len(q) > 0 for q in solutions]
         self._follow(anchors[found], [q for q in solutions if len(q)])
+
+    def _starts(self, T_base_tip: np.ndarray) -> np.ndarray:
+        """Starts (A, N, J) for waypoints (A, T, 4, 4): the sampler's, or uniform ones for partial
+        goals."""
+        robot, count, seed = self._robot, self._query.num_samples, self._next_seed()
+        if self._query.axis_weights is None:
+            starts = self._solver.sample(T_base_tip, count, seed, tips=robot.tips)
+            return np.asarray(starts, np.float64)
+        unit = np.random.default_rng(seed).random((len(T_base_tip), count, robot.num_joints))
+        return robot.lower + unit * (robot.upper - robot.lower)
 
     def _follow(
         self, anchors: np.ndarray, solutions: list[np.ndarray], checked: bool = False
@@ -202,7 +253,10 @@ class PathSearch:
         filled = np.stack([q[np.arange(count) % len(q)] for q in solutions])
         with self._timed("follow"):
             query = self._query
-            q, valid = follow(self._robot, query.T_base_tip, anchors, filled, query.tolerances)
+            q, valid = follow(
+                self._robot, query.T_base_tip, anchors, filled, query.tolerances,
+                query.axis_weights,
+            )  # fmt: skip
         where = np.zeros_like(valid)
         where[np.repeat(anchors, count), np.arange(valid.shape[1])] = checked
         self._add(q, valid, where)

@@ -31,6 +31,7 @@ def smooth(
     hold_first: bool = False,
     in_collision: Callable[[np.ndarray], np.ndarray] | None = None,
     rounds: int = 20,
+    axis_weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Lower the dearest step of a path, and with equal ones its length.
 
@@ -47,16 +48,17 @@ def smooth(
         hold_first: leave the first solution as it is.
         in_collision: (N, J) -> (N,) what no waypoint may come to; None: anything goes.
         rounds: at most.
+        axis_weights: (T, 6), see `refine_lm`.
 
     Returns:
         (P, J) solutions; the steps cost no more than those of ``q``.
     """
     worth = _worth(limits, q)
     for _ in range(rounds if len(q) > 1 else 0):
-        change = _descent(robot, q, limits, hold_first)
+        change = _descent(_task_jacobian(robot, q, T_base_tip, axis_weights), q, limits, hold_first)
         change *= min(1.0, _LARGEST_CHANGE / max(np.abs(change).max(), 1e-12))
         starts = q[:, None] + change[:, None] * _SHARES_OF_STEP[:, None]
-        refined = refine_lm(robot, starts, T_base_tip, *tolerances)
+        refined = refine_lm(robot, starts, T_base_tip, *tolerances, axis_weights=axis_weights)
         trial = np.where(refined.converged[..., None], refined.q, q[:, None]).swapaxes(0, 1)
         if hold_first:
             trial[:, 0] = q[0]
@@ -80,14 +82,28 @@ def _worth(limits: StepLimits, q: np.ndarray) -> tuple[float, float]:
     return float(f"{dearest:.4g}"), float(np.linalg.norm(steps, axis=-1).sum())
 
 
-def _descent(robot: Robot, q: np.ndarray, limits: StepLimits, hold_first: bool) -> np.ndarray:
+def _task_jacobian(
+    robot: Robot, q: np.ndarray, T_base_tip: np.ndarray, axis_weights: np.ndarray | None
+) -> np.ndarray:
+    """(P, R, J) how what is asked for moves: each tip in the base's axes, or along those axes of
+    its target that count."""
+    jacobian = robot.jacobian(q)
+    if axis_weights is None:
+        return jacobian.reshape(len(q), -1, q.shape[1])
+    parts = jacobian.reshape(len(q), robot.num_tips, 2, 3, -1)
+    along = np.einsum("ptji,ptkjn->ptkin", T_base_tip[..., :3, :3], parts)
+    return along.reshape(len(q), -1, q.shape[1])[:, axis_weights.ravel() != 0]
+
+
+def _descent(
+    jacobian: np.ndarray, q: np.ndarray, limits: StepLimits, hold_first: bool
+) -> np.ndarray:
     """(P, J) the change that minimises the weighted squares of the steps, to first order."""
     steps = limits.along(q)
     share = limits.shares(steps)
     if (share <= 1).all():
         share = np.abs(steps)
     weight = (share / max(share.max(), 1e-12)) ** _POWER + _LEAST_WEIGHT
-    jacobian = robot.jacobian(q).reshape(len(q), -1, q.shape[1])
     blocks = _OFF_TARGET * jacobian.swapaxes(1, 2) @ jacobian
     diagonal = np.full_like(q, _INERTIA)
     diagonal[:-1] += weight

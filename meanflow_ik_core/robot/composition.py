@@ -77,11 +77,15 @@ def portable_urdf(urdf_path: Path) -> str:
 
     A mesh that is not found keeps its address.
     """
-    root = read_urdf(urdf_path)
+    return with_resolved_meshes(read_urdf(urdf_path), urdf_path)
+
+
+def with_resolved_meshes(root: ElementTree.Element, near: Path) -> str:
+    """The text of a URDF at ``near`` with the meshes that are found by file:// addresses."""
     for item in root.iter():
         if item.tag in ("mesh", "texture") and item.get("filename"):
             try:
-                path = resolve_uri(item.get("filename", ""), urdf_path)
+                path = resolve_uri(item.get("filename", ""), near)
             except RobotError:
                 continue
             item.set("filename", path.resolve().as_uri())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The values that joints can have: limits of the file, narrowed by the joints that mimic them."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,10 @@ import numpy as np
 
 from ..errors import RobotError
 from .urdf import MOVING_JOINTS, UrdfModel, listing
+
+_LOG = logging.getLogger(__name__)
+# Wider limits are meant as none: 16 turns, which no joint with a cable makes, and a kilometre.
+_WIDEST_TURN, _WIDEST_SLIDE = 32 * np.pi, 1e3  # rad, m
 
 
 def checked_held(held: Mapping[str, Any], urdf: UrdfModel) -> dict[str, float]:
@@ -48,20 +53,29 @@ def checked_held(held: Mapping[str, Any], urdf: UrdfModel) -> dict[str, float]:
     return checked
 
 
+def fixed_joints(urdf: UrdfModel) -> dict[str, float]:
+    """Joints whose two limits are one value [rad or m], which they are held at."""
+    ranges = {
+        name: _limits_in_file(name, urdf)
+        for name in urdf.elements
+        if urdf.kind(name) in MOVING_JOINTS and name not in urdf.mimics
+    }
+    return {name: low for name, (low, high) in ranges.items() if low == high}
+
+
 def joint_limits(
     joint_names: Sequence[str], urdf: UrdfModel
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lower and upper limits (J,) [rad or m] of joints, and which (J,) turn without end.
 
-    A continuous joint has the limits -pi and pi, unless a joint that mimics it stops it.
+    A joint that turns without end, or by so much that its limits are meant as none, has the limits
+    -pi and pi, unless a joint that mimics it stops it.
 
     Raises:
         RobotError: a joint has no limits, or none that suit the joints that mimic it.
     """
-    model, joints = urdf.model, [urdf.joint(name) for name in joint_names]
-    continuous = np.array([urdf.kind(name) == "continuous" for name in joint_names])
-    lower = np.array([model.lowerPositionLimit[joint.idx_q] for joint in joints])
-    upper = np.array([model.upperPositionLimit[joint.idx_q] for joint in joints])
+    lower, upper = np.array([_limits_in_file(name, urdf) for name in joint_names]).reshape(-1, 2).T
+    continuous = np.array([_is_continuous(name, urdf) for name in joint_names], bool)
     lower[continuous], upper[continuous] = -np.pi, np.pi
     for place, name in enumerate(joint_names):
         for follower, low, high in _ranges_of_followers(name, urdf):
@@ -73,23 +87,63 @@ def joint_limits(
                     f"joint {name!r} of {urdf.path} has no value within its limits at which "
                     f"{follower!r}, which mimics it, is within its own"
                 )
+    pairs = zip(joint_names, continuous, strict=True)
+    if wide := [name for name, turns in pairs if turns and urdf.kind(name) != "continuous"]:
+        _LOG.warning(
+            "limits of %s are more than %.0f turns apart: taken as continuous: %s",
+            urdf.path, _WIDEST_TURN / (2 * np.pi), ", ".join(wide),
+        )  # fmt: skip
     for name, low, high in zip(joint_names, lower, upper, strict=True):
         if not (np.isfinite(low) and np.isfinite(high) and low < high):
+            lacks = ", for its <limit> has neither lower nor upper" if low == -np.inf else ""
             raise RobotError(
-                f"joint {name!r} of {urdf.path} has no usable limits: [{low}, {high}]; "
+                f"joint {name!r} of {urdf.path} has no usable limits: [{low}, {high}]{lacks}; "
                 "hold it at a value, or give it limits"
+            )
+        if urdf.kind(name) == "prismatic" and high - low > _WIDEST_SLIDE:
+            raise RobotError(
+                f"joint {name!r} of {urdf.path} slides from {low:g} to {high:g} m, which are no "
+                "limits; hold it at a value, or give it limits that are"
             )
     return lower, upper, continuous
 
 
+def velocity_limits(joint_names: Sequence[str], urdf: UrdfModel) -> np.ndarray:
+    """(J,) rad/s or m/s; infinite where the file says nothing."""
+    limits = [urdf.elements[name].find("limit") for name in joint_names]
+    texts = ["inf" if limit is None else limit.get("velocity", "inf") for limit in limits]
+    return np.array([float(text) for text in texts])
+
+
+def _is_continuous(name: str, urdf: UrdfModel) -> bool:
+    low, high = _limits_in_file(name, urdf)
+    wide = np.isfinite(low) and high - low > _WIDEST_TURN
+    return urdf.kind(name) == "continuous" or (urdf.kind(name) == "revolute" and wide)
+
+
 def _limits_in_file(name: str, urdf: UrdfModel) -> tuple[float, float]:
-    """What the file says of a joint; infinite where it says nothing."""
+    """What the file says of a joint; infinite where it says nothing.
+
+    Raises:
+        RobotError: the lower limit is above the upper one.
+    """
     limit = urdf.elements[name].find("limit")
     silent = limit is None or not {"lower", "upper"} & set(limit.attrib)
-    if silent or urdf.kind(name) == "continuous":
+    if limit is None or silent or urdf.kind(name) == "continuous":
         return -np.inf, np.inf
-    index = urdf.joint(name).idx_q
-    return float(urdf.model.lowerPositionLimit[index]), float(urdf.model.upperPositionLimit[index])
+    low, high = (float(limit.get(key, "0")) for key in ("lower", "upper"))
+    if low > high:
+        raise RobotError(
+            f"joint {name!r} of {urdf.path} has no usable limits: [{low}, {high}]; "
+            "hold it at a value, or give it limits"
+        )
+    safety = urdf.elements[name].find("safety_controller")
+    if urdf.soft_limits and safety is not None:
+        soft_low = max(low, float(safety.get("soft_lower_limit", "-inf")))
+        soft_high = min(high, float(safety.get("soft_upper_limit", "inf")))
+        if soft_low < soft_high:
+            return soft_low, soft_high
+    return low, high
 
 
 def _ranges_of_followers(name: str, urdf: UrdfModel) -> Iterator[tuple[str, float, float]]:

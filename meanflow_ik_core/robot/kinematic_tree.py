@@ -9,7 +9,7 @@ import numpy as np
 import pinocchio as pin
 
 from ..errors import LinkError, RobotError
-from .joint_limits import checked_held, joint_limits
+from .joint_limits import checked_held, fixed_joints, joint_limits, velocity_limits
 from .urdf import UNSUPPORTED_JOINTS, UrdfModel, listing, read_urdf_model, unsupported
 
 _Place = tuple[int, np.ndarray]  # a node, -1 being the base, and a transform (4, 4) from it
@@ -43,6 +43,7 @@ def read_tree(
     base: str | None,
     tips: Sequence[str],
     held: Mapping[str, float] | None = None,
+    soft_limits: bool = True,
 ) -> KinematicTree:
     """Read the part of a URDF that moves the tips relative to the base.
 
@@ -50,16 +51,18 @@ def read_tree(
         urdf_path: the file.
         base: the link that poses refer to, any link of the robot; None for the root link.
         tips: the links that targets are given for, one or more.
-        held: joints [rad or m] that stay at a value instead of being solved for.
+        held: joints [rad or m] that stay at a value instead of being solved for. A joint whose two
+            limits are one value stays there.
+        soft_limits: whether those of a <safety_controller> count.
 
     Raises:
         RobotError: the URDF does not parse or has a closed loop; a joint that moves a tip is of
             a kind that is not supported, or has no limits; a joint cannot be held so.
         LinkError: the base or a tip does not exist, is named twice, or no joint moves it.
     """
-    urdf = read_urdf_model(urdf_path)
+    urdf = read_urdf_model(urdf_path, soft_limits)
     model = urdf.model
-    held = checked_held(held or {}, urdf)
+    held = {**fixed_joints(urdf), **checked_held(held or {}, urdf)}
     if base is None:
         base = str(_links(model)[0].name)
     if not tips:
@@ -75,16 +78,15 @@ def read_tree(
     nodes = walk.nodes
 
     moved = {node.joint for node in nodes}
-    joint_names = tuple(name for name in model.names if name in moved)
+    joint_names = tuple(name for name in list(model.names)[1:] if name in moved)
     lower, upper, continuous = joint_limits(joint_names, urdf)
-    speeds = [model.velocityLimit[urdf.joint(name).idx_v] for name in joint_names]
     return KinematicTree(
         base=base,
         tips=tuple(tips),
         joint_names=joint_names,
         lower=lower,
         upper=upper,
-        velocity_limit=np.array(speeds),
+        velocity_limit=velocity_limits(joint_names, urdf),
         continuous=continuous,
         parent=np.array([node.parent for node in nodes], dtype=np.int64),
         placement=np.stack([node.placement for node in nodes]),
@@ -143,7 +145,10 @@ class _Walk:
         """
         node, T_node_joint = self._cross_to(tip.parentJoint)
         if node < 0:
-            raise LinkError(f"no joint moves tip {tip.name!r} relative to base {self._base!r}")
+            still = f"; these stay at a value: {listing(list(self._held))}" if self._held else ""
+            raise LinkError(
+                f"no joint moves tip {tip.name!r} relative to base {self._base!r}{still}"
+            )
         return node, T_node_joint @ tip.placement.homogeneous
 
     def places_of_links(self) -> tuple[dict[str, _Place], frozenset[str]]:

@@ -36,6 +36,11 @@ def _candidates(package: str, near: Path | None) -> Iterator[Path]:
         yield Path(str(wheel.locate_file(f"cmeel.prefix/share/{package}")))
 
 
+def package_folders(package: str) -> Iterator[Path]:
+    """Folders that may be an installed package's share folder."""
+    return _candidates(package, None)
+
+
 def resolve_uri(uri: str, near: Path) -> Path:
     """The file that a URDF at ``near`` means by a path, file:// or package:// address.
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A robot as Pinocchio sees it: all links of its URDF, not only those that move its tips."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pinocchio as pin
@@ -19,16 +19,22 @@ class PinocchioModel:
     Attributes:
         model: Pinocchio's, with n joints, the first of which is none, and nq numbers in q.
         column: (n,) int64, the column of the robot's q that moves each joint; -1: none.
+        held: joints that stay at a value, rad or m.
     """
 
-    def __init__(self, robot: Robot):
+    def __init__(self, robot: Robot, held: Mapping[str, float] | None = None):
         """Read the URDF.
+
+        Args:
+            robot: whose URDF.
+            held: joints [rad or m] that stay at a value, besides the robot's own.
 
         Raises:
             RobotError: it is no URDF.
         """
         urdf = read_urdf_model(robot.urdf_path)
         self.model = urdf.model
+        self.held = {**robot.held, **(held or {})}
         self.column = np.full(self.model.njoints, -1)
         self._base = self._frame(robot.base)
         self._resting = np.array(pin.neutral(self.model), np.float64)
@@ -42,7 +48,7 @@ class PinocchioModel:
                 row = (joint.idx_q, self.column[index], motion.multiplier, motion.offset)
                 (bounded if joint.nq == 1 else turning).append(row)
                 continue
-            value = motion.multiplier * robot.held.get(motion.joint, 0.0) + motion.offset
+            value = motion.multiplier * self.held.get(motion.joint, 0.0) + motion.offset
             # what turns without end is cosine and sine in Pinocchio
             place = slice(joint.idx_q, joint.idx_q + joint.nq)
             self._resting[place] = value if joint.nq == 1 else (np.cos(value), np.sin(value))
@@ -78,6 +84,12 @@ class PinocchioModel:
             for place, T_root_shape in enumerate(geometry_data.oMg):
                 poses[row, place] = (T_base_root * T_root_shape).homogeneous
         return poses
+
+    def root_to_base(self) -> pin.SE3:
+        """T_root_base, where all joints rest that the robot does not solve for."""
+        data = self.model.createData()
+        pin.framesForwardKinematics(self.model, data, self._resting)
+        return data.oMf[self._base]
 
     def _placed(self, q: np.ndarray) -> Iterator[tuple[pin.Data, pin.SE3]]:
         """For each row of q (N, J) the placements of all frames, and where the root is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from ..errors import LinkError, RobotError
-from ..tensors import is_tensor
+from ..tensors import array_from, is_tensor
 from .array_kinematics import ArrayKinematics
 from .kinematic_tree import read_tree
 from .robot_file import RobotFile, find_robot_file
 from .robot_file import available_robots as available_robots
+from .sources import robot_name
 from .urdf import leaf_links, link_names, listing
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ class Robot:
     at_rest: frozenset[str] = frozenset()
     # pairs of links that are not checked for touching; None: those that always overlap
     ignore_collisions: tuple[tuple[str, str], ...] | None = None
+    # m, what comes nearer to a link than this touches it, where its shapes do not cover it
+    padding: Mapping[str, float] = field(default_factory=dict)
     _on_device: dict = field(default_factory=dict, repr=False)
+    _at_frames: dict = field(default_factory=dict, repr=False)
 
     @property
     def num_joints(self) -> int:
@@ -167,8 +171,13 @@ class Robot:
         kinematics = self._kinematics(dtype, device)
         return kinematics.lower, kinematics.upper
 
-    def within_limits(self, q: np.ndarray, tolerance: float = 0.0) -> Any:
+    def clipped(self, q: np.ndarray) -> np.ndarray:
+        """q (..., J) within the limits; continuous joints stay on their turn."""
+        return np.where(self.continuous, q, np.clip(q, self.lower, self.upper))
+
+    def within_limits(self, q: Any, tolerance: float = 0.0) -> Any:
         """(...) bool: every joint of q (..., J) lies in its limits; continuous joints always do."""
+        q = array_from(q)
         inside = (q >= self.lower - tolerance) & (q <= self.upper + tolerance)
         return np.asarray(inside | self.continuous).all(-1)
 
@@ -178,6 +187,8 @@ class Robot:
         Raises:
             LinkError: the frame does not exist, or is fixed to no tip.
         """
+        if not isinstance(frame, str):
+            raise LinkError(f"the frame is {frame!r}; it must be the name of a link")
         node, T_node_frame = self._rigid_frames().get(frame, (-1, np.eye(4)))
         for tip in range(self.num_tips):
             if frame == self.tips[tip]:
@@ -191,12 +202,39 @@ class Robot:
             f"links that are: {listing(fixed, frame)}"
         )
 
+    def at_frames(self, frames: Sequence[str]) -> Robot:
+        """This robot with frames in place of the tips that they are rigidly fixed to.
+
+        Raises:
+            LinkError: a frame does not exist, is fixed to no tip, or two are fixed to one.
+        """
+        tips, placement = list(self.tips), self.tip_placement.copy()
+        taken: dict[int, str] = {}
+        for frame in frames:
+            tip, T_tip_frame = self.tip_offset(frame)
+            if taken.get(tip, frame) != frame:
+                raise LinkError(
+                    f"tip {self.tips[tip]!r} is named twice: {taken[tip]!r} and {frame!r} are "
+                    "fixed to it"
+                )
+            taken[tip] = tips[tip] = frame
+            placement[tip] = placement[tip] @ T_tip_frame
+        if tuple(tips) == self.tips:
+            return self
+        if tuple(tips) not in self._at_frames:
+            self._at_frames[tuple(tips)] = replace(
+                self, tips=tuple(tips), tip_placement=placement, _on_device={}, _at_frames={}
+            )
+        return self._at_frames[tuple(tips)]
+
     def base_offset(self, frame: str) -> np.ndarray:
         """T_base_frame (4, 4) of a frame that is rigidly fixed to the base.
 
         Raises:
             LinkError: the frame does not exist, or moves relative to the base.
         """
+        if not isinstance(frame, str):
+            raise LinkError(f"the frame is {frame!r}; it must be the name of a link")
         node, T_base_frame = self._rigid_frames().get(frame, (0, np.eye(4)))
         if node != -1:
             fixed = [name for name, (node, _) in self._rigid_frames().items() if node == -1]
@@ -226,7 +264,10 @@ class Robot:
         return kinematics_of(self, dtype, device)
 
     def _check_joints(self, q: Any) -> None:
-        shape = tuple(np.shape(q))
+        try:
+            shape = tuple(np.shape(q))
+        except ValueError as error:
+            raise RobotError(f"q is not an array of numbers: {error}") from error
         if shape[-1:] != (self.num_joints,):
             raise RobotError(
                 f"q has shape {shape}; the last axis must have {self.num_joints} joints"
@@ -239,16 +280,19 @@ def load_robot(
     tips: Sequence[str] | None = None,
     held: Mapping[str, float] | None = None,
     workspace_scale: float | None = None,
+    soft_limits: bool | None = None,
 ) -> Robot:
-    """Load a robot by its name, from a robot YAML file, or from a URDF.
+    """Load a robot by its name, from a robot YAML file, or from a URDF or xacro.
 
     Args:
-        name: one of `available_robots`, or the path or package:// address of a ``.yaml`` or
-            ``.urdf`` file.
+        name: one of `available_robots`, the path or package:// address of a ``.yaml``, ``.urdf`` or
+            ``.xacro`` file, or the text of a URDF, as in a ``robot_description``.
         base: link that poses refer to; default: the file's, or the URDF's root link.
         tips: links that targets are given for; default: the file's, or the only leaf link.
         held: joints [rad or m] that stay at a value.
         workspace_scale: metres that positions are divided by for the network, default 1.
+        soft_limits: whether limits of a <safety_controller> count, as in MoveIt; default: what the
+            robot file says, else True.
 
     Raises:
         RobotError: unknown name, or a file that cannot be read; a key or value of the robot file
@@ -258,7 +302,9 @@ def load_robot(
             is named where there are several leaf links; an ignored link does not exist.
     """
     file = find_robot_file(name)
-    return robot_from_file(Path(name).stem, file, base, tips, held, workspace_scale)
+    return robot_from_file(
+        robot_name(name), file, base, tips, held, workspace_scale, soft_limits
+    )  # fmt: skip
 
 
 def robot_from_file(
@@ -268,6 +314,7 @@ def robot_from_file(
     tips: Sequence[str] | None = None,
     held: Mapping[str, float] | None = None,
     workspace_scale: float | None = None,
+    soft_limits: bool | None = None,
 ) -> Robot:
     """As `load_robot`, from what the robot's file says."""
     tips, held = _checked_tips(tips, file), {} if held is None else held
@@ -281,18 +328,23 @@ def robot_from_file(
         or not (0 < scale < np.inf)
     ):
         raise RobotError(f"workspace_scale is {scale!r}; it must be a positive length in metres")
-    links = link_names(file.urdf_path) if file.ignore_collisions else []
-    for link in {link for pair in file.ignore_collisions or () for link in pair} - set(links):
+    if not isinstance(soft_limits, bool | None):
+        raise RobotError(f"soft_limits is {soft_limits!r}; it must be True or False")
+    paired = {link for pair in file.ignore_collisions or () for link in pair}
+    links = link_names(file.urdf_path) if paired or file.padding else []
+    for link in (paired | set(file.padding)) - set(links):
+        key = "ignore_collisions" if link in paired else "padding"
         raise LinkError(
-            f"ignore_collisions of {name} name {link!r}, which is no link; "
-            f"links are {listing(links, link)}"
+            f"{key} of {name} name {link!r}, which is no link; links are {listing(links, link)}"
         )
-    tree = read_tree(file.urdf_path, base or file.base, tips, {**file.held, **held})
+    soft = file.soft_limits if soft_limits is None else soft_limits
+    tree = read_tree(file.urdf_path, base or file.base, tips, {**file.held, **held}, soft)
     return Robot(
         name=name,
         urdf_path=file.urdf_path,
         workspace_scale=float(scale),
         ignore_collisions=file.ignore_collisions,
+        padding=dict(file.padding),
         **tree._asdict(),
     )
 
@@ -316,8 +368,11 @@ def _checked_tips(tips: Any, file: RobotFile) -> list[str]:
 
 def _of_rows(function: Callable[[np.ndarray], np.ndarray], q: Any) -> np.ndarray:
     """A function of rows (N, J) in float64, of q (..., J); float32 where ``q`` is."""
-    given = np.asarray(q)
-    rows = np.ascontiguousarray(given, np.float64).reshape(-1, given.shape[-1])
+    try:
+        given = np.asarray(q)
+        rows = np.ascontiguousarray(given, np.float64).reshape(-1, given.shape[-1])
+    except (TypeError, ValueError) as error:
+        raise RobotError(f"q is not an array of numbers: {error}") from error
     found = function(rows)
     found = found.reshape(*given.shape[:-1], *found.shape[1:])
     return found.astype(np.float32) if given.dtype == np.float32 else found

@@ -11,10 +11,13 @@ import yaml
 from ..errors import RobotError
 from .composition import MountedUrdf, compose
 from .packages import resolve_uri
-from .urdf import XACRO
+from .sources import URDF_SUFFIXES, is_text, urdf_from_file, urdf_from_text
 
 ROBOT_FOLDER = Path(__file__).parents[1] / "robots"
-KEYS = ("urdf", "parts", "base", "tips", "held", "ignore_collisions", "workspace_scale")
+KEYS = (
+    "urdf", "parts", "base", "tips", "held", "ignore_collisions", "padding", "workspace_scale",
+    "soft_limits",
+)  # fmt: skip
 SUFFIXES = (".yaml", ".yml")
 _ADDRESSES = ("package://", "file://")
 _PART_KEYS = ("urdf", "robot", "prefix", "parent", "xyz", "rpy")
@@ -29,6 +32,8 @@ class RobotFile(NamedTuple):
     held: Mapping[str, float] = {}  # rad or m
     ignore_collisions: tuple[tuple[str, str], ...] | None = None
     workspace_scale: float | None = None  # m
+    padding: Mapping[str, float] = {}  # m, by link
+    soft_limits: bool = True  # whether those of a <safety_controller> count
 
 
 def available_robots() -> list[str]:
@@ -37,7 +42,7 @@ def available_robots() -> list[str]:
 
 
 def find_robot_file(name: str | Path) -> RobotFile:
-    """What is known about a robot's name, a ``.yaml``, a ``.urdf`` or a package:// address of it.
+    """What is known about a robot's name, a file or package:// address of it, or a URDF's text.
 
     Raises:
         RobotError: unknown name, unreadable file, or a key that is unknown or of the wrong kind.
@@ -48,21 +53,23 @@ def find_robot_file(name: str | Path) -> RobotFile:
     if path is not None:
         return read_robot_file(path)
     text = str(name)
-    if Path(name).suffix == ".xacro":
-        raise RobotError(f"{text} is a xacro file; run xacro first: {XACRO}")
+    if is_text(name):
+        return RobotFile(urdf_from_text(text))
     if text.startswith(_ADDRESSES):
-        return RobotFile(resolve_uri(text, Path.cwd() / "here"))
-    if Path(name).suffix in (".urdf", ".xml"):
-        return RobotFile(Path(name))
+        return RobotFile(urdf_from_file(resolve_uri(text, Path.cwd() / "here")))
+    if Path(name).suffix.lower() in URDF_SUFFIXES:
+        return RobotFile(urdf_from_file(Path(name)))
     raise RobotError(
-        f"unknown robot {text!r}; robots are {', '.join(available_robots())}, "
-        "or give the path of a .urdf or .yaml file"
+        f"unknown robot {text[:80]!r}; robots are {', '.join(available_robots())}, "
+        "or give the path of a .urdf or .yaml file, or the text of a URDF"
     )
 
 
 def robot_file_path(name: str | Path) -> Path | None:
     """The robot YAML that a name or path means; None when it means no YAML."""
-    if Path(name).suffix in SUFFIXES:
+    if is_text(name):
+        return None
+    if Path(name).suffix.lower() in SUFFIXES:
         text = str(name)
         if text.startswith(_ADDRESSES):
             return resolve_uri(text, Path.cwd() / "here")
@@ -119,7 +126,16 @@ def read_settings(path: Path, text: str | None = None) -> dict[str, Any]:
             ),
             "a list of pairs of links",
         ),
+        "padding": (
+            lambda v: (
+                isinstance(v, dict)
+                and all(map(is_name, v))
+                and all(is_number(value) and 0 <= value < np.inf for value in v.values())
+            ),
+            "a mapping from links to lengths of at least 0",
+        ),
         "workspace_scale": (is_number, "a length in metres"),
+        "soft_limits": (lambda v: isinstance(v, bool), "true or false"),
     }
     for key, value in settings.items():
         accepts, kind = kinds[key]
@@ -132,7 +148,7 @@ def read_robot_file(path: Path, text: str | None = None) -> RobotFile:
     """Read a robot YAML, or the text that it is to have; parts are composed into one URDF."""
     settings = read_settings(path, text)
     if settings.get("urdf"):
-        urdf_path = resolve_uri(settings["urdf"], path)
+        urdf_path = urdf_from_file(resolve_uri(settings["urdf"], path))
     else:
         urdf_path = compose(path.stem, [_read_part(part, path) for part in settings["parts"]])
     pairs = settings.get("ignore_collisions")
@@ -143,6 +159,8 @@ def read_robot_file(path: Path, text: str | None = None) -> RobotFile:
         held=settings.get("held") or {},
         ignore_collisions=None if pairs is None else tuple((a, b) for a, b in pairs),
         workspace_scale=settings.get("workspace_scale"),
+        padding=settings.get("padding") or {},
+        soft_limits=settings.get("soft_limits") is not False,
     )
 
 
@@ -158,7 +176,7 @@ def _read_part(settings: Mapping[str, Any], path: Path) -> MountedUrdf:
         raise RobotError(f"a part in {path} must have one of the keys 'urdf' and 'robot'")
     robot = ROBOT_FOLDER / f"{settings.get('robot')}.yaml"
     if "urdf" in settings:
-        urdf_path = resolve_uri(str(settings["urdf"]), path)
+        urdf_path = urdf_from_file(resolve_uri(str(settings["urdf"]), path))
     elif settings["robot"] not in available_robots() or path.resolve() == robot.resolve():
         raise RobotError(
             f"a part in {path} is the robot {settings['robot']!r}; "

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pinocchio as pin
 
 from ..errors import RobotError
+from .xml_file import read_xml
 
 SUPPORTED_JOINTS = ("revolute", "continuous", "prismatic", "fixed")
 XACRO = "`xacro robot.urdf.xacro > robot.urdf`"
@@ -30,13 +31,14 @@ class Mimic(NamedTuple):
 class UrdfModel(NamedTuple):
     """A URDF as Pinocchio reads it, and what Pinocchio leaves out.
 
-    In Pinocchio's model a mimic joint is a joint like any other.
+    In Pinocchio's model a mimic joint is a joint like any other, and no joint has limits.
     """
 
     path: Path
     model: pin.Model
     elements: Mapping[str, ElementTree.Element]  # <joint> by name
     mimics: Mapping[str, Mimic]  # by the name of the joint that mimics
+    soft_limits: bool = True  # whether those of a <safety_controller> count
 
     def kind(self, joint: str) -> str:
         """The type that the file gives a joint."""
@@ -47,7 +49,8 @@ class UrdfModel(NamedTuple):
         return self.mimics.get(joint, Mimic(joint, 1.0, 0.0))
 
     def joint(self, name: str) -> pin.JointModel:
-        return self.model.joints[self.model.getJointId(name)]
+        """Pinocchio's joint; not its first, which is none and has a name that a file may have."""
+        return self.model.joints[list(self.model.names).index(name, 1)]
 
 
 def listing(names: Sequence[str], wanted: str = "", limit: int = 12) -> str:
@@ -58,33 +61,37 @@ def listing(names: Sequence[str], wanted: str = "", limit: int = 12) -> str:
     return ", ".join(ordered[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def read_model(urdf_path: Path) -> pin.Model:
-    """The Pinocchio model, or a `RobotError` that says why there is none."""
+def _model(urdf_path: Path, joints: Mapping[str, ElementTree.Element]) -> pin.Model:
+    """Pinocchio's model of links and joints; it is shown nothing else of the file.
+
+    It asks for numbers that kinematics does not need, and `joint_limits` reads limits itself.
+    """
+    root = ElementTree.Element("robot", name=read_urdf(urdf_path).get("name", "robot"))
+    for name in link_names(urdf_path):
+        ElementTree.SubElement(root, "link", name=name)
+    for name, element in joints.items():
+        joint = ElementTree.SubElement(root, "joint", name=name, type=element.get("type", ""))
+        joint.extend(part for part in element if part.tag in ("origin", "axis", "parent", "child"))
+        ElementTree.SubElement(joint, "limit", lower="0", upper="0", effort="0", velocity="0")
     try:
-        return pin.buildModelFromUrdf(str(urdf_path))
+        return pin.buildModelFromXML(ElementTree.tostring(root, encoding="unicode"))
     except Exception as error:
         raise RobotError(f"{urdf_path} is not a URDF that Pinocchio can read: {error}") from error
 
 
-def read_urdf_model(urdf_path: Path) -> UrdfModel:
+def read_urdf_model(urdf_path: Path, soft_limits: bool = True) -> UrdfModel:
     """All that is known of a URDF's joints.
+
+    Args:
+        urdf_path: the file.
+        soft_limits: whether those of a <safety_controller> count.
 
     Raises:
         RobotError: the file is no URDF, or has a joint that mimics none or closes a loop.
     """
     elements = read_joint_elements(urdf_path)
     mimics = resolve_mimics(elements)
-    return UrdfModel(urdf_path, read_model(urdf_path), elements, mimics)
-
-
-def read_xml(path: Path) -> ElementTree.Element:
-    """The root element, or a `RobotError` that says why there is none."""
-    try:
-        return ElementTree.parse(path).getroot()
-    except OSError as error:
-        raise RobotError(f"cannot read {path}: {error.strerror}") from error
-    except (ElementTree.ParseError, UnicodeDecodeError) as error:
-        raise RobotError(f"{path} is not well-formed XML: {error}") from error
+    return UrdfModel(urdf_path, _model(urdf_path, elements), elements, mimics, soft_limits)
 
 
 def read_urdf(urdf_path: Path) -> ElementTree.Element:
@@ -92,52 +99,83 @@ def read_urdf(urdf_path: Path) -> ElementTree.Element:
     root = read_xml(urdf_path)
     if root.tag != "robot":
         raise RobotError(f"{urdf_path} has the root element <{root.tag}>, a URDF has <robot>")
-    for element in root.iter():
-        # the namespace is written with and without www
-        if "ros.org/wiki/xacro}" in element.tag or any("${" in v for v in element.attrib.values()):
-            raise RobotError(f"{urdf_path} is a xacro file; run xacro first: {XACRO}")
+    refuse_xacro(root, urdf_path)
     return root
 
 
+def refuse_xacro(root: ElementTree.Element, path: Path) -> None:
+    """RobotError where a file is still to be expanded."""
+    for element in root.iter():
+        # the namespace is written with and without www
+        if "ros.org/wiki/xacro}" in element.tag or any("${" in v for v in element.attrib.values()):
+            raise RobotError(f"{path} is a xacro file; run xacro first: {XACRO}")
+
+
 def read_joint_elements(urdf_path: Path) -> dict[str, ElementTree.Element]:
-    """The <joint> elements by name; refuses types that no URDF has, and closed loops."""
+    """The <joint> elements by name; refuses what no URDF has, and closed loops."""
     joints: dict[str, ElementTree.Element] = {}
     children: dict[str, str] = {}
+    links = set(link_names(urdf_path))
     for element in read_urdf(urdf_path).findall("joint"):
         name, kind = element.get("name", ""), element.get("type", "")
+        if name in joints:
+            raise RobotError(f"{urdf_path} has two joints of the name {name!r}")
         if kind not in SUPPORTED_JOINTS + UNSUPPORTED_JOINTS:
             raise RobotError(unsupported(name, kind, urdf_path))
+        for side in ("parent", "child"):
+            if (link := linked_name(element, side)) not in links:
+                raise RobotError(
+                    f"joint {name!r} of {urdf_path} has the {side} {link!r}, which is no link; "
+                    f"links are {listing(sorted(links), link)}"
+                )
         child = linked_name(element, "child")
         if child in children:
             raise RobotError(
                 f"link {child!r} of {urdf_path} is the child of the joints {children[child]!r} and "
                 f"{name!r}: closed loops are not supported"
             )
-        if kind in MOVING_JOINTS:
-            _require_axis(element, urdf_path)
+        _check_numbers(element, urdf_path)
         children[child] = name
         joints[name] = element
     _refuse_cycles(joints, urdf_path)
     return joints
 
 
-def _require_axis(joint: ElementTree.Element, urdf_path: Path) -> None:
-    axis = joint.find("axis")
-    text = "1 0 0" if axis is None else axis.get("xyz", "")
+def _check_numbers(joint: ElementTree.Element, urdf_path: Path) -> None:
+    """Refuse an origin, axis or limit of a joint that is no number, or an axis without length."""
+    name, moves = joint.get("name"), joint.get("type") in MOVING_JOINTS
+    wanted = [("origin", "xyz", 3), ("origin", "rpy", 3), *([("axis", "xyz", 3)] * moves)]
+    soft = "safety_controller"
+    if moves:
+        wanted += [("limit", key, 1) for key in ("lower", "upper", "velocity")]
+        wanted += [(soft, key, 1) for key in ("soft_lower_limit", "soft_upper_limit")]
+    for tag, key, count in wanted:
+        element = joint.find(tag)
+        text = None if element is None else element.get(key)
+        if element is None or (text is None and tag != "axis"):
+            continue
+        values = numbers_of(text or "")
+        finite = count == 1 or all(map(math.isfinite, values))
+        if len(values) != count or not finite or (tag == "axis" and not any(values)):
+            what = tag if tag == "axis" else f"{tag} {key}"
+            all_zero = " that are not all 0" if tag == "axis" else ""
+            raise RobotError(
+                f"joint {name!r} of {urdf_path} has the {what} {text!r}; it must be "
+                f"{f'{count} numbers{all_zero}' if count > 1 else 'a number'}"
+            )
+
+
+def numbers_of(text: str) -> list[float]:
+    """The numbers in a text; none where a word is no number."""
     try:
         values = [float(word) for word in text.split()]
     except ValueError:
-        values = []
-    if len(values) != 3 or not 0 < math.hypot(*values) < math.inf:
-        raise RobotError(
-            f"joint {joint.get('name')!r} of {urdf_path} has the axis {text!r}; "
-            "it must be 3 numbers that are not all 0"
-        )
+        return []
+    return [] if any(map(math.isnan, values)) else values
 
 
 def _refuse_cycles(joints: Mapping[str, ElementTree.Element], urdf_path: Path) -> None:
     parents = {linked_name(e, "child"): linked_name(e, "parent") for e in joints.values()}
-    parents.pop("", None)  # Pinocchio says what lacks a child
     known: set[str] = set()  # links whose way up ends
     for link in parents:
         way: list[str] = []
@@ -214,8 +252,16 @@ def _mimic_number(name: str, mimic: ElementTree.Element, key: str, default: str)
 
 
 def link_names(urdf_path: Path) -> list[str]:
-    """All links, in the file's order."""
-    return [link.get("name", "") for link in read_urdf(urdf_path).findall("link")]
+    """All links, in the file's order.
+
+    Raises:
+        RobotError: two have one name.
+    """
+    names = [link.get("name", "") for link in read_urdf(urdf_path).findall("link")]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RobotError(f"{urdf_path} has two links of the name {twice!r}")
+    return names
 
 
 def leaf_links(urdf_path: Path) -> list[str]:

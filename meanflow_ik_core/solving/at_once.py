@@ -76,7 +76,7 @@ class SearchAtOnce:
             if others := int(np.maximum(rows.used - own, 0).sum()):
                 drawn["uniform"] = others
         return IKResult(
-            joint_positions=rows.q,
+            joint_positions=goal.on_turn_of_seed(rows.q, self.robot.continuous),
             position_error=rows.position_error,
             orientation_error=rows.orientation_error,
             valid=rows.valid,

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+_NEAR_S = 0.25
+
 
 @dataclass(frozen=True)
 class Deadline:
@@ -16,6 +18,10 @@ class Deadline:
 
     def passed(self) -> bool:
         return self.moment < math.inf and self.now() >= self.moment
+
+    def is_near(self) -> bool:
+        """Whether so little time is left that work has to come in small pieces."""
+        return self.moment < math.inf and self.moment - self.now() < _NEAR_S
 
     def earlier(self, seconds: float) -> "Deadline":
         return Deadline(self.moment - seconds, self.now)

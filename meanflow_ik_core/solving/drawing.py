@@ -78,7 +78,7 @@ class Drawing:
         Poses and keys of the problems may be ``there`` already, on the sampler's device.
         """
         source, given = self.samplers[sampler], given_from_asked(goal.asked)
-        poses, current, each, turned = goal.T_base_tip, goal.reference, count, None
+        poses, current, each, turned = goal.T_base_sampled, goal.reference, count, None
         if not self.is_uniform(sampler):
             turned = turned_at_random(poses, goal.asked, first, count, self._seed)
         if turned is not None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import OptionError
-from .inputs import check_count, is_number
+from .deadline import Deadline
+from .inputs import check_count, check_flag, is_number
 from .ranking import SELECTIONS
 
+_NEVER = Deadline()
 # Starts per target without a timeout. Of uniform starts for poses whose every solution touches a
 # limit, at least 1 in 40 converges: this many miss such a pose once in 10^11.
 _BUDGET = 1024
@@ -28,6 +30,8 @@ class Goal:
     asked: np.ndarray | None  # (T, 6) bool, x y z rx ry rz of a target; None: all
     position_tolerance: float | np.ndarray  # m, scalar or (T,)
     orientation_tolerance: float | np.ndarray  # rad
+    # (T, 4, 4) from frames that the poses are for to the tips that they are fixed to; None: these
+    T_frame_tip: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.T_base_tip)
@@ -35,6 +39,24 @@ class Goal:
     @property
     def axis_weights(self) -> np.ndarray | None:
         return None if self.asked is None else self.asked.astype(np.float64)
+
+    @property
+    def T_base_sampled(self) -> np.ndarray:
+        """(B, T, 4, 4) the poses of the robot's own tips, which samplers know."""
+        if self.T_frame_tip is None:
+            return self.T_base_tip
+        return np.ascontiguousarray(self.T_base_tip @ self.T_frame_tip)
+
+    def on_turn_of_seed(self, q: np.ndarray, continuous: np.ndarray) -> np.ndarray:
+        """Configurations (B, M, J) with continuous joints on the turn that is nearest to the seed.
+
+        Without a seed they stay between -pi and pi.
+        """
+        if not (self.seeded and continuous.any()):
+            return q
+        turn = 2 * np.pi
+        near = q + turn * np.round((self.reference[:, None] - q) / turn)
+        return np.where(continuous, near, q)
 
     def of(self, problems: np.ndarray | slice) -> "Goal":
         """The goal of some problems."""
@@ -60,6 +82,7 @@ class Preferences:
 
     def __post_init__(self) -> None:
         check_count("max_solutions", self.max_solutions, 1)
+        check_flag("avoid_self_collision", self.avoid_self_collision)
         if self.select not in SELECTIONS:
             raise OptionError(
                 f"unknown select {self.select!r}; it is one of {', '.join(SELECTIONS)}"
@@ -132,6 +155,7 @@ class Guidance:
     choices: int = 4
     steps: int = 2
     step_size: float = 0.6  # of the first step, in standard deviations; later ones are shorter
+    deadline: Deadline = _NEVER  # after which no further step is made
 
     def __post_init__(self) -> None:
         for name, least in (("choices", 1), ("steps", 0)):

@@ -104,6 +104,8 @@ def _descended(
     """Steps of shrinking length along great circles, down the gradient of the weighted sum."""
     radius = noise.norm(dim=-1, keepdim=True)
     for step in range(guidance.steps):
+        if guidance.deadline.passed():
+            break
         with torch.enable_grad():
             leaf = noise.detach().requires_grad_()
             value = weighted_sum(objectives, joints_from_noise(leaf))

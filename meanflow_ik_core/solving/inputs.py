@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a caller hands to the solver, checked and brought into one form."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from ..errors import LinkError, OptionError, SeedError, TargetError
-from ..kernels.poses import RIGID_TOLERANCE, make_orthonormal
+from ..errors import LinkError, OptionError, SeedError, TargetError, WorldError
+from ..kernels.poses import RIGID_TOLERANCE, ROUNDED, make_orthonormal
 from ..robot.robot import Robot
 from ..tensors import array_from
+from ..world.scene import Scene
+from ..world.world import World
+
+_LOG = logging.getLogger(__name__)
 
 _MOST_NUMBERS = 2**28  # of a result, 2 GB
 AXES = ("x", "y", "z", "rx", "ry", "rz")  # of a target's frame
-_SAME_AXES = 1e-9  # how little of a motion along free axes of a link may not be free at the tip
-_SEED_TOLERANCE = 1e-6  # rad or m
+_SAME_AXES = 1e-9  # how little of a motion along free axes of a frame may not be free at the tip
+# How far outside a limit a seed may be, rad or m: encoders are some milliradians off. What is
+# farther outside is a mistake, such as degrees.
+SEED_TOLERANCE = 0.05
 
 
 def is_number(value: Any) -> bool:
@@ -47,11 +55,30 @@ def check_positive(name: str, value: Any, what: str = "positive", or_none: bool 
         raise OptionError(f"{name} is {value!r}; it must be {what}{', or None' if or_none else ''}")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """OptionError where a value is neither True nor False."""
+    if not isinstance(value, bool | np.bool_):
+        raise OptionError(f"{name} is {value!r}; it must be True or False")
+
+
 def check_seed(seed: Any) -> None:
     """OptionError where a seed of random numbers is neither None nor an integer of 64 bits."""
     right = isinstance(seed, Integral) and not isinstance(seed, bool)
     if seed is not None and not (right and -(2**63) <= int(seed) < 2**64):
         raise OptionError(f"seed is {seed!r}; it must be an integer of 64 bits, or None")
+
+
+def at_frames(robot: Robot, tips: Any) -> Robot:
+    """The robot, with the frames among the names of tips in place of the tips they are fixed to.
+
+    Raises:
+        LinkError: a link is fixed to no tip, or two are fixed to one.
+    """
+    names = [tips] if isinstance(tips, str) else tips
+    known = isinstance(names, Sequence) and all(
+        isinstance(name, str) and name in robot.frames for name in names
+    )
+    return robot.at_frames(names) if known else robot  # else `check_tips` says what is wrong
 
 
 def check_tips(robot: Robot, tips: Any) -> tuple[int, ...]:
@@ -115,30 +142,20 @@ def check_free_axes(robot: Robot, tips: tuple[int, ...], free_axes: Any) -> np.n
     return None if asked.all() else asked
 
 
-def check_links_free_axes(robot: Robot, links: Sequence[str], free_axes: Mapping[str, str]) -> None:
-    """Refuse axes of links fixed to tips that are not free in the same way at the tip.
+def same_axes(T_tip_frame: np.ndarray, asked: np.ndarray) -> bool:
+    """Whether axes that are free at frames are free in the same way at the tips.
 
     Args:
-        robot: whose tips.
-        links: whose targets' axes are meant.
-        free_axes: tip to known axes, see `check_free_axes`.
-
-    Raises:
-        OptionError: an axis is free at the link but not at the tip, or the other way round.
+        T_tip_frame: (T, 4, 4), of frames that are fixed to the tips.
+        asked: (T, 6) bool along `AXES`.
     """
-    for link in links:
-        tip, T_tip_link = robot.tip_offset(link)
-        axes = free_axes.get(robot.tips[tip], "")
-        free = np.isin(AXES, axes.split())
-        rotation, shift = T_tip_link[:3, :3], T_tip_link[:3, 3]
-        motions = np.eye(6)[:, free]
-        turning = rotation @ motions[3:]
-        moved = np.concatenate((rotation @ motions[:3] + np.cross(shift, turning.T).T, turning))
-        if np.abs(moved[~free]).max(initial=0.0) >= _SAME_AXES:
-            raise OptionError(
-                f"free_axes {axes!r} of {link}: they are not those of the robot's tip "
-                f"{robot.tips[tip]}; load the robot with {link} as its tip"
-            )
+    for T, constrained in zip(T_tip_frame, asked, strict=True):
+        motions = np.eye(6)[:, ~constrained]
+        turning = T[:3, :3] @ motions[3:]
+        moved = np.concatenate((T[:3, :3] @ motions[:3] + np.cross(T[:3, 3], turning.T).T, turning))
+        if np.abs(moved[constrained]).max(initial=0.0) >= _SAME_AXES:
+            return False
+    return True
 
 
 def check_tolerance(robot: Robot, tips: tuple[int, ...], value: Any, name: str) -> Any:
@@ -200,13 +217,21 @@ def check_targets(robot: Robot, targets: Any, tips: tuple[int, ...] | None = Non
             f"targets have the shape {np.shape(array)}; robot {robot.name!r} "
             f"{what} {names} takes {one}(B, {count}, 4, 4)"
         )
-    if not make_orthonormal(T_base_tip):
+    deviation = make_orthonormal(T_base_tip)
+    if deviation > RIGID_TOLERANCE:
         raise _why_not_rigid(np.array(array, dtype=np.float64).reshape(T_base_tip.shape))
+    if deviation > ROUNDED:
+        _say_that_poses_are_rounded()
     if tips == every_tip:
         return T_base_tip
     every = np.tile(np.eye(4), (len(T_base_tip), robot.num_tips, 1, 1))
     every[:, list(tips)] = T_base_tip
     return every
+
+
+@cache
+def _say_that_poses_are_rounded() -> None:
+    _LOG.warning("targets are rounded: the nearest rigid transforms are taken (said once)")
 
 
 def _why_not_rigid(T_base_tip: np.ndarray) -> TargetError:
@@ -227,10 +252,12 @@ def _why_not_rigid(T_base_tip: np.ndarray) -> TargetError:
 def check_seed_state(
     robot: Robot, seed_state: Any, batch: int, name: str = "seed_state"
 ) -> np.ndarray | None:
-    """Seed states as (B, J) float64, or None when none is given.
+    """Seed states as (B, J) float64 within the limits, or None when none is given.
+
+    One that is a little outside of them is clipped. Continuous joints keep their turn.
 
     Raises:
-        SeedError: wrong shape, not numbers, not finite, or outside the limits.
+        SeedError: wrong shape, not numbers, not finite, or far outside the limits.
     """
     if seed_state is None:
         return None
@@ -252,7 +279,7 @@ def check_seed_state(
     if not np.isfinite(seeds).all():
         raise SeedError(f"{name} has values that are not finite: {seeds.tolist()}")
     outside = ~robot.continuous & (
-        (seeds < robot.lower - _SEED_TOLERANCE) | (seeds > robot.upper + _SEED_TOLERANCE)
+        (seeds < robot.lower - SEED_TOLERANCE) | (seeds > robot.upper + SEED_TOLERANCE)
     )
     if outside.any():
         row, joint = np.argwhere(outside)[0]
@@ -260,4 +287,22 @@ def check_seed_state(
             f"{name} has {robot.joint_names[joint]} = {seeds[row, joint]:g}; "
             f"its limits are [{robot.lower[joint]:g}, {robot.upper[joint]:g}]"
         )
-    return seeds
+    return robot.clipped(seeds)
+
+
+def check_world(robot: Robot, world: Any) -> Scene:
+    """What a world is now, or a `WorldError` where it is none, or one of another robot.
+
+    A snapshot of a world stays what it is.
+    """
+    if not isinstance(world, World | Scene):
+        raise WorldError(f"world is {world!r}; it must be a World")
+    other = world.robot
+    if other is not robot:
+        same = other.urdf_path == robot.urdf_path and other.fingerprint() == robot.fingerprint()
+        if not same:
+            raise WorldError(
+                f"the world is of the robot {other.name!r}, with {len(other.joint_names)} joints; "
+                f"this is {robot.name!r}, with {len(robot.joint_names)}"
+            )
+    return world if isinstance(world, Scene) else world.snapshot()

@@ -23,7 +23,7 @@ _AT_LIMIT = 1e-9  # rad or m
 # Added to the diagonal of J J^T: at a singularity the joints cannot move a tip in some direction,
 # and without it the step there would be infinite.
 _DAMPING = 1e-9
-_ROWS_PER_PASS = 256
+_ROWS_PER_PASS, _ROWS_IN_TIME = 256, 32  # together; as many where time is short
 _NEVER = Deadline()
 
 
@@ -37,8 +37,9 @@ class NullSpace:
     steps: int  # of each solution in its null space at most; 0: none
 
     def values(self, q: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """Values (N, O) of q (N, J), the current joints being (J,); NaN where q is not finite."""
-        current, known = torch.from_numpy(reference), np.isfinite(q).all(-1)
+        """Values (N, O) of q (N, J), the current joints being (N, J); NaN where q is not finite."""
+        known = np.isfinite(q).all(-1)
+        current = torch.from_numpy(reference[known])
         near = [objective.near(current) for objective in self.objectives]
         found = np.full((len(q), len(near)), np.nan)
         if known.any():
@@ -98,8 +99,9 @@ def improve(
         there was no time for is as it came, with infinite errors and not converged.
     """
     parts = []
-    for first in range(0, max(1, len(solutions)), _ROWS_PER_PASS):
-        rows = slice(first, first + _ROWS_PER_PASS)
+    at_once = _ROWS_IN_TIME if deadline.is_near() else _ROWS_PER_PASS
+    for first in range(0, max(1, len(solutions)), at_once):
+        rows = slice(first, first + at_once)
         if first and deadline.passed():
             parts.append(_as_they_came(robot, solutions[first:]))
             break

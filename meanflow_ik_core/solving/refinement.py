@@ -13,6 +13,7 @@ from ..kernels.descent import STAY
 from ..kernels.refinement import COARSE_ITERATIONS, refine_starts
 from ..robot.robot import Robot
 from .goal import Goal
+from .inputs import check_flag
 from .refine import Refined
 from .robot_arrays import packed
 
@@ -39,6 +40,7 @@ class Refinement:
             raise OptionError(
                 f"unknown refinement {self.kind!r}; it is one of {', '.join(REFINEMENTS)}"
             )
+        check_flag("recombining", self.recombining)
 
     @property
     def is_compiled(self) -> bool:

@@ -7,6 +7,8 @@ from functools import cache, cached_property
 
 import numpy as np
 
+from ..collision.world_check import Contact
+from ..world.scene import GRAZE, Scene
 from .why import Evidence, Findings, Rows
 
 
@@ -26,7 +28,8 @@ class IKResult:
     joint_positions: np.ndarray  # (B, M, J) float64 rad or m; NaN where there is no candidate
     position_error: np.ndarray  # (B, M, T) m
     orientation_error: np.ndarray  # (B, M, T) rad
-    valid: np.ndarray  # (B, M) bool: in tolerance, in limits, free of self-collision when asked
+    # (B, M) bool: in tolerance, in limits, free of self-collision and of the world where asked
+    valid: np.ndarray
     distance: np.ndarray  # (B, M) rad to the seed state, or to the middle of the limits
     cost: np.ndarray  # (B, M) what the ranking used
     origin: np.ndarray  # (B, M) str: the sampler of the row, or "seed"; "" without a candidate
@@ -34,7 +37,37 @@ class IKResult:
     timing: dict[str, float]  # seconds for sample, refine, select
     _evidence: Evidence = field(repr=False)  # of the search, what `status` and `explain` need
     objective_values: np.ndarray | None = None  # (B, M, O) unweighted, lower is better; NaN as q
+    # (B, M) bool: the nearest configuration found to a target without a solution; None: not asked
+    approximate: np.ndarray | None = None
     clearance: np.ndarray | None = None  # (B, M) m between links, approximate; None: not asked
+    scene: Scene | None = field(default=None, repr=False)  # the world as it was
+    avoids_self_collision: bool = False
+
+    @cached_property
+    def world_clearance(self) -> np.ndarray | None:
+        """(B, M) m to the nearest obstacle, approximate, negative where it penetrates.
+
+        NaN where there is no candidate; None where no world was asked.
+        """
+        if self.scene is None:
+            return None
+        return self.scene.distances().distance(self.joint_positions)
+
+    @cached_property
+    def touches(self) -> list[list[list[Contact]]]:
+        """What touches in each row, [b][m]: link, obstacle or second link, and depth in m.
+
+        Empty for valid rows, rows without a candidate, and where no world was asked.
+        """
+        found: list[list[list[Contact]]] = [[[] for _ in row] for row in self.valid.tolist()]
+        if self.scene is None:
+            return found
+        rows = np.argwhere(~self.valid & np.isfinite(self.joint_positions).all(-1))
+        q = self.joint_positions[tuple(rows.T)]
+        contacts = self.scene.contacts(q, self.avoids_self_collision, GRAZE)
+        for (problem, row), own in zip(rows.tolist(), contacts, strict=True):
+            found[problem][row] = own
+        return found
 
     @property
     def status(self) -> np.ndarray:
@@ -62,8 +95,9 @@ class IKResult:
     @cached_property
     def _findings(self) -> Findings:
         return self._evidence.findings(
-            self.joint_positions, self.position_error, self.orientation_error, self.valid
-        )
+            self.joint_positions, self.position_error, self.orientation_error, self.valid,
+            self.scene is not None,
+        )  # fmt: skip
 
     def origin_counts(self) -> dict[str, int]:
         """How many valid rows came from where."""

@@ -185,6 +185,7 @@ def _arrays(robot: Robot, axis_weights: np.ndarray | None) -> RobotArrays:
                 np.ones((len(active), 4)),
                 weights,
                 weights != 0,
+                np.zeros((len(active), 2)),
             )
         ),
         bounds=np.stack((lower, upper), 1),

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..collision.self_collision import SelfCollision
 from ..kernels.descent import SLIDE_AFTERWARDS, SLIDE_AT_ONCE, STAY
 from ..kernels.search import costs
 from ..kernels.selection import best, choose
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 # Between two looks at the clock, self-collision is checked of as many configurations as take
 # `_LOOK_EVERY_S`, and of `CHECKS_AT_ONCE` at least.
 _LOOK_EVERY_S, CHECKS_AT_ONCE = 1e-3, 4
-_SEED, _OWN, _UNIFORM = 1, 2, 3  # where a candidate comes from
+# Starts of the first pass where starts are dear and time is short; how much of the time that is
+# left the next pass may be expected to take, and how many times larger it may be.
+_FIRST_DEAR_PASS, _SHARE_OF_TIME, _GROWTH = 16, 0.6, 4
+SEED, OWN, UNIFORM = 1, 2, 3  # where a candidate comes from
 
 
 class Candidates(NamedTuple):
@@ -43,14 +46,16 @@ class Candidates(NamedTuple):
     q: np.ndarray  # (N, J)
     errors: np.ndarray  # (N, T, 2) m and rad
     valid: np.ndarray  # (N,)
-    source: np.ndarray  # (N,) int: _SEED, _OWN or _UNIFORM
+    source: np.ndarray  # (N,) int: SEED, OWN or UNIFORM
     checked: np.ndarray  # (N,) bool: valid is final, for self-collision was looked for if asked
+    worth: np.ndarray  # (N,) weighted sum of the objectives
 
     def rows(self, which: np.ndarray | slice) -> Candidates:
         return Candidates(*(array[which] for array in self))
 
 
-def _joined(*parts: Candidates) -> Candidates:
+def joined(*parts: Candidates) -> Candidates:
+    """The candidates of several parts, in their order."""
     return Candidates(*map(np.concatenate, zip(*parts, strict=True)))
 
 
@@ -62,9 +67,14 @@ class SearchParts:
     refinement: Refinement
     drawing: Drawing
     deadline: Deadline
-    self_collision: SelfCollision | None  # None: not asked
+    in_collision: Callable[[np.ndarray], np.ndarray] | None  # (N, J) -> (N,); None: not asked
     null_space: NullSpace | None  # None: no objectives
     starts_per_pass: int  # drawn and refined together; between passes the clock counts
+
+    @property
+    def are_starts_dear(self) -> bool:
+        """Whether objectives or gradients make a start cost many times what it costs compiled."""
+        return self.null_space is not None or self.refinement.kind != "lm"
 
 
 class Search:
@@ -76,12 +86,16 @@ class Search:
         self._deadline, self._clock = parts.deadline, parts.deadline.now
         self._spent = {"sample": 0.0, "refine": 0.0, "select": 0.0}
         self._drawn: Counter[str] = Counter()
-        self._refined = np.zeros(len(goal), np.int64)  # starts of each problem
+        self._num_starts = np.zeros(len(goal), np.int64)  # starts of each problem
         self._found: dict[int, Candidates] = {}  # that may still be returned
         self._chosen: dict[int, Candidates] = {}  # of each problem that was reached in time
         self._timed_out = np.zeros(len(goal), bool)
         self._passes, self._checks, self._check_seconds = 0, 0, 0.0
         self._sliding = SLIDE_AFTERWARDS if starts.sliding else STAY
+        self._per_pass = parts.starts_per_pass
+        self._is_paced = parts.are_starts_dear and parts.deadline.is_near()
+        if self._is_paced:
+            self._per_pass = min(self._per_pass, _FIRST_DEAR_PASS)
 
     def run(self, sampler: str) -> None:
         """Rounds of starts until every target has enough solutions, or the budget is spent."""
@@ -120,18 +134,13 @@ class Search:
         valid = np.zeros((batch, rows), dtype=bool)
         source = np.zeros((batch, rows), dtype=np.int64)
         distance, cost = np.full((2, batch, rows), np.inf)
-        objective_values = None
-        if null_space is not None:
-            objective_values = np.full((batch, rows, len(null_space.objectives)), np.nan)
         for problem, chosen in self._chosen.items():
             own = problem, slice(len(chosen.q))
             q[own], errors[own], valid[own] = chosen.q, chosen.errors, chosen.valid
             source[own] = chosen.source
             distance[own], cost[own] = self._costs(problem, chosen)
-            if null_space is not None and objective_values is not None:
-                objective_values[own] = null_space.values(chosen.q, goal.reference[problem])
-        return IKResult(
-            joint_positions=q,
+        result = IKResult(
+            joint_positions=goal.on_turn_of_seed(q, robot.continuous),
             position_error=errors[..., 0],
             orientation_error=errors[..., 1],
             valid=valid,
@@ -140,12 +149,22 @@ class Search:
             origin=names_of_origins(sampler)[source],
             starts=dict(self._drawn),
             timing=dict(self._spent),
-            objective_values=objective_values,
             _evidence=Evidence(
-                robot, goal, self._refined, self._timed_out, self._starts,
+                robot, goal, self._num_starts, self._timed_out, self._starts,
                 self._preferences.min_separation,
             ),
         )  # fmt: skip
+        if null_space is None:
+            return result
+        return replace(result, objective_values=self.objective_values(result))
+
+    def objective_values(self, result: IKResult) -> np.ndarray:
+        """(B, M, O) of the rows of a result, without weights."""
+        null_space, q = self._parts.null_space, result.joint_positions
+        assert null_space is not None
+        current = np.repeat(self._goal.reference, q.shape[1], 0)
+        found = null_space.values(q.reshape(-1, q.shape[-1]), current)
+        return found.reshape(*q.shape[:2], len(null_space.objectives))
 
     def _num_valid(self) -> np.ndarray:
         """(B,) how many solutions each problem has so far."""
@@ -160,6 +179,7 @@ class Search:
             in_budget = not self._deadline.passed()
         else:
             in_budget = used < self._starts.budget
+        in_budget &= self._per_pass > 0  # else there is no time for another pass
         return np.flatnonzero(in_budget & (self._num_valid() < self._preferences.max_solutions))
 
     def _slide_seeds(self) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +187,7 @@ class Search:
         goal = self._goal
         seeds = goal.reference[:, None]
         everyone = np.arange(len(goal))
-        refined = self._refine(everyone, seeds, SLIDE_AT_ONCE, _SEED, _SEED, self._deadline)
+        refined = self._refine(everyone, seeds, SLIDE_AT_ONCE, SEED, SEED, self._deadline)
         near = np.zeros(len(goal), bool)
         for problem, chosen in self._chosen.items():
             near[problem] = chosen.valid[0] and self._costs(problem, chosen)[0][0] <= NEAR
@@ -183,31 +203,42 @@ class Search:
         """Starts for the problems, and before them the seeds (B, J), as many at once as make a
         pass. Each problem has its share of the time that is left; the first pass of all is always
         made."""
-        per_pass = self._parts.starts_per_pass
-        size = max(1, per_pass // count)
+        size = max(1, self._per_pass // count)
         groups = [problems[begin : begin + size] for begin in range(0, len(problems), size)]
         for place, group in enumerate(groups):
             if self._passes and self._deadline.passed():
                 return
             deadline = self._deadline.share(len(groups) - place)
             goal = self._goal.of(group)
-            for begin in range(0, count, per_pass):
+            begin = 0
+            while begin < count:
                 began = self._clock()
-                if begin and deadline.passed():
+                if self._passes and (self._per_pass == 0 or (begin and deadline.passed())):
                     break
-                starts = self._parts.drawing.starts(
-                    sampler, goal, used + begin, min(per_pass, count - begin)
-                )
+                number = min(self._per_pass, count - begin)
+                starts = self._parts.drawing.starts(sampler, goal, used + begin, number)
                 self._passes += 1
                 self._drawn[sampler] += starts.shape[0] * starts.shape[1]
-                self._refined[group] += starts.shape[1]
-                source = _UNIFORM if sampler == "uniform" else _OWN
+                self._num_starts[group] += starts.shape[1]
+                source = UNIFORM if sampler == "uniform" else OWN
                 first = source
                 if seeds is not None and begin == 0:
-                    first = _SEED
+                    first = SEED
                     starts = np.concatenate((seeds[group][:, None], starts), 1)
                 self._spent["sample"] += self._clock() - began
                 self._refine(group, starts, self._sliding, first, source, deadline)
+                begin += number
+                if self._is_paced:
+                    self._pace(number * len(group), self._clock() - began)
+
+    def _pace(self, starts: int, seconds: float) -> None:
+        """Let the next pass have as many starts as there is time for, after one of so many that
+        took so long; 0 where there is none."""
+        left = self._deadline.moment - self._clock()
+        times = min(_SHARE_OF_TIME * left / max(seconds, 1e-9), _GROWTH)
+        self._per_pass = min(int(starts * times), self._parts.starts_per_pass)
+        if times < 1 / _GROWTH:  # what a pass costs as such would be most of it
+            self._per_pass = 0
 
     def _refine(
         self, problems: np.ndarray, starts: np.ndarray, sliding: int, first: int, source: int,
@@ -218,16 +249,17 @@ class Search:
         began = self._clock()
         parts = self._parts
         refined = parts.refinement.refined(parts.robot, starts, self._goal.of(problems), sliding)
-        if first == _SEED and sliding != SLIDE_AFTERWARDS:
+        if first == SEED and sliding != SLIDE_AFTERWARDS:
             self._drawn["seed"] += len(problems)
         sources = np.full(starts.shape[1], source)
         sources[:1] = first
         errors = np.stack((refined.position_error, refined.orientation_error), -1)
+        worth = self._worth(refined.q, self._goal.reference[problems])
         for row, problem in enumerate(problems.tolist()):
             valid = refined.converged[row].copy()
-            checked = np.full(len(valid), True) if parts.self_collision is None else ~valid
-            new = Candidates(refined.q[row], errors[row], valid, sources, checked)
-            pool = _joined(self._found[problem], new) if problem in self._found else new
+            checked = np.full(len(valid), True) if parts.in_collision is None else ~valid
+            new = Candidates(refined.q[row], errors[row], valid, sources, checked, worth[row])
+            pool = joined(self._found[problem], new) if problem in self._found else new
             if not pool.checked.all():
                 pool = self._checked(problem, pool, deadline.share(len(problems) - row))
             self._found[problem] = pool
@@ -237,6 +269,15 @@ class Search:
             self._settle(problem)
         self._spent["select"] += self._clock() - middle
         return refined
+
+    def _worth(self, q: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """(B, N) weighted sums of the objectives of q (B, N, J), 0 where there are none."""
+        if self._parts.null_space is None:
+            return np.zeros(q.shape[:2])
+        current = np.repeat(reference, q.shape[1], 0)
+        return self._parts.null_space.weighted(q.reshape(-1, q.shape[-1]), current).reshape(
+            q.shape[:2]
+        )
 
     def _checked(self, problem: int, pool: Candidates, deadline: Deadline) -> Candidates:
         """Those that touch themselves are not valid. What there is no time to check is left out,
@@ -268,7 +309,7 @@ class Search:
     def _free(self, q: np.ndarray, deadline: Deadline) -> np.ndarray:
         """(n,) which of the first n of configurations q (N, J) touch nothing of themselves; n is N
         where there is time."""
-        assert self._parts.self_collision is not None
+        assert self._parts.in_collision is not None
         size = len(q)
         if deadline.moment < math.inf:
             worth = _LOOK_EVERY_S * self._checks / max(self._check_seconds, 1e-9)
@@ -278,7 +319,7 @@ class Search:
         for first in range(0, len(q), max(1, size)):
             if first and deadline.passed():
                 break
-            free.append(~self._parts.self_collision.in_collision(q[first : first + size]))
+            free.append(~self._parts.in_collision(q[first : first + size]))
         done = np.concatenate(free)
         self._checks += len(done)
         self._check_seconds += self._clock() - began
@@ -299,20 +340,23 @@ class Search:
             return
         better = null_space.improved(q, self._goal.of(owner), deadline)
         valid = better.converged[:, 0].copy()
-        if self._parts.self_collision is not None:
+        if self._parts.in_collision is not None:
             rows = np.flatnonzero(valid)
             free = self._free(better.q[rows, 0], self._deadline)
             valid[rows] = False
             valid[rows[: len(free)]] = free
         errors = np.stack((better.position_error, better.orientation_error), -1)[:, 0]
+        worth = self._worth(better.q, self._goal.reference[owner])[:, 0]
         for problem, before in chosen.items():
             mine = owner == problem
-            after = before._replace(q=better.q[mine, 0], errors=errors[mine], valid=valid[mine])
+            after = before._replace(
+                q=better.q[mine, 0], errors=errors[mine], valid=valid[mine], worth=worth[mine]
+            )
             diverse = self._preferences.select == "diverse"
             # Those that were chosen for their spread are replaced by no others.
-            pool = _joined(after, before if diverse else self._found[problem])
+            pool = joined(after, before if diverse else self._found[problem])
             if diverse:
-                pool = _joined(
+                pool = joined(
                     after.rows(self._order(problem, after)),
                     before.rows(self._order(problem, before)),
                 )
@@ -327,7 +371,7 @@ class Search:
                 )
             )  # fmt: skip
             misses = self._chosen[problem].rows(~self._chosen[problem].valid)
-            rows = _joined(kept, misses)
+            rows = joined(kept, misses)
             rows = rows.rows(self._order(problem, rows))
             self._chosen[problem] = rows.rows(slice(self._preferences.max_solutions))
         self._spent["refine"] += self._clock() - began
@@ -364,6 +408,4 @@ class Search:
             pool.q, pool.errors, reference, self._parts.robot.continuous,
             float(preferences.error_weight), float(preferences.distance_weight),
         )  # fmt: skip
-        if self._parts.null_space is not None:
-            cost += self._parts.null_space.weighted(pool.q, reference)
-        return distance, cost
+        return distance, cost + pool.worth

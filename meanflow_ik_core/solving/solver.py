@@ -6,6 +6,7 @@ It is long because half of it says what `sample` and `solve` take and return.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,16 +19,22 @@ import numpy as np
 
 from ..collision.clearance import SphereModel
 from ..collision.self_collision import SelfCollision
+from ..errors import RobotError
 from ..objectives import Objective, build_objectives
 from ..robot.robot import Robot, load_robot
 from ..samplers import Sampler, build_sampler, resolve_sampler
 from ..tensors import device_name, of_kind
+from ..world.scene import Scene
+from ..world.world import World
+from .approximate import with_nearest, with_seeds
 from .at_once import SearchAtOnce
 from .deadline import Deadline
 from .drawing import Drawing
 from .goal import Goal, Guidance, Preferences, Starts
 from .inputs import (
+    at_frames,
     check_count,
+    check_flag,
     check_free_axes,
     check_memory,
     check_positive,
@@ -35,15 +42,21 @@ from .inputs import (
     check_targets,
     check_tips,
     check_tolerance,
+    check_world,
+    same_axes,
 )
 from .partial_goals import given_from_asked
 from .ranking import SELECTIONS
 from .refinement import Refinement
 from .result import IKResult
 from .search import CHECKS_AT_ONCE, Search, SearchParts
+from .tracker import Tracker
+from .world_search import WorldGuide, WorldSearch
 
 if TYPE_CHECKING:
     from .null_space import NullSpace
+
+_LOG = logging.getLogger(__name__)
 
 __all__ = ["IKResult", "IKSolver", "load_solver"]
 
@@ -168,6 +181,7 @@ class IKSolver:
         distance_weight: float = 1.0,
         min_separation: float = 0.01,
         avoid_self_collision: bool = False,
+        world: World | Scene | None = None,
         refinement: str = "lm",
         objectives: Sequence[Any] = (),
         objective_steps: int = 10,
@@ -178,6 +192,7 @@ class IKSolver:
         max_rounds: int | None = None,
         recombining: bool = True,
         num_threads: int = 1,
+        approximate: bool = False,
     ) -> IKResult:
         """Find up to ``max_solutions`` different exact solutions for every target.
 
@@ -191,7 +206,9 @@ class IKSolver:
             num_samples: starts per target of the first round, of which one solution may need fewer.
             max_solutions: M, rows of the result.
             seed_state: (J,) or (B, J) current joints: one more start, and what ``distance``
-                refers to. None: the middle of the limits, which is no start.
+                refers to; clipped where they are up to 0.05 rad or m beyond a limit. Continuous
+                joints of the solutions are on the turn that is nearest to theirs. None: the middle
+                of the limits, which is no start.
             seed: of the random numbers; None draws a fresh one.
             select: "best" by cost, or "diverse", spread over the solution set.
             timeout: seconds from the call on, of which steps in the null space are a part. While
@@ -201,12 +218,15 @@ class IKSolver:
                 passes, each with its share of the time; those that none reached have no
                 candidates. None: until a fixed number of starts. `warm_up` before, or the first
                 call loads and compiles.
-            position_tolerance: m, of a valid solution; one number, or one per target.
+            position_tolerance: m, of a valid solution; one number, or one per target. What lies
+                within the tolerances is a solution, also where no exact one is near.
             orientation_tolerance: rad, of a valid solution; one number, or one per target.
             error_weight: of the refine error in the ranking, per m and per rad.
             distance_weight: of the distance to the seed state in the ranking, per rad.
             min_separation: rad; solutions whose largest joint difference is smaller are the same.
             avoid_self_collision: only solutions free of self-collision are valid.
+            world: obstacles; only solutions that touch none are valid, and rows are filled with
+                such while starts last. Its state at the call counts, whatever changes later.
             refinement: "lm", damped least squares, or "adam", gradient descent on the pose error.
             objectives: what solutions shall be good for besides the pose: names, mappings such as
                 {"name": "posture", "weight": 2.0}, or `Objective`; see docs/objectives.md. They
@@ -216,9 +236,9 @@ class IKSolver:
             guidance_choices: how many samples each start is the best of; 1: no choice.
             guidance_steps: gradient steps of the samples' noise, each as dear as some ten choices;
                 steps in the null space gain as much for less.
-            tips: which tips the targets are for, in their order; the others may be anywhere.
-                None: all of the robot's, in its order.
-            free_axes: for some of these tips, the axes among "x y z rx ry rz" of the target's
+            tips: which tips the targets are for, in their order, or frames that are rigidly fixed
+                to these; the others may be anywhere. None: all of the robot's, in its order.
+            free_axes: for some of these, the axes among "x y z rx ry rz" of the target's
                 frame that may be anything: "rx ry rz" asks for a position, "rz" leaves the turn
                 about the target's z axis open. Errors are those to the nearest pose that is
                 asked for. A learned sampler that needs complete goals leaves partial ones to the
@@ -228,70 +248,104 @@ class IKSolver:
                 with what other starts found; False: plain restarts, to compare with.
             num_threads: that share the targets, where nothing is asked between compiled calls;
                 the answer does not depend on it.
+            approximate: where a target has no solution, its first row is the nearest configuration
+                that steps of least squares come to, with its true errors; it is not valid, and
+                marked in the result's ``approximate``.
 
         Raises:
             TargetError: a target has the wrong shape, is not finite, or is not rigid.
             SeedError: the seed state has the wrong length, is not finite, or outside the limits.
             LinkError: an unknown tip, or one named twice.
             OptionError: an option is out of its range, or there is no such objective.
-            RobotError: self-collision is asked for and a collision shape cannot be read.
+            RobotError: self-collision or a world is asked for and a collision shape cannot be
+                read.
+            WorldError: the world is one of another robot.
         """
         began = self.clock()
-        robot = self.robot
+        robot = at_frames(self.robot, tips)
         starts = Starts(num_samples, max_rounds)
-        refining = Refinement(refinement, recombining, self._device_search)
+        # The device's search is made for the robot's own tips.
+        on_device = self._device_search if robot is self.robot else None
+        refining = Refinement(refinement, recombining, on_device)
         preferences = Preferences(
             max_solutions, select, error_weight, distance_weight, min_separation,
             avoid_self_collision,
         )  # fmt: skip
         check_positive("timeout", timeout, "positive seconds", or_none=True)
+        deadline = Deadline(math.inf if timeout is None else began + timeout, self.clock)
         check_count("objective_steps", objective_steps, 0)
         check_count("num_threads", num_threads, 1)
+        check_flag("approximate", approximate)
         goal = self._goal(
             targets, tips, free_axes, seed_state, "seed_state", position_tolerance,
             orientation_tolerance,
         )  # fmt: skip
         check_memory(robot, len(goal), "max_solutions", max_solutions)
-        objectives = build_objectives(objectives, robot)
-        drawing = self._drawing(seed, Guidance(guidance_choices, guidance_steps), objectives)
-        sampler = self._sampler_for(goal.asked)
-        is_simple = refining.is_compiled and not objectives
-        if max_solutions == 1 and is_simple:
+        guide = None
+        if world is not None:
+            scene = check_world(self.robot, world)
+            guide = WorldGuide(scene, robot, avoid_self_collision, goal.asked)
+        scene = None if guide is None else guide.scene
+        objectives = [one.within(scene) for one in build_objectives(objectives, robot)]
+        guidance = Guidance(guidance_choices, guidance_steps, deadline=deadline)
+        drawing = self._drawing(seed, guidance, objectives)
+        sampler = self._sampler_for(goal)
+        is_simple = refining.is_compiled and not objectives and guide is None
+        if max_solutions == 1 and refining.is_compiled and not objectives:
             nearest = goal.seeded and distance_weight > 0
             is_drawn = not drawing.is_uniform(sampler)
             starts = starts.planned(nearest, avoid_self_collision, is_drawn)
         per_pass = self.starts_per_pass or self._starts_per_pass(objectives)
         # Starts that are not drawn by the compiled search have to fit into memory.
-        fits = drawing.is_uniform(sampler) or self._device_search is not None
+        fits = drawing.is_uniform(sampler) or on_device is not None
         fits = fits or len(goal) * starts.first <= _STARTS_AT_ONCE
         if is_simple and drawing.is_uniform("uniform") and fits:
             at_once = SearchAtOnce(
-                robot, starts, refining, preferences, drawing, per_pass, num_threads,
-                self._device_search,
+                robot, starts, refining, preferences, drawing, per_pass, num_threads, on_device,
             )  # fmt: skip
             if not avoid_self_collision and timeout is None:
-                return at_once.result(goal, sampler, began, self.clock)
+                result = at_once.result(goal, sampler, began, self.clock)
+                result = with_seeds(result, robot, goal, preferences)
+                return with_nearest(result, robot, goal, preferences) if approximate else result
             is_one_pass = len(goal) * starts.first <= per_pass
             if is_one_pass and drawing.is_numbered(sampler):
                 result = at_once.of_one_round().result(goal, sampler, began, self.clock)
                 if (checked := self._complete(result, preferences)) is not None:
                     return checked
-        moment = math.inf if timeout is None else began + timeout
         parts = SearchParts(
             robot=robot,
             refinement=refining,
             drawing=drawing,
-            deadline=Deadline(moment, self.clock),
-            self_collision=self.self_collision if avoid_self_collision else None,
+            deadline=deadline,
+            in_collision=self._in_collision(guide, avoid_self_collision),
             null_space=self._null_space(objectives, refining, objective_steps),
             starts_per_pass=per_pass,
         )
-        search = Search(parts, goal, starts, preferences)
+        search = self.search_in_parts(guide, parts, goal, starts, preferences)
         search.run(sampler)
         result = search.result(sampler)
+        found, result = result, with_seeds(result, robot, goal, preferences, parts.in_collision)
+        if approximate:
+            result = with_nearest(result, robot, goal, preferences, parts.in_collision)
+        if result is not found and parts.null_space is not None:
+            result = replace(result, objective_values=search.objective_values(result))
+        if guide is not None:
+            return guide.completed(result)
         if avoid_self_collision or "clearance" in [one.name() for one in objectives]:
             return replace(result, clearance=self.clearance.distance(result.joint_positions))
         return result
+
+    def search_in_parts(self, guide: WorldGuide | None, *search: Any) -> Search:
+        """The search of a call; a subclass may have another one."""
+        return Search(*search) if guide is None else WorldSearch(guide, *search)
+
+    def _in_collision(
+        self, guide: WorldGuide | None, avoid_self_collision: bool
+    ) -> Callable[[np.ndarray], np.ndarray] | None:
+        """What says of configurations (N, J) whether they are not valid."""
+        if guide is not None:
+            return guide.in_collision
+        return self.self_collision.in_collision if avoid_self_collision else None
 
     def _complete(self, result: IKResult, preferences: Preferences) -> IKResult | None:
         """A result of starts that are refined whatever the time, where it is the answer, or None.
@@ -310,13 +364,70 @@ class IKSolver:
             return None
         return replace(result, clearance=self.clearance.distance(q))
 
+    def tracker(
+        self,
+        q0: Any,
+        max_joint_step: float | None = None,
+        velocity_scale: float = 1.0,
+        dt: float | None = None,
+        *,
+        posture: Any = None,
+        away_from_limits: bool = False,
+        avoid_self_collision: bool = False,
+        position_tolerance: Any = 1e-5,
+        orientation_tolerance: Any = 1e-5,
+        tips: Sequence[str] | None = None,
+        free_axes: Mapping[str, str] | None = None,
+    ) -> Tracker:
+        """Follow a moving target from joints q0, in steps that are never larger than allowed.
+
+        Each `Tracker.step` brings the joints as near to a target as one step may go. Where the
+        target leaves them free, they move as little as they can, and at rest not at all.
+
+        Args:
+            q0: (J,) rad or m, where the joints are.
+            max_joint_step: rad or m, of each joint in one step. None: as far as its speed allows;
+                without ``dt``, 0.1.
+            velocity_scale: share of the URDF's speed limits that joints may have.
+            dt: seconds between two steps. None: speeds are not limited.
+            posture: (J,) that joints drift to where the target leaves them free; None: they stay.
+            away_from_limits: whether they drift out of the tenth of their range next to a limit.
+            avoid_self_collision: refuse steps that end in self-collision; this is not a part of
+                the compiled step, and takes longer.
+            position_tolerance: m, of a target that is reached; one number, or one per tip.
+            orientation_tolerance: rad.
+            tips: as in `solve`.
+            free_axes: as in `solve`.
+
+        Raises:
+            SeedError: q0 or the posture has the wrong length, is not finite, or outside the
+                limits; or the robot touches itself at q0 and shall not.
+            LinkError: an unknown tip, or one named twice.
+            OptionError: an option is out of its range, or a joint has no speed limit.
+            RobotError: self-collision is asked for and a collision shape cannot be read.
+        """
+        return Tracker(
+            self.robot, self.solve, self.self_collision if avoid_self_collision else None, q0,
+            max_joint_step, velocity_scale, dt, posture=posture, away_from_limits=away_from_limits,
+            position_tolerance=position_tolerance, orientation_tolerance=orientation_tolerance,
+            tips=tips, free_axes=free_axes,
+        )  # fmt: skip
+
     def warm_up(self) -> None:
-        """Compile and load everything that the first call would otherwise wait for."""
+        """Compile and load everything that the first call would otherwise wait for.
+
+        Collision shapes that cannot be read are said to the log; what needs them refuses.
+        """
+        try:
+            checked = bool(self.self_collision)
+        except RobotError as error:
+            _LOG.warning("self-collision cannot be looked for: %s", error)
+            checked = False
         middle = 0.5 * (self.robot.lower + self.robot.upper)
         T_base_tip = self.robot.forward(middle)[None]
         for select in SELECTIONS:
             # More solutions than are checked at once, and more candidates than that.
-            self.solve(T_base_tip, 64, 5, middle, select=select, avoid_self_collision=True)
+            self.solve(T_base_tip, 64, 5, middle, select=select, avoid_self_collision=checked)
 
     @cached_property
     def self_collision(self) -> SelfCollision:
@@ -331,7 +442,7 @@ class IKSolver:
         position_tolerance: Any = 1e-5, orientation_tolerance: Any = 1e-5,
     ) -> Goal:  # fmt: skip
         """What a caller asks, checked; ``current`` are its joints, called ``name``."""
-        robot = self.robot
+        robot = at_frames(self.robot, tips)
         tip_indices = check_tips(robot, tips)
         asked = check_free_axes(robot, tip_indices, free_axes)
         tolerances = (
@@ -344,7 +455,10 @@ class IKSolver:
         if reference is None:
             middle = 0.5 * (robot.lower + robot.upper)
             reference = np.repeat(middle[None], len(T_base_tip), 0)
-        return Goal(T_base_tip, reference, seeds is not None, asked, *tolerances)
+        T_frame_tip = None
+        if robot is not self.robot:
+            T_frame_tip = np.linalg.inv(robot.tip_placement) @ self.robot.tip_placement
+        return Goal(T_base_tip, reference, seeds is not None, asked, *tolerances, T_frame_tip)
 
     def _drawing(
         self, seed: int | None, guidance: Guidance, objectives: Sequence[Objective]
@@ -365,10 +479,12 @@ class IKSolver:
             return _STARTS_ON_DEVICE
         return _GUIDED_PER_PASS if objectives else _STARTS_PER_PASS // self.robot.num_tips**2
 
-    def _sampler_for(self, asked: np.ndarray | None) -> str:
+    def _sampler_for(self, goal: Goal) -> str:
         """The solver's own sampler where it takes such goals, else the uniform one."""
-        given = given_from_asked(asked)
+        given = given_from_asked(goal.asked)
         takes_it = given is None or self._samplers[self.sampler].takes_partial_goals
+        if goal.asked is not None and goal.T_frame_tip is not None:
+            takes_it &= same_axes(np.linalg.inv(goal.T_frame_tip), goal.asked)
         return self.sampler if takes_it else "uniform"
 
 

@@ -35,6 +35,7 @@ class Status(IntEnum):
     SELF_COLLISION = 5  # reached, but by configurations that touch the robot itself only
     TIME_USED_UP = 6  # before the usual number of starts
     NOT_FOUND = 7  # in all starts; no more is known
+    WORLD = 8  # reached, but by configurations that touch an obstacle only
 
 
 class Findings(NamedTuple):
@@ -67,9 +68,9 @@ class Evidence:
 
     def findings(
         self, q: np.ndarray, position_error: np.ndarray, orientation_error: np.ndarray,
-        valid: np.ndarray,
+        valid: np.ndarray, in_world: bool,
     ) -> Findings:  # fmt: skip
-        """The findings, from the rows of a result (B, M, ...)."""
+        """The findings, from the rows of a result (B, M, ...) in a world or without."""
         count = valid.sum(1)
         status = np.where(count == valid.shape[1], Status.SOLVED, Status.FEWER_THAN_ASKED)
         found = Findings(
@@ -85,7 +86,7 @@ class Evidence:
         status = found.status
         status[unsolved] = Status.NOT_FOUND
         status[unsolved[early[unsolved]]] = Status.TIME_USED_UP
-        status[unsolved[touching[unsolved]]] = Status.SELF_COLLISION
+        status[unsolved[touching[unsolved]]] = Status.WORLD if in_world else Status.SELF_COLLISION
         self._beyond_reach(found, unsolved)
         rest = np.flatnonzero(found.status == Status.NOT_FOUND)
         for first in range(0, len(rest), _AT_ONCE):
@@ -105,6 +106,11 @@ class Evidence:
             return f"{text}: {starts} found no other that differs by {self.min_separation:g}"
         if status == Status.SELF_COLLISION:
             return f"every configuration found touches the robot itself, in {starts}"
+        if status == Status.WORLD:
+            return (
+                "every configuration found touches an obstacle, or the robot itself where that is "
+                f"asked, in {starts}"
+            )
         misses = "; no configuration was looked at"
         if np.isfinite(rows.position_error):
             misses = (

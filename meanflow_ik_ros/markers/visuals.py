@@ -14,6 +14,7 @@ from visualization_msgs.msg import Marker
 from meanflow_ik_core.errors import RobotError
 from meanflow_ik_core.geometry import matrix_from_rpy
 from meanflow_ik_core.robot.pinocchio_model import PinocchioModel
+from meanflow_ik_core.robot.urdf import read_urdf
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
@@ -58,7 +59,7 @@ def read_visuals(urdf_path: Path) -> list[Visual]:
         RobotError: a visual has a geometry that is no box, cylinder, sphere or mesh.
     """
     visuals = []
-    for link in ElementTree.parse(urdf_path).getroot().iter("link"):
+    for link in read_urdf(urdf_path).iter("link"):
         for element in link.findall("visual"):
             name = link.get("name", "")
             shape = next(iter(element.find("geometry") or ()), None)

@@ -11,6 +11,7 @@ import numpy as np
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 
+from meanflow_ik_core.solving.inputs import SEED_TOLERANCE
 from meanflow_ik_ros.messages.errors import Codes, RequestError
 from meanflow_ik_ros.messages.fields import doubles
 
@@ -18,17 +19,20 @@ if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
 
 # Joint states printed with seven digits may pass the limit by a rounding error.
-LIMIT_TOLERANCE = 1e-6
+_ROUNDING = 1e-6
 
 
 def seed_from_joint_state(
     state: JointState, robot: Robot, current_state: np.ndarray, field: str = "seed_state"
 ) -> np.ndarray:
-    """(J,) of a request's ``field``, `current_state` where it is empty.
+    """(J,) of a request's ``field`` within the limits, `current_state` (J,) for joints it lacks.
+
+    Other joints are passed over, as on joint_states, and values a little beyond a limit are taken
+    at it. Continuous joints keep their turn.
 
     Raises:
-        RequestError: unless it gives every joint of the robot, no other, once, finite and within
-            the limits.
+        RequestError: names and values do not pair up, none is a joint of the robot, or one of its
+            joints comes twice, is not finite, or far outside the limits.
     """
     if not state.name and not len(state.position):
         return current_state
@@ -36,42 +40,33 @@ def seed_from_joint_state(
     problem = None
     if len(names) != len(state.position):
         problem = f"{len(names)} names and {len(state.position)} positions"
-    elif unknown := [name for name in names if name not in expected]:
-        problem = f"unknown joints {', '.join(unknown)}"
-    elif missing := [name for name in expected if name not in names]:
-        problem = f"joints missing: {', '.join(missing)}"
-    elif len(names) != len(expected):
-        problem = "a joint named more than once"
+    elif not set(names) & set(expected):
+        problem = f"only unknown joints, {', '.join(names)}"
+    elif twice := [name for name in expected if names.count(name) > 1]:
+        problem = f"{', '.join(twice)} more than once"
     if problem:
         raise RequestError(
             Codes.INVALID_ROBOT_STATE,
             f"{field} has {problem}; robot {robot.name} has {', '.join(expected)}",
         )
     by_name = dict(zip(names, state.position, strict=True))
-    seed = np.array([by_name[name] for name in expected])
+    seed = np.array([by_name.get(*pair) for pair in zip(expected, current_state, strict=True)])
     if not np.isfinite(seed).all():
         raise RequestError(Codes.INVALID_ROBOT_STATE, f"{field} is not finite: {seed.tolist()}")
-    seed = wrap_continuous(seed, robot)
-    if outside := limit_violations(seed, robot):
+    if outside := limit_violations(seed, robot, SEED_TOLERANCE):
         raise RequestError(Codes.INVALID_ROBOT_STATE, f"{field} is outside the limits: {outside}")
-    return np.clip(seed, robot.lower, robot.upper)
+    return robot.clipped(seed)
 
 
-def limit_violations(q: np.ndarray, robot: Robot) -> str:
+def limit_violations(q: np.ndarray, robot: Robot, tolerance: float = _ROUNDING) -> str:
     """Text that names the joints of q (J,) outside their limits, empty where there are none."""
     return ", ".join(
         f"{name} {value:.6g} (limits {low:.6g} to {high:.6g})"
-        for name, value, low, high in zip(
-            robot.joint_names, q, robot.lower, robot.upper, strict=True
+        for name, value, low, high, turns in zip(
+            robot.joint_names, q, robot.lower, robot.upper, robot.continuous, strict=True
         )
-        if not low - LIMIT_TOLERANCE <= value <= high + LIMIT_TOLERANCE
+        if not (turns or low - tolerance <= value <= high + tolerance)
     )
-
-
-def wrap_continuous(q: np.ndarray, robot: Robot) -> np.ndarray:
-    """q (J,), finite, with the angles of continuous joints in [-pi, pi]."""
-    wrapped = np.remainder(q + np.pi, 2 * np.pi) - np.pi
-    return np.where(robot.continuous & (np.abs(q) > np.pi), wrapped, q)
 
 
 def known_positions(state: JointState, robot: Robot) -> Mapping[str, float]:

@@ -19,6 +19,7 @@ class IKQuery:
     targets: (B, T, 4, 4) T_base_tip in the robot's own order of tips.
     T_tip_link: (T, 4, 4) the links that were asked for, seen from the robot's tips.
     seed_state: (J,) within the limits.
+    approximate: whether the nearest configuration is an answer where there is no solution.
     poses: the targets as they came, in their order; empty where they came in an array.
     """
 
@@ -29,6 +30,7 @@ class IKQuery:
     max_solutions: int
     avoid_self_collision: bool
     task: Task = COMPLETE
+    approximate: bool = False
     poses: tuple[PoseStamped, ...] = ()
 
     @property

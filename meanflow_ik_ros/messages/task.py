@@ -11,7 +11,7 @@ import numpy as np
 
 from meanflow_ik_core.errors import IKError, OptionError
 from meanflow_ik_core.objectives import build_objectives, spec_from_text
-from meanflow_ik_core.solving.inputs import check_free_axes, check_links_free_axes
+from meanflow_ik_core.solving.inputs import check_free_axes
 from meanflow_ik_ros.messages.errors import Codes, RequestError
 
 if TYPE_CHECKING:
@@ -22,26 +22,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What solutions have to do beyond complete targets of all tips.
+    """What solutions have to do beyond complete targets of the robot's own tips.
 
     tips: indices that have targets, rising; None: all.
-    free_axes: tip to axes of its target that may be anything, as `IKSolver.solve` takes them.
-    axes: (T, 6) bool along x y z rx ry rz, which are constrained; None: all.
+    links: that the targets are for, in the order of these tips; None: the tips themselves.
+    free_axes: link to axes of its target that may be anything, as `IKSolver.solve` takes them.
     objectives: as `IKSolver.solve` takes them.
     """
 
     tips: tuple[int, ...] | None = None
+    links: tuple[str, ...] | None = None
     free_axes: Mapping[str, str] | None = None
-    axes: np.ndarray | None = None
     objectives: tuple[Any, ...] = ()
 
-    def arguments(self, targets: np.ndarray, robot: Robot) -> dict[str, Any]:
-        """Targets (B, T, 4, 4) and this task, as `IKSolver.solve` takes them."""
-        arguments = {"free_axes": self.free_axes, "objectives": self.objectives}
-        if self.tips is None:
-            return {"targets": targets, **arguments}
-        names = [robot.tips[tip] for tip in self.tips]
-        return {"targets": targets[:, list(self.tips)], "tips": names, **arguments}
+    def goal(self, T_base_link: np.ndarray) -> dict[str, Any]:
+        """Poses (B, T, 4, 4) of the links, or tips, and this task, as `IKSolver.solve` and
+        `solve_path` take them."""
+        targets = T_base_link if self.tips is None else T_base_link[:, list(self.tips)]
+        return {"targets": targets, "tips": self.links, "free_axes": self.free_axes}
 
     def of_tips(self, values: np.ndarray) -> np.ndarray:
         """Those of values (T, ...) whose tips have targets."""
@@ -52,51 +50,60 @@ COMPLETE = Task()
 
 
 def task_from_request(
-    request: Any, links: TipLinks, robot: Robot, parameters: NodeParameters
+    free_axes: Sequence[str],
+    objectives: Sequence[str],
+    links: TipLinks,
+    robot: Robot,
+    parameters: NodeParameters,
 ) -> Task:
-    """The task of a request; the node's objectives where the request has none.
+    """The task of a request.
 
     Args:
-        request: has free_axes, one text per link or none at all, and objectives.
+        free_axes: one text per link, or none at all: then the node's.
+        objectives: names or YAML.
+        links: that the targets are for.
+        robot: whose tips.
+        parameters: the node's.
 
     Raises:
-        RequestError: not one text per link, unknown axes, nothing is asked for, axes that are free
-            at the link but not at the tip, or an objective that does not exist.
+        RequestError: not one text per link, unknown axes, nothing is asked for, or an objective
+            that does not exist.
     """
-    free_axes = list(request.free_axes)
-    texts = list(request.objectives) or list(parameters.objectives)
-    if not free_axes and not texts and len(links.tips) == robot.num_tips:
+    own = dict(zip(links.names, axes_of_tips(parameters, robot, links.tips), strict=True))
+    if free_axes and len(free_axes) != len(links.names):
+        raise RequestError(
+            Codes.INVALID_GOAL_CONSTRAINTS,
+            f"{len(free_axes)} free_axes for {len(links.names)} tip links "
+            f"({', '.join(links.names)}), expected none, or one for each",
+        )
+    axes = dict(zip(links.names, free_axes, strict=True)) if free_axes else own
+    free = {link: text for link, text in axes.items() if text.strip()}
+    ordered = tuple(name for _, name in sorted(zip(links.tips, links.names, strict=True)))
+    if not free and not objectives and ordered == robot.tips:
         return COMPLETE
     try:
-        tips, free, axes = tips_and_axes(free_axes, links, robot)
-        return Task(tips, free, axes, objectives_from_texts(texts, robot))
+        check_free_axes(robot.at_frames(ordered), tuple(sorted(links.tips)), free)
+        wanted = objectives_from_texts(objectives, robot)
     except IKError as error:
         raise RequestError(Codes.INVALID_GOAL_CONSTRAINTS, str(error)) from error
+    tips = None if len(ordered) == robot.num_tips else tuple(sorted(links.tips))
+    return Task(tips, None if ordered == robot.tips else ordered, free or None, wanted)
 
 
-def tips_and_axes(
-    free_axes: Sequence[str], links: TipLinks, robot: Robot
-) -> tuple[tuple[int, ...] | None, Mapping[str, str] | None, np.ndarray | None]:
-    """The fields `tips`, `free_axes` and `axes` of a `Task`.
+def axes_of_tips(parameters: NodeParameters, robot: Robot, tips: Sequence[int]) -> list[str]:
+    """The node's free axes of some tips: it has one text for all tips, or one for each.
 
     Raises:
-        OptionError: as `task_from_request` says.
+        OptionError: it has another number of texts.
     """
-    if free_axes and len(free_axes) != len(links.names):
+    texts = list(parameters.free_axes) or [""]
+    if len(texts) not in (1, robot.num_tips):
         raise OptionError(
-            f"{len(free_axes)} free_axes for {len(links.names)} tip links "
-            f"({', '.join(links.names)}), expected none, or one for each"
+            f"parameter free_axes has {len(texts)} texts; it must have one for all tips, or one "
+            f"for each of {', '.join(robot.tips)}"
         )
-    tips = tuple(sorted(links.tips))
-    free = {
-        robot.tips[tip]: axes
-        for tip, axes in zip(links.tips, free_axes, strict=False)
-        if axes.strip()
-    }
-    axes = check_free_axes(robot, tips, free)
-    if axes is not None:
-        check_links_free_axes(robot, links.names, free)
-    return None if len(tips) == robot.num_tips else tips, free or None, axes
+    every = texts * robot.num_tips if len(texts) == 1 else texts
+    return [every[tip] for tip in tips]
 
 
 def objectives_from_texts(texts: Sequence[str], robot: Robot) -> tuple[Any, ...]:

@@ -15,7 +15,6 @@ from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.messages.fields import count_from_request, doubles
 from meanflow_ik_ros.messages.joints import seed_from_joint_state
-from meanflow_ik_ros.messages.judged import Judged, judge, why_none
 from meanflow_ik_ros.messages.query import IKQuery
 from meanflow_ik_ros.messages.task import task_from_request
 from meanflow_ik_ros.messages.tips import (
@@ -83,7 +82,13 @@ def query_from_request(
             request.targets, links, robot, parameters, frame_lookup, rows
         ),
         T_tip_link=links.T_tip_link,
-        task=task_from_request(request, links, robot, parameters),
+        task=task_from_request(
+            request.free_axes,
+            request.objectives or parameters.objectives,
+            links,
+            robot,
+            parameters,
+        ),
         seed_state=seed_from_joint_state(request.seed_state, robot, current_state),
         num_samples=num_samples,
         max_solutions=max_solutions,
@@ -99,8 +104,7 @@ def response_from_result(
     total_time: float,
 ) -> GetIKSolutionsBatch.Response:
     """The answer; `total_time` [s] counts from the arrival of the request."""
-    judged = judge(query, result, robot, parameters)
-    valid, position_error, orientation_error = judged
+    valid = result.valid
     solved = np.count_nonzero(valid, axis=1) > 0
     keep = valid.copy()
     # The rows are ranked: the first of a target without a solution is its nearest miss.
@@ -111,8 +115,8 @@ def response_from_result(
         joint_names=list(robot.joint_names),
         offsets=array.array("I", np.append(0, keep.sum(1).cumsum()).tolist()),
         positions=doubles(result.joint_positions[keep].ravel()),
-        position_error=doubles(position_error[keep].ravel()),
-        orientation_error=doubles(orientation_error[keep].ravel()),
+        position_error=doubles(result.position_error[keep].ravel()),
+        orientation_error=doubles(result.orientation_error[keep].ravel()),
         distance=doubles(result.distance[keep]),
         cost=doubles(result.cost[keep]),
         valid=valid[keep].tolist(),
@@ -126,17 +130,17 @@ def response_from_result(
         response.objective_values = doubles(result.objective_values[keep].ravel())
     response.error_code = Codes.SUCCESS if solved.any() else Codes.NO_IK_SOLUTION
     response.status = array.array("B", result.status.tobytes())
-    response.message = _shortfall(result, judged)
+    response.message = _shortfall(result)
     return response
 
 
-def _shortfall(result: IKResult, judged: Judged) -> str:
+def _shortfall(result: IKResult) -> str:
     """Which targets have no solution, or fewer than asked for, and why the first of each."""
     fewer = np.flatnonzero(result.status == Status.FEWER_THAN_ASKED).tolist()
-    none = np.flatnonzero(~judged.valid.any(1)).tolist()
+    none = np.flatnonzero(~result.valid.any(1)).tolist()
     parts = []
     if none:
-        why = why_none(result, judged, none[0])
+        why = result.explain(none[0])
         parts.append(_listed(none, len(result.status), "have no solution", why))
     if fewer:
         why = result.explain(fewer[0])

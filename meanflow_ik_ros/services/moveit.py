@@ -20,9 +20,9 @@ from meanflow_ik_core.robot.urdf import Mimic, read_joint_elements, resolve_mimi
 from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.errors import Codes, RequestError
 from meanflow_ik_ros.messages.fields import doubles
-from meanflow_ik_ros.messages.joints import limit_violations, wrap_continuous
-from meanflow_ik_ros.messages.judged import judge, why_none
+from meanflow_ik_ros.messages.joints import limit_violations
 from meanflow_ik_ros.messages.query import IKQuery
+from meanflow_ik_ros.messages.task import task_from_request
 from meanflow_ik_ros.messages.tips import FrameLookup, targets_from_poses, tip_links_from_names
 from meanflow_ik_ros.parameters import FIELDS
 from meanflow_ik_ros.rare_log import WARN_EVERY_S
@@ -52,7 +52,7 @@ class MoveItQuery:
     """A request that has passed every check.
 
     ik: what the solver is asked; its seed state is `seed` put within the limits.
-    seed: (J,) as it came, where continuous joints may have made any number of turns.
+    seed: (J,) as it came.
     timeout: s; 0: the node's parameter.
     """
 
@@ -100,8 +100,7 @@ def answer(desk: Desk, group: str, request: Any, response: Any) -> Any:
         query = query_from_request(
             request, desk.robot, parameters, desk.T_base_frame, desk.current_state.q, group
         )
-        seed = wrap_continuous(query.seed, desk.robot)
-        if outside := limit_violations(seed, desk.robot):
+        if outside := limit_violations(query.seed, desk.robot):
             desk.node.get_logger().warning(
                 f"{NAME}: seed taken at the limit: {outside}",
                 throttle_duration_sec=WARN_EVERY_S,
@@ -149,10 +148,12 @@ def query_from_request(
     ik = IKQuery(
         targets=targets,
         T_tip_link=links.T_tip_link,
-        seed_state=np.clip(wrap_continuous(seed, robot), robot.lower, robot.upper),
+        seed_state=robot.clipped(seed),
         num_samples=parameters.num_samples,
         max_solutions=parameters.num_samples + 1,  # all that there can be; the seed is a start too
         avoid_self_collision=bool(ik_request.avoid_collisions),
+        task=task_from_request((), (), links, robot, parameters),
+        approximate=bool(getattr(ik_request, "return_approximate_solution", False)),
         poses=tuple(poses),
     )
     seconds = ik_request.timeout.sec + 1e-9 * ik_request.timeout.nanosec
@@ -211,11 +212,14 @@ def nearest_solution(
     began = time.perf_counter()
     # The choice "diverse" could leave the nearest one out.
     parameters = replace(parameters, select="best", timeout=query.timeout or parameters.timeout)
-    result = solve(query.ik, parameters, 1)
+    result = solve(replace(query.ik, approximate=False), parameters, 1)
     found = _nearest_from_result(query, result, robot, parameters)
     left = parameters.timeout - (time.perf_counter() - began)
-    if found.error_code == Codes.SUCCESS or (parameters.timeout and left <= 0):
+    if found.error_code == Codes.SUCCESS:
         return found
+    if parameters.timeout and left <= 0 and not query.ik.approximate:
+        return found
+    left = max(left, 1e-9)
     parameters = replace(parameters, timeout=left if parameters.timeout else 0.0)
     result = solve(replace(query.ik, max_solutions=1), parameters, None)
     return _nearest_from_result(query, result, robot, parameters)
@@ -224,10 +228,16 @@ def nearest_solution(
 def _nearest_from_result(
     query: MoveItQuery, result: IKResult, robot: Robot, parameters: NodeParameters
 ) -> NearestSolution:
-    judged = judge(query.ik, result, robot, parameters)
-    q = result.joint_positions[0][judged.valid[0]]
+    q = result.joint_positions[0][result.valid[0]]
     if len(q) == 0:
-        return NearestSolution(Codes.NO_IK_SOLUTION, why_none(result, judged))
+        message = result.explain()
+        if result.approximate is not None and result.approximate[0, 0]:
+            positions = joints_by_name(result.joint_positions[0, 0], robot)
+            metres = float(result.position_error[0, 0].max())
+            radians = float(result.orientation_error[0, 0].max())
+            misses = f"approximate: off by {metres:.3g} m and {radians:.3g} rad"
+            return NearestSolution(Codes.SUCCESS, f"{misses}; {message}", positions)
+        return NearestSolution(Codes.NO_IK_SOLUTION, message)
     nearest = nearest_configuration(q, query.seed, robot)
     return NearestSolution(Codes.SUCCESS, positions=joints_by_name(nearest, robot))
 

@@ -14,8 +14,8 @@ from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.messages.fields import count_from_request
 from meanflow_ik_ros.messages.joints import seed_from_joint_state
-from meanflow_ik_ros.messages.judged import judge, solutions_from_result, why_none
 from meanflow_ik_ros.messages.query import IKQuery
+from meanflow_ik_ros.messages.solutions import solutions_from_result
 from meanflow_ik_ros.messages.task import task_from_request
 from meanflow_ik_ros.messages.tips import FrameLookup, targets_from_poses, tip_links_from_names
 from meanflow_ik_ros.services import Service
@@ -85,7 +85,13 @@ def query_from_request(
     return IKQuery(
         targets=targets_from_poses(request.targets, links, robot, frame_lookup),
         T_tip_link=links.T_tip_link,
-        task=task_from_request(request, links, robot, parameters),
+        task=task_from_request(
+            request.free_axes,
+            request.objectives or parameters.objectives,
+            links,
+            robot,
+            parameters,
+        ),
         seed_state=seed_from_joint_state(request.seed_state, robot, current_state),
         num_samples=num_samples,
         max_solutions=max_solutions,
@@ -103,7 +109,7 @@ def response_from_result(
     response: GetIKSolutions.Response,
 ) -> GetIKSolutions.Response:
     """Fill the answer; `total_time` [s] counts from the arrival of the request."""
-    response.solutions = solutions_from_result(query, result, robot, parameters)
+    response.solutions = solutions_from_result(query, result, robot)
     response.sample_time = float(result.timing["sample"])
     response.refine_time = float(result.timing["refine"])
     response.total_time = float(total_time)
@@ -113,5 +119,5 @@ def response_from_result(
             response.message = result.explain()
         return response
     response.error_code = Codes.NO_IK_SOLUTION
-    response.message = why_none(result, judge(query, result, robot, parameters))
+    response.message = result.explain()
     return response

@@ -28,11 +28,13 @@ SMALL = {
     "solve": {"poses": 5, "sampler": "uniform"},
     "limits": {"poses": 3, "sampler": "uniform", "starts": 100},
     "unreachable": {"poses": 6, "sampler": "uniform"},
+    "world": {"most": 1, "repetitions": 1},
     "kernel": {"repetitions": 3},
     "latency": {"robots": "panda", "peers": "none", "poses": 2, "batches": 1, "batch": 3},
     "cold": {"repetitions": 1},
     "raw": {"repetitions": 3, "sampler": "uniform"},
     "path": {"paths": 3, "waypoints": 20, "sampler": "uniform"},
+    "track": {"paths": 4, "waypoints": 30},
     "clearance": {"robots": "panda", "configurations": 300},
     "objectives": {"poses": 3, "num_samples": 32, "max_solutions": 4, "sampler": "uniform"},
     "robots": {
@@ -119,6 +121,15 @@ def test_some_starts_come_home_on_every_pose_near_the_limits(results):
         result[f"share of starts that converge, {which} pose"] for which in ("worst", "median")
     )
     assert 0 < worst <= median < 1
+
+
+def test_a_tracker_claims_nothing_wrong_rests_and_keeps_to_the_speeds(results):
+    result = results["track"]
+    assert result["wrong claims"] == 0
+    assert 0.2 < result["largest step beside the allowed one"] <= 1 + 1e-9
+    assert result["largest step at rest"] == 0
+    reached = result["share of targets reached"]
+    assert 0.8 < reached <= result["share reached, or joints offered that do"] <= 1
 
 
 def test_kernel_and_torch_take_the_same_step(results):

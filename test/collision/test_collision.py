@@ -286,3 +286,47 @@ def test_a_robot_without_shapes_is_told_of_and_never_touches(tmp_path, caplog):
     check = SelfCollision(mik.load_robot(path, tips=["boom"]))
     assert "bare has no collision shapes" in caplog.text
     assert not check.in_collision(np.zeros((3, 1))).any()
+
+
+SLIDES = """<robot name="m"><link name="a"><collision><geometry><mesh filename="{}"/></geometry>
+</collision></link><link name="b"/><link name="c"><collision><geometry><sphere radius="0.01"/>
+</geometry></collision></link><joint name="x" type="prismatic"><parent link="a"/><child link="b"/>
+<axis xyz="1 0 0"/><limit lower="-9" upper="9" effort="1" velocity="1"/></joint>
+<joint name="z" type="prismatic"><parent link="b"/><child link="c"/><axis xyz="0 0 1"/>
+<limit lower="-9" upper="9" effort="1" velocity="1"/></joint></robot>"""
+BOX = """<COLLADA xmlns="http://www.collada.org/2005/11/COLLADASchema" version="1.4.1"><asset>{}
+</asset><library_geometries><geometry id="g"><mesh><source id="p"><float_array id="a" count="24">
+-5 -10 -15 -5 -10 15 -5 10 -15 -5 10 15 5 -10 -15 5 -10 15 5 10 -15 5 10 15</float_array>
+<technique_common><accessor source="#a" count="8" stride="3"><param name="X" type="float"/>
+<param name="Y" type="float"/><param name="Z" type="float"/></accessor></technique_common></source>
+<vertices id="v"><input semantic="POSITION" source="#p"/></vertices><triangles count="12">
+<input semantic="VERTEX" source="#v" offset="0"/><p>0 1 3 0 3 2 4 6 7 4 7 5 0 4 5 0 5 1 2 3 7 2 7 6
+0 2 6 0 6 4 1 5 7 1 7 3</p></triangles></mesh></geometry></library_geometries>
+<library_visual_scenes><visual_scene id="s"><node><instance_geometry url="#g"/></node>
+</visual_scene></library_visual_scenes><scene><instance_visual_scene url="#s"/></scene></COLLADA>"""
+
+
+@pytest.mark.parametrize(
+    ("unit", "metres"),
+    [('<unit meter="0.1"/>', 0.1), ('<unit name="inch" meter="0.0254"/>', 0.0254), ("", 1.0)],
+)
+def test_a_collada_mesh_has_the_unit_that_it_names(tmp_path, unit, metres):
+    (tmp_path / "box.dae").write_text(BOX.format(unit))
+    (tmp_path / "m.urdf").write_text(SLIDES.format("box.dae"))
+    robot = mik.load_robot(tmp_path / "m.urdf")
+    x = np.linspace(-8, 8, 3201)
+    hit = SelfCollision(robot, ()).in_collision(np.stack((x, 0 * x), 1))
+    assert np.abs(x[hit]).max() == pytest.approx(min(5 * metres + 0.01, 8), abs=0.006)
+
+
+def test_a_missing_mesh_blocks_only_what_needs_it(tmp_path, caplog):
+    (tmp_path / "m.urdf").write_text(SLIDES.format("package://nowhere/gone.stl"))
+    solver = mik.load_solver(mik.load_robot(tmp_path / "m.urdf"), sampler="uniform")
+    solver.warm_up()
+    assert "gone.stl" in caplog.text
+    target = solver.robot.forward(np.array([1.0, 0.2]))
+    assert solver.solve(target, seed=0).valid.any()
+    assert mik.solve_path(solver, target, seed=0).valid
+    for options in ({"avoid_self_collision": True}, {"objectives": ["clearance"]}):
+        with pytest.raises(mik.RobotError, match=r"gone\.stl"):
+            solver.solve(target, seed=0, **options)

@@ -88,12 +88,12 @@ def test_the_written_file_is_the_robot_that_was_asked_for(urdf, monkeypatch, cap
 
 def test_pairs_are_sorted_by_what_sampling_shows(urdf):
     found = draft_robot_file(urdf, urdf.with_suffix(".yaml"), tips=["slider", "ball"])
-    assert found.always == (("post", "sleeve"),)
-    assert ("post", "slider") in found.never
+    assert found.pairs.always == (("post", "sleeve"),)
+    assert ("post", "slider") in found.pairs.never
     robot = mik.load_robot(urdf, tips=["slider", "ball"])
-    left = SelfCollision(robot, [*found.always, *found.never]).pairs()
+    left = SelfCollision(robot, [*found.pairs.always, *found.pairs.never]).pairs()
     assert ("ball", "post") in left and ("ball", "sleeve") in left
-    assert len(left) == found.checked
+    assert len(left) == found.pairs.checked
 
 
 def test_the_scale_is_the_reach_rounded_up(urdf):
@@ -110,8 +110,8 @@ def test_a_moveit_srdf_is_taken_over_but_not_what_it_never_saw_touch(urdf):
         '<disable_collisions link1="ball" link2="post" reason="Never"/></robot>'
     )
     found = draft_robot_file(urdf, urdf.with_suffix(".yaml"), tips=["slider", "ball"], srdf=srdf)
-    assert found.srdf == (("ball", "sleeve"),)
-    assert ("ball", "post") not in found.never
+    assert found.pairs.srdf == (("ball", "sleeve"),)
+    assert ("ball", "post") not in found.pairs.never
 
 
 def test_an_existing_file_is_kept_unless_forced(urdf, monkeypatch, capsys):
@@ -227,8 +227,8 @@ def test_names_that_yaml_reads_as_something_else_come_back_as_names(tmp_path):
     write_robot_file(found, output)
     robot = mik.load_robot(output)
     assert robot.tips == tuple(tips) and robot.held == {"y": 0.1}
-    assert set(robot.ignore_collisions or ()) == {*found.always, *found.never}
-    assert {"1", "основа"} <= {name for pair in found.never for name in pair}
+    assert set(robot.ignore_collisions or ()) == {*found.pairs.always, *found.pairs.never}
+    assert {"1", "основа"} <= {name for pair in found.pairs.never for name in pair}
     assert "основа" in output.read_text(encoding="utf-8")
 
 
@@ -288,7 +288,73 @@ def test_an_srdf_of_a_version_with_more_links_is_taken(urdf):
     )
     output = urdf.with_suffix(".yaml")
     found = draft_robot_file(urdf, output, tips=["slider", "ball"], srdf=srdf, samples=1000)
-    assert found.srdf == (("ball", "sleeve"),)
+    assert found.pairs.srdf == (("ball", "sleeve"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "off"),
+    [
+        ('<disable_default_collisions link="ball"/>', {"post", "sleeve", "slider"}),
+        (
+            '<disable_default_collisions link="ball"/>'
+            '<enable_collisions link1="ball" link2="post"/>',
+            {"sleeve", "slider"},
+        ),
+        (
+            '<enable_collisions link1="ball" link2="post"/>'
+            '<disable_collisions link1="post" link2="ball"/>',
+            {"post"},
+        ),
+    ],
+)
+def test_defaults_of_an_srdf_count_as_in_moveit(urdf, text, off):
+    srdf = urdf.with_suffix(".srdf")
+    srdf.write_text(f'<robot name="line">{text}</robot>')
+    found = draft_robot_file(
+        urdf, urdf.with_suffix(".yaml"), tips=["slider", "ball"], srdf=srdf, samples=1000
+    )
+    assert {frozenset(pair) for pair in found.pairs.srdf} == {frozenset((o, "ball")) for o in off}
+
+
+def test_an_srdf_that_is_xacro_is_named(urdf):
+    srdf = urdf.with_suffix(".srdf")
+    srdf.write_text(
+        '<robot xmlns:xacro="http://www.ros.org/wiki/xacro" name="line">'
+        '<xacro:macro name="m"/></robot>'
+    )
+    with pytest.raises(mik.RobotError, match="is a xacro file"):
+        draft_robot_file(urdf, urdf.with_suffix(".yaml"), tips=["ball"], srdf=srdf, samples=1000)
+
+
+def test_pairs_that_mostly_touch_are_named_and_left_out_on_request(tmp_path, monkeypatch, capsys):
+    """The ball is in the post's sphere where the hinge is turned by more than a quarter."""
+    urdf = tmp_path / "line.urdf"
+    urdf.write_text(URDF.replace('<box size="0.2 0.2 0.2"/>', '<sphere radius="0.62"/>'))
+    ask = (urdf, "--tips", "slider", "ball", "--samples", 1000, "--force")
+    code, out, _ = run(monkeypatch, capsys, *ask, "--output", tmp_path / "a.yaml")
+    assert code == 0 and re.search(r"ball:post [5-9]\d%", " ".join(out.split()))
+    code, out, _ = run(
+        monkeypatch, capsys, *ask, "--output", tmp_path / "a.yaml", "--ignore", "post:ball"
+    )
+    assert code == 0 and "ball:post" not in out
+    assert ("ball", "post") in (mik.load_robot(tmp_path / "a.yaml").ignore_collisions or ())
+    for pair, words in (("post", "LINK:LINK"), ("post:bal", "'bal'")):
+        code, _, err = run(
+            monkeypatch, capsys, *ask, "--output", tmp_path / "b.yaml", "--ignore", pair
+        )
+        assert code == 2 and words in err
+
+
+def test_a_missing_mesh_leaves_out_the_pairs_alone(tmp_path, monkeypatch, capsys, caplog):
+    urdf = tmp_path / "line.urdf"
+    urdf.write_text(URDF.replace('<box size="0.2 0.2 0.2"/>', '<mesh filename="gone.stl"/>'))
+    output = tmp_path / "line.yaml"
+    code, out, _ = run(
+        monkeypatch, capsys, urdf, "--tips", "ball", "--samples", 1000, "--output", output
+    )
+    assert code == 0 and "gone.stl" in caplog.text and "not looked at" in out
+    robot = mik.load_robot(output)
+    assert robot.tips == ("ball",) and robot.ignore_collisions is None
 
 
 def test_a_urdf_behind_the_tips_is_pointed_out(urdf, monkeypatch, capsys):

@@ -127,11 +127,12 @@ class Solve:
     def __call__(self, query, parameters, max_rounds):
         self.asked.append((query, parameters, max_rounds))
         return self.solver.solve(
-            query.targets,
-            query.num_samples,
-            query.max_solutions,
-            query.seed_state,
-            parameters.seed,
+            **query.task.goal(query.targets @ query.T_tip_link),
+            num_samples=query.num_samples,
+            max_solutions=query.max_solutions,
+            seed_state=query.seed_state,
+            seed=parameters.seed,
+            approximate=query.approximate,
             timeout=parameters.timeout or None,
             avoid_self_collision=query.avoid_self_collision,
             max_rounds=max_rounds,
@@ -453,6 +454,35 @@ def test_the_timeout_bounds_the_search_for_a_first_solution(
     assert one_round.timeout == searched
     assert rest.timeout == 0 if searched == 0 else 0 < rest.timeout < searched
     assert query.max_solutions == 1
+
+
+def test_the_nearest_configuration_is_an_answer_only_where_the_request_asks_for_it(uniform):
+    far = Judge(uniform.robot).poses(READY)[0]
+    far[2, 3] += 3.0
+    request = request_for(stand_ins(), far, READY)
+    assert ask(uniform, request, Response()).error_code.val == Codes.NO_IK_SOLUTION
+    request.ik_request.return_approximate_solution = True
+    response = ask(uniform, request, Response())
+    assert response.error_code.val == Codes.SUCCESS
+    assert response.error_code.message.startswith("approximate: ")
+    state = response.solution.joint_state
+    q = np.array([state.position[state.name.index(name)] for name in uniform.robot.joint_names])
+    assert uniform.robot.within_limits(q)
+    miss = np.linalg.norm(Judge(uniform.robot).poses(q)[0][:3, 3] - far[:3, 3])
+    assert f"{miss:.3g} m" in response.error_code.message
+
+
+def test_the_free_axes_of_the_node_count(uniform):
+    judge = Judge(uniform.robot)
+    target = judge.poses(READY)[0]
+    target[:3, 3] += 0.05
+    request = request_for(stand_ins(), target, READY)
+    free = replace(PARAMETERS, free_axes=("rx ry rz",))
+    state = ask(uniform, request, Response(), free).solution.joint_state
+    q = np.array([state.position[state.name.index(name)] for name in uniform.robot.joint_names])
+    reached = judge.poses(q)[0]
+    np.testing.assert_allclose(reached[:3, 3], target[:3, 3], atol=1e-5)
+    assert np.abs(reached[:3, :3] - target[:3, :3]).max() > 1e-3
 
 
 def test_a_pose_that_is_reached_takes_one_round(uniform):

@@ -113,6 +113,15 @@ def test_a_pose_that_touching_arms_reach_is_told_from_one_that_none_reaches(unif
     assert asked(uniform, folded)[0] in (Status.SOLVED, Status.FEWER_THAN_ASKED)
 
 
+def test_a_pose_inside_an_obstacle_is_told_from_one_that_none_reaches(uniform, panda, target):
+    world = mik.World(panda)
+    pose = np.eye(4)
+    pose[:3, 3] = target[0, :3, 3]
+    world.add_sphere("ball", 0.1, pose=pose)
+    status, text = asked(uniform, target, world=world, max_solutions=4)
+    assert status == Status.WORLD and "touches an obstacle" in text
+
+
 def test_time_that_is_used_up_is_said_with_the_starts_that_there_were(uniform, panda):
     poses = reachable(panda, 400)
     result = uniform.solve(poses, 64, 64, seed=0, timeout=1e-4)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far a robot is from obstacles: fast, in batches and differentiable, on spheres."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..kernels.obstacles import obstacle_distances
+from .obstacle_arrays import ObstacleArrays, obstacle_arrays
+from .sphere_bodies import find_bodies, find_homes, fitted, lanes_of_motion
+from .world_check import WorldCheck
+
+_ROWS_PER_PASS = 2048  # as many as stay in the caches
+
+
+class WorldDistance:
+    """Spheres instead of the shapes of all links that move, and of what is attached to them.
+
+    Attributes:
+        links: names of the L bodies with spheres, links and attached obstacles.
+    """
+
+    def __init__(
+        self,
+        check: WorldCheck,
+        allowed: Callable[[str, str], bool],
+        padding: float,
+        without: frozenset[str] = frozenset(),
+    ):
+        """Find spheres, and grids of meshes and clouds, or take those found before.
+
+        Args:
+            check: of the same obstacles.
+            allowed: whether a link, or an attached obstacle, may touch an obstacle.
+            padding: m, added to that of the obstacles and of the links.
+            without: bodies that are left out.
+
+        Raises:
+            RobotError: a collision shape has no surface.
+        """
+        robot = self._robot = check.robot
+        bodies = find_bodies(robot, check.own, [x for x in check.moving if x not in without])
+        pads = [robot.padding.get(link, 0.0) for link in bodies.links]
+        sizes = np.diff(bodies.first)
+        names, node, centre, radius = list(bodies.links), [bodies.node], [bodies.centre], []
+        radius.append(bodies.radius + np.repeat(pads, sizes))
+        carried = [one for one in check.obstacles if one.link and one.name not in without]
+        for obstacle, home, T_node_link in _homes(check, [one.link or "" for one in carried]):
+            one = carried[obstacle]
+            spheres = fitted([(T_node_link @ one.pose, one.shape.geometry)], f"{one.name!r}")
+            names.append(one.name)
+            node.append(np.full(len(spheres.radius), home))
+            centre.append(spheres.centre)
+            radius.append(spheres.radius + one.padding)
+            sizes = np.append(sizes, len(spheres.radius))
+        self.links = tuple(names)
+        self._places = [i for i, one in enumerate(check.obstacles) if one.link is None]
+        fixed = [check.obstacles[place] for place in self._places]
+        pairs = [
+            [o for o, one in enumerate(fixed) if not allowed(name, one.name)] for name in names
+        ]
+        self._spheres = _with_links_around(
+            np.concatenate(node).astype(np.int64), np.concatenate(centre),
+            np.concatenate(radius) + padding, np.concatenate(([0], np.cumsum(sizes))),
+        )  # fmt: skip
+        self._pairs = (
+            np.concatenate(([0], np.cumsum([len(own) for own in pairs]))).astype(np.int64),
+            np.array([o for own in pairs for o in own], np.int64),
+        )
+        self._arrays: ObstacleArrays = obstacle_arrays(fixed)
+        self._at: tuple[Sequence[np.ndarray], WorldDistance] | None = None
+
+    def at(self, poses: Sequence[np.ndarray]) -> "WorldDistance":
+        """The distances where the check's obstacles have these poses."""
+        known = self._at
+        if known is None or known[0] is not poses:
+            moved = copy.copy(self)
+            moved._arrays = self._arrays.at([poses[place] for place in self._places])
+            known = self._at = poses, moved
+        return known[1]
+
+    def reach(self, num_nodes: int) -> np.ndarray:
+        """(K,) m from the origin of each node to the farthest sphere that is fixed to it."""
+        node, centre, _, first = self._spheres
+        reach = np.zeros(num_nodes)
+        own = np.flatnonzero(node[: first[-1]] >= 0)
+        np.maximum.at(reach, node[own], np.linalg.norm(centre[own], axis=-1))
+        return reach
+
+    def distance(self, q: Any, cap: float = np.inf) -> Any:
+        """(...) m of q (..., J), see `World.distance`."""
+        if hasattr(q, "detach"):
+            from .tensor_distance import distance_of_tensor
+
+            return distance_of_tensor(self, q, cap)
+        array = np.asarray(q)
+        dtype = array.dtype if array.dtype == np.float32 else np.float64
+        flat = array.reshape(-1, array.shape[-1])
+        return self.of(flat, cap)[0][:, 0].astype(dtype).reshape(array.shape[:-1])
+
+    def of(
+        self, q: np.ndarray, cap: float = np.inf, of_links: bool = False, gradient: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Distances (N, R) m of q (N, J), and their gradients (N, R, J) where they are wanted.
+
+        Args:
+            q: rad or m.
+            cap: m, what is farther is this far, and has the gradient 0.
+            of_links: whether each of the L bodies has a distance of its own.
+            gradient: whether gradients are wanted.
+
+        Returns:
+            R is L or 1; a row of q that is not finite has NaN.
+        """
+        robot = self._robot
+        q = np.asarray(q, np.float64)
+        num_rows = len(self.links) if of_links else 1
+        found = np.full((len(q), num_rows), cap, np.float64)
+        slopes = np.zeros((len(q) if gradient else 0, num_rows, robot.num_joints))
+        known = np.asarray(np.isfinite(q).all(-1))
+        if len(self._pairs[1]):
+            for begin in range(0, len(q), _ROWS_PER_PASS):
+                some = slice(begin, begin + _ROWS_PER_PASS)
+                here = np.where(known[some, None], q[some], 0.0)
+                arguments = (
+                    lanes_of_motion(robot, here), robot.parent, robot.prismatic, robot.placement,
+                    robot.joint, robot.multiplier, robot.num_joints, *self._spheres, *self._pairs,
+                    *self._arrays, cap, of_links, gradient,
+                )  # fmt: skip
+                distances, gradients = obstacle_distances(*arguments)
+                found[some] = distances[: len(here)]
+                if gradient:
+                    slopes[some] = gradients[: len(here)]
+        found[~known] = np.nan
+        return found, slopes
+
+
+def _homes(check: WorldCheck, links: Sequence[str]) -> list[tuple[int, int, np.ndarray]]:
+    """For each place of a list of links its number, the node it moves with, and T_node_link."""
+    if not links:
+        return []
+    q = check.robot.random_configurations(3, np.random.default_rng(0))
+    poses = check.own.kinematics.link_poses(q, links)
+    return [(place, *home) for place, home in enumerate(find_homes(check.robot, q, poses))]
+
+
+def _with_links_around(
+    node: np.ndarray, centre: np.ndarray, radius: np.ndarray, first: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Node, centre, radius of all spheres and of one around each link, and first spheres."""
+    links = len(first) - 1
+    around_node, middle, around = np.zeros(links, np.int64), np.zeros((links, 3)), np.zeros(links)
+    for link in range(links):
+        own = slice(first[link], first[link + 1])
+        around_node[link] = node[own][0]
+        middle[link] = 0.5 * (centre[own].min(0) + centre[own].max(0))
+        around[link] = (np.linalg.norm(centre[own] - middle[link], axis=-1) + radius[own]).max()
+    return (
+        np.append(node, around_node).astype(np.int64), np.append(centre, middle, 0),
+        np.append(radius, around), first.astype(np.int64),
+    )  # fmt: skip

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads XML in whatever encoding and with whatever default namespace it is written."""
+
+import codecs
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from ..errors import RobotError
+
+# The byte order mark of UTF-32 begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DECLARED = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root element, or a `RobotError` that says why there is none.
+
+    Names in the root's namespace come without it.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RobotError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        root = ElementTree.fromstring(_decoded(data, path).lstrip())
+    except (ElementTree.ParseError, ValueError) as error:
+        raise RobotError(f"{path} is not well-formed XML: {error}") from error
+    if root.tag.startswith("{"):
+        namespace = root.tag[: root.tag.index("}") + 1]
+        for element in root.iter():
+            if isinstance(element.tag, str):
+                element.tag = element.tag.removeprefix(namespace)
+    return root
+
+
+def _decoded(data: bytes, path: Path) -> str:
+    """The text, by its byte order mark or the encoding that it declares, which is else UTF-8."""
+    declared = _DECLARED.match(data)
+    marked = (encoding for mark, encoding in _MARKS if data.startswith(mark))
+    encoding = next(marked, None) or (declared[1].decode() if declared else "utf-8")
+    try:
+        return data.decode(encoding)
+    except LookupError as error:
+        raise RobotError(f"{path} is in the encoding {encoding!r}, which is unknown") from error
+    except UnicodeError as error:
+        raise RobotError(f"{path} is not in the encoding {encoding!r}: {error}") from error

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a caller says of an obstacle, checked and brought into one form."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from ..errors import WorldError
+from ..geometry import matrix_from_quat_xyzw
+from ..kernels.poses import RIGID_TOLERANCE
+
+_UNIT_TOLERANCE = 1e-3  # of the length of a quaternion
+MOST_CELLS = 200_000  # of a cloud of points
+MOST_CORNERS = 1_000_000  # of a mesh
+
+
+def checked_name(name: Any, what: str = "name") -> str:
+    """A name that is text and not empty, and not '*', which means all."""
+    if not isinstance(name, str) or not name or name == "*":
+        raise WorldError(f"the {what} is {name!r}; it must be text, not empty and not '*'")
+    return name
+
+
+def unknown_name(name: Any, names: Iterable[str], what: str) -> WorldError:
+    """The error that says what exists instead of a name."""
+    known = sorted(names)
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    some = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+    return WorldError(f"unknown {what} {name!r}{hint}; there are {some or 'none'}")
+
+
+def checked_number(
+    where: str, key: str, value: Any, *, positive: bool = False, least: float | None = None
+) -> float:
+    """A finite number, where asked above 0 or not below a least one."""
+    right = isinstance(value, Real) and not isinstance(value, bool)
+    number = float(value) if right else np.nan
+    right = np.isfinite(number) and not (positive and number <= 0)
+    right = right and not (least is not None and number < least)
+    if not right:
+        wanted = "positive and finite" if positive else "finite"
+        wanted += "" if least is None else f" and at least {least:g}"
+        raise WorldError(f"{key} of {where} is {value!r}; it must be {wanted}")
+    return number
+
+
+def checked_vector(where: str, key: str, value: Any, length: int = 3) -> np.ndarray:
+    """So many finite numbers."""
+    try:
+        vector = np.array(value, np.float64)
+        right = vector.shape == (length,) and bool(np.isfinite(vector).all())
+    except (TypeError, ValueError):
+        right = False
+    if not right:
+        raise WorldError(f"{key} of {where} is {value!r}; it must be {length} finite numbers")
+    return vector
+
+
+def checked_pose(where: str, pose: Any, xyz: Any = None, quat_xyzw: Any = None) -> np.ndarray:
+    """A pose (4, 4) from a matrix, or from a position and a quaternion; neither: the frame itself.
+
+    Raises:
+        WorldError: both are given, or it is not rigid, or the quaternion is not of length 1.
+    """
+    if pose is not None and (xyz is not None or quat_xyzw is not None):
+        raise WorldError(f"{where} has pose= and xyz= or quat_xyzw=; give one of the two")
+    if pose is None:
+        matrix = np.eye(4)
+        if xyz is not None:
+            matrix[:3, 3] = checked_vector(where, "xyz", xyz)
+        if quat_xyzw is not None:
+            quaternion = checked_vector(where, "quat_xyzw", quat_xyzw, 4)
+            length = float(np.linalg.norm(quaternion))
+            if abs(length - 1) > _UNIT_TOLERANCE:
+                raise WorldError(f"quat_xyzw of {where} has length {length:.6g}; it must be 1")
+            matrix[:3, :3] = matrix_from_quat_xyzw(quaternion / length)
+        return frozen(matrix)
+    try:
+        matrix = np.array(pose, np.float64)
+    except (TypeError, ValueError):
+        matrix = np.zeros(0)
+    if matrix.shape != (4, 4):
+        raise WorldError(f"pose of {where} has shape {matrix.shape}; it must be (4, 4)")
+    rotation = matrix[:3, :3]
+    off = np.abs(rotation @ rotation.T - np.eye(3)).max() if np.isfinite(matrix).all() else np.inf
+    last = np.abs(matrix[3] - (0, 0, 0, 1)).max()
+    if not (max(off, last) <= RIGID_TOLERANCE and np.linalg.det(rotation) > 0):
+        raise WorldError(f"pose of {where} is not rigid: {matrix.tolist()}")
+    u, _, v = np.linalg.svd(rotation)
+    matrix[:3, :3] = u @ v
+    matrix[3] = 0, 0, 0, 1
+    return frozen(matrix)
+
+
+def checked_sizes(where: str, size: Any) -> tuple[float, ...]:
+    """The three edges of a box."""
+    edges = checked_vector(where, "size", size)
+    if not (edges > 0).all():
+        raise WorldError(f"size of {where} is {size!r}; it must be positive")
+    return tuple(edges.tolist())
+
+
+def checked_mesh(where: str, vertices: Any, triangles: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (V, 3) and the triangles (F, 3) between them."""
+    corners = _checked_points(where, "vertices", vertices)
+    if len(corners) > MOST_CORNERS:
+        raise WorldError(f"{where} has {len(corners)} vertices; {MOST_CORNERS} are the most")
+    try:
+        faces = np.array(triangles)
+        right = faces.ndim == 2 and faces.shape[1] == 3 and np.issubdtype(faces.dtype, np.integer)
+    except (TypeError, ValueError):
+        faces, right = np.zeros((0, 3), np.int64), False
+    if not right or not len(faces):
+        raise WorldError(f"{where} has no triangles; they are (F, 3) integers, F at least 1")
+    if faces.min() < 0 or faces.max() >= len(corners):
+        raise WorldError(
+            f"triangles of {where} name vertices {faces.min()} to {faces.max()}; "
+            f"there are 0 to {len(corners) - 1}"
+        )
+    return frozen(corners), frozen(faces.astype(np.int64))
+
+
+def checked_cloud(where: str, points: Any, resolution: Any) -> tuple[np.ndarray, float]:
+    """Points (N, 3), one for each cell that has any, and the edge of a cell."""
+    if resolution is None:
+        raise WorldError(f"{where} has no resolution; say how large a cell is, in metres")
+    edge = checked_number(where, "resolution", resolution, positive=True)
+    cloud = _checked_points(where, "points", points)
+    if not len(cloud):
+        raise WorldError(f"{where} has no points")
+    if np.abs(cloud).max() / edge >= 2**15:
+        raise WorldError(
+            f"points of {where} reach {np.abs(cloud).max():.3g} m; with cells of {edge:g} m an "
+            f"octree ends at {2**15 * edge:g} m"
+        )
+    cells = np.unique(np.floor(cloud / edge).astype(np.int64), axis=0)
+    if len(cells) > MOST_CELLS:
+        raise WorldError(
+            f"{where} fills {len(cells)} cells of {edge:g} m; {MOST_CELLS} are the most: "
+            "make the resolution coarser or leave points out"
+        )
+    return frozen((cells + 0.5) * edge), edge
+
+
+def checked_links(links: Any, known: Iterable[str], what: str) -> frozenset[str]:
+    """Names of links that exist."""
+    if isinstance(links, str) or not isinstance(links, Sequence | set | frozenset):
+        raise WorldError(f"{what} are {links!r}; they must be a list of links")
+    known = set(known)
+    for link in links:
+        if link not in known:
+            raise unknown_name(link, known, "link")
+    return frozenset(links)
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """The array, not to be written to any more."""
+    array.setflags(write=False)
+    return array
+
+
+def _checked_points(where: str, key: str, given: Any) -> np.ndarray:
+    try:
+        points = np.array(given, np.float64)
+    except (TypeError, ValueError) as error:
+        raise WorldError(f"{key} of {where} are no array of numbers: {error}") from error
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise WorldError(f"{key} of {where} have shape {points.shape}; they must be (N, 3)")
+    if not np.isfinite(points).all():
+        raise WorldError(f"{key} of {where} have numbers that are not finite")
+    return points

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a world is at one moment, for those who ask it many questions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ..collision.clearance import SphereModel
+from ..collision.obstacles import Obstacle
+from ..collision.self_collision import SelfCollision
+from ..collision.world_check import Contact, WorldCheck
+from ..collision.world_distance import WorldDistance
+from ..robot.robot import Robot
+
+# m, how far a solution stays away from what it must not touch: so near, Coal's answer for round
+# shapes depends on what it was asked before.
+GRAZE = 1e-4
+# The checks of a robot with joints held, read once: other threads wait for it.
+_CHECKS: WeakKeyDictionary[Robot, dict[tuple, SelfCollision]] = WeakKeyDictionary()
+_READING = threading.Lock()
+
+
+def own_check(robot: Robot, held: Mapping[str, float]) -> SelfCollision:
+    """The check of a robot against itself with joints [rad or m] held."""
+    key = tuple(sorted(held.items()))
+    with _READING:
+        known = _CHECKS.setdefault(robot, {})
+        if key not in known:
+            known[key] = SelfCollision(robot, held=held)
+        return known[key]
+
+
+class Structure:
+    """All of a world but where its obstacles are; what is built of it is built when first asked."""
+
+    def __init__(
+        self,
+        robot: Robot,
+        obstacles: Sequence[Obstacle],
+        decisions: Mapping[tuple[str, str], bool],
+        held: Mapping[str, float],
+        padding: float,
+    ):
+        self.robot, self.obstacles = robot, tuple(obstacles)
+        self.decisions, self.held, self.padding = dict(decisions), dict(held), padding
+        self._building = threading.RLock()
+        self._check: WorldCheck | None = None
+        self._distances: dict[frozenset[str], WorldDistance] = {}
+        self._rigid: dict[tuple[int, ...], frozenset[str]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Geometry is no part of a copy, which builds it when it is asked for.
+        return {
+            "robot": self.robot, "obstacles": self.obstacles, "decisions": self.decisions,
+            "held": self.held, "padding": self.padding,
+        }  # fmt: skip
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)
+
+    def may_touch(self, link: str, obstacle: str) -> bool:
+        """Whether a link, or an attached obstacle, may touch an obstacle."""
+        for pair in ((link, obstacle), (link, "*")):
+            if pair in self.decisions:
+                return self.decisions[pair]
+        return False
+
+    @property
+    def check(self) -> WorldCheck:
+        with self._building:
+            if self._check is None:
+                own = own_check(self.robot, self.held)
+                self._check = WorldCheck(
+                    self.robot, own, self.obstacles, self.may_touch, self.padding
+                )
+            return self._check
+
+    def distances(self, without: frozenset[str] = frozenset()) -> WorldDistance:
+        """Distances of all links that move but some."""
+        with self._building:
+            if without not in self._distances:
+                self._distances[without] = WorldDistance(
+                    self.check, self.may_touch, self.padding, without
+                )
+            return self._distances[without]
+
+    def rigid_to(self, tips: tuple[int, ...]) -> frozenset[str]:
+        """Links, and obstacles attached to them, that stand still where some tips do."""
+        if tips not in self._rigid:
+            nodes = set(self.robot.tip_node[list(tips)].tolist())
+            links = {link for link, (node, _) in self.robot.frames.items() if node in nodes}
+            carried = {one.name for one in self.obstacles if one.link in links}
+            self._rigid[tips] = frozenset(links | carried)
+        return self._rigid[tips]
+
+    @cached_property
+    def own_clearance(self) -> SphereModel:
+        """Distances of the robot's own links."""
+        return SphereModel(self.robot, self.check.own)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A snapshot of a `World`; it never changes."""
+
+    structure: Structure
+    poses: tuple[np.ndarray, ...]  # of the obstacles, T_base_shape or T_link_shape
+
+    @property
+    def robot(self) -> Robot:
+        return self.structure.robot
+
+    def in_collision(
+        self, q: np.ndarray, self_collision: bool = False, margin: float = 0.0
+    ) -> np.ndarray:
+        """(N,) bool of configurations q (N, J), see `WorldCheck.in_collision`."""
+        return self.structure.check.in_collision(q, self.poses, self_collision, margin)
+
+    def contacts(
+        self, q: np.ndarray, self_collision: bool = False, margin: float = 0.0
+    ) -> list[list[Contact]]:
+        """What touches in q (N, J), see `WorldCheck.contacts`."""
+        return self.structure.check.contacts(q, self.poses, self_collision, margin)
+
+    def fixed_contacts(self, q: np.ndarray, bodies: frozenset[str]) -> list[Contact]:
+        """What some links touch in q (J,), see `WorldCheck.fixed_contacts`."""
+        return self.structure.check.fixed_contacts(q, self.poses, bodies)
+
+    def distances(self, without: frozenset[str] = frozenset()) -> WorldDistance:
+        """Distances to the obstacles where they are now, of all links that move but some."""
+        return self.structure.distances(without).at(self.poses)
+
+    @property
+    def own_clearance(self) -> SphereModel:
+        return self.structure.own_clearance

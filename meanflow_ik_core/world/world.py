@@ -1,0 +1,480 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Obstacles by name around a robot.
+
+It is long because half of it says what its methods take and refuse.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..collision.mesh_files import read_mesh
+from ..collision.obstacles import Obstacle, Shape
+from ..collision.world_check import Contact
+from ..errors import OptionError, WorldError
+from ..robot.robot import Robot
+from ..robot.urdf import read_urdf_model
+from .files import load_world, save_world
+from .inputs import (
+    checked_cloud,
+    checked_links,
+    checked_mesh,
+    checked_name,
+    checked_number,
+    checked_pose,
+    checked_sizes,
+    checked_vector,
+    frozen,
+    unknown_name,
+)
+from .scene import Scene, Structure, own_check
+
+
+class World:
+    """Obstacles that a robot must not touch; lengths in metres, poses in the robot's base.
+
+    Every obstacle has a name. `add_box` and its like place it by ``pose=`` (4, 4), or by ``xyz=``
+    and ``quat_xyzw=``, and take ``padding=`` [m] and ``replace=True``, without which a name that
+    is taken is refused. Padding of the obstacle, of the world and of a link add up. Links that no
+    solved joint moves are not checked. All methods may be called from several threads; a solve
+    reads one snapshot.
+
+    Bad input raises a `WorldError`.
+    """
+
+    def __init__(self, robot: Robot, padding: float = 0.0):
+        """An empty world.
+
+        Args:
+            robot: whose links must not touch.
+            padding: m, what comes nearer to any obstacle touches it.
+        """
+        if not isinstance(robot, Robot):
+            raise WorldError(f"robot is {robot!r}; it must be a Robot, see load_robot")
+        self.robot = robot
+        self.padding = checked_number("the world", "padding", padding, least=0.0)
+        self._obstacles: dict[str, Obstacle] = {}
+        self._decisions: dict[tuple[str, str], bool] = {}
+        self._held: dict[str, float] = {}
+        self._structure: Structure | None = None
+        self._scene: Scene | None = None
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
+
+    def __len__(self) -> int:
+        return len(self._obstacles)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._obstacles
+
+    # What there is
+
+    def names(self) -> list[str]:
+        """Names of all obstacles, in the order in which they were added."""
+        with self._lock:
+            return list(self._obstacles)
+
+    def obstacle(self, name: str) -> Obstacle:
+        """What is known of an obstacle."""
+        with self._lock:
+            return self._known(name)
+
+    def held(self) -> dict[str, float]:
+        """Joints [rad or m] that `hold` was told, besides those of the robot's file."""
+        with self._lock:
+            return dict(self._held)
+
+    def decisions(self) -> dict[tuple[str, str], bool]:
+        """What `allow` (True) and `forbid` (False) were told, by link and obstacle."""
+        with self._lock:
+            return dict(self._decisions)
+
+    def copy(self) -> "World":
+        """A world of its own with the same content, which is cheap."""
+        with self._lock:
+            other = World(self.robot, self.padding)
+            other._obstacles = dict(self._obstacles)
+            other._decisions, other._held = dict(self._decisions), dict(self._held)
+            other._structure, other._scene = self._structure, self._scene
+            return other
+
+    # Obstacles
+
+    def add_box(self, name: str, size: Any, **place: Any) -> None:
+        """Add a box with full edges ``size`` (3,) along its axes."""
+        self._add(name, lambda where: Shape("box", checked_sizes(where, size)), place)
+
+    def add_sphere(self, name: str, radius: float, **place: Any) -> None:
+        """Add a sphere."""
+        self._add(name, lambda where: Shape("sphere", _lengths(where, radius=radius)), place)
+
+    def add_cylinder(self, name: str, radius: float, length: float, **place: Any) -> None:
+        """Add a cylinder along z around its origin."""
+        self._add_round("cylinder", name, radius, length, place)
+
+    def add_capsule(self, name: str, radius: float, length: float, **place: Any) -> None:
+        """Add a capsule along z around its origin; its length is without the caps."""
+        self._add_round("capsule", name, radius, length, place)
+
+    def add_cone(self, name: str, radius: float, length: float, **place: Any) -> None:
+        """Add a cone along z, its tip at z = length / 2."""
+        self._add_round("cone", name, radius, length, place)
+
+    def add_half_space(
+        self, name: str, normal: Any = (0, 0, 1), offset: float = 0.0, **options: Any
+    ) -> None:
+        """Add what is solid where ``normal . x < offset``; the normal (3,) is scaled to length 1.
+
+        It has no pose of its own; ``padding`` and ``replace`` are its options.
+        """
+        where = f"half_space {name!r}"
+        _known_options(where, options, ("padding", "replace"))
+        direction = checked_vector(where, "normal", normal)
+        length = float(np.linalg.norm(direction))
+        if length < 1e-9:
+            raise WorldError(f"normal of {where} is {normal!r}; it must have a length")
+        direction = direction / length
+        shift = checked_number(where, "offset", offset)
+        pose = np.eye(4)
+        pose[:3, 2] = direction
+        pose[:3, 0] = np.cross(np.eye(3)[np.abs(direction).argmin()], direction)
+        pose[:3, 0] /= np.linalg.norm(pose[:3, 0])
+        pose[:3, 1] = np.cross(direction, pose[:3, 0])
+        pose[:3, 3] = shift * direction
+        self._add(name, lambda _: Shape("half_space"), {"pose": pose, **options})
+
+    def add_mesh(
+        self,
+        name: str,
+        file: str | Path | None = None,
+        *,
+        vertices: Any = None,
+        triangles: Any = None,
+        scale: Any = 1.0,
+        convex: bool = False,
+        **place: Any,
+    ) -> None:
+        """Add a mesh, from a file or from its corners.
+
+        A mesh is a surface: what lies wholly inside touches nothing, unless it is convex.
+
+        Args:
+            name: of the obstacle.
+            file: .stl, .obj, .dae and what else Coal reads, by path.
+            vertices: (V, 3) m, instead of a file.
+            triangles: (F, 3) integers, which three vertices make a triangle.
+            scale: one number, or one along each axis, that lengths are multiplied by.
+            convex: take its convex hull, which is solid.
+            place: see `World`.
+        """
+
+        def shape(where: str) -> Shape:
+            scales = (scale,) * 3 if np.ndim(scale) == 0 else scale
+            factors = checked_vector(where, "scale", scales)
+            if not (factors > 0).all():
+                raise WorldError(f"scale of {where} is {scale!r}; it must be positive")
+            if (file is None) == (vertices is None):
+                raise WorldError(f"{where} needs either a file or vertices and triangles")
+            corners, faces = (vertices, triangles) if file is None else read_mesh(Path(file), where)
+            corners, faces = checked_mesh(where, corners, faces)
+            made = Shape(
+                "mesh", (), frozen(corners * factors), faces, bool(convex),
+                "" if file is None else str(file), tuple(factors.tolist()),
+            )  # fmt: skip
+            try:
+                made.geometry  # noqa: B018 - a flat mesh has no hull
+            except ValueError as error:
+                raise WorldError(f"{where} cannot be convex: {error}") from error
+            return made
+
+        self._add(name, shape, place)
+
+    def add_points(self, name: str, points: Any, resolution: Any = None, **place: Any) -> None:
+        """Add a cloud of points (N, 3): every cell of an octree that has a point in it is solid.
+
+        Args:
+            name: of the obstacle.
+            points: (N, 3) m, in the frame of ``pose``.
+            resolution: m, edge of a cell.
+            place: see `World`; ``replace=True`` for the next frame of a camera.
+        """
+
+        def shape(where: str) -> Shape:
+            cells, edge = checked_cloud(where, points, resolution)
+            return Shape("points", (edge,), cells)
+
+        self._add(name, shape, place)
+
+    def move(self, name: str, pose: Any = None, *, xyz: Any = None, quat_xyzw: Any = None) -> None:
+        """Give an obstacle that is not attached another pose in the base."""
+        with self._lock:
+            old = self._known(name)
+            where = f"{old.shape.kind} {name!r}"
+            if old.link is not None:
+                raise WorldError(f"{where} is attached to {old.link!r}; detach it to move it")
+            new = replace(old, pose=checked_pose(where, pose, xyz, quat_xyzw))
+            self._obstacles[name] = new
+            # The structure stays: it does not know where obstacles are.
+            self._scene = None
+
+    def remove(self, name: str) -> None:
+        """Remove an obstacle, and what was allowed or forbidden of it."""
+        with self._editing():
+            self._known(name)
+            del self._obstacles[name]
+            self._decisions = {
+                pair: what for pair, what in self._decisions.items() if name not in pair
+            }
+
+    def clear(self) -> None:
+        """Remove all obstacles; joints stay held, and links that may touch anything still may."""
+        with self._editing():
+            self._decisions = {
+                pair: what
+                for pair, what in self._decisions.items()
+                if not set(pair) & self._obstacles.keys()
+            }
+            self._obstacles.clear()
+
+    def attach(
+        self,
+        name: str,
+        link: str,
+        q: Any = None,
+        pose: Any = None,
+        touch_links: Sequence[str] = (),
+    ) -> None:
+        """Let an obstacle move with a link: it is part of the robot from then on.
+
+        Args:
+            name: of the obstacle, which is neither a half-space nor a cloud of points.
+            link: of the robot, which it may touch.
+            q: (J,) in which it is where it is now; or else:
+            pose: (4, 4) T_link_obstacle.
+            touch_links: other links that it may touch, such as fingers.
+        """
+        with self._editing():
+            old = self._known(name)
+            where = f"{old.shape.kind} {name!r}"
+            if old.shape.kind in ("half_space", "points"):
+                raise WorldError(f"{where} cannot be attached; only solid shapes and meshes can")
+            if old.link is not None:
+                raise WorldError(f"{where} is attached to {old.link!r} already")
+            if link not in self.robot.frames:
+                raise unknown_name(link, self.robot.frames, "link")
+            if (q is None) == (pose is None):
+                raise WorldError(f"to attach {where}, give either q= or pose=")
+            touching = checked_links(touch_links, self.robot.frames, "touch_links")
+            T_link_obstacle = (
+                checked_pose(where, pose)
+                if q is None
+                else frozen(np.linalg.inv(self._link_pose(q, link)) @ old.pose)
+            )
+            self._obstacles[name] = replace(
+                old, pose=T_link_obstacle, link=link, touch_links=touching
+            )
+
+    def detach(self, name: str, q: Any) -> None:
+        """Leave an attached obstacle where a configuration (J,) puts it."""
+        with self._editing():
+            old = self._known(name)
+            if old.link is None:
+                raise WorldError(f"{old.shape.kind} {name!r} is not attached")
+            T_base_obstacle = frozen(self._link_pose(q, old.link) @ old.pose)
+            self._obstacles[name] = replace(
+                old, pose=T_base_obstacle, link=None, touch_links=frozenset()
+            )
+
+    def allow(self, link: str, obstacle: str) -> None:
+        """Let a link, or an attached obstacle, touch an obstacle; "*" means every one."""
+        self._decide(link, obstacle, True)
+
+    def forbid(self, link: str, obstacle: str) -> None:
+        """Take back what `allow` said, also of one obstacle where all are allowed."""
+        self._decide(link, obstacle, False)
+
+    def hold(self, joints: Mapping[str, float]) -> None:
+        """Say where joints [rad or m] are that are not solved for, such as those of fingers."""
+        if not isinstance(joints, Mapping):
+            raise WorldError(f"hold got {joints!r}; it takes a mapping from joints to numbers")
+        with self._editing():
+            free = holdable_joints(self.robot)
+            new = dict(self._held)
+            for joint, value in joints.items():
+                if joint in self.robot.joint_names:
+                    raise WorldError(f"joint {joint!r} is solved for; it cannot be held")
+                if joint not in free:
+                    raise unknown_name(joint, free, "joint to hold")
+                new[joint] = checked_number(f"joint {joint!r}", "value", value)
+            self._held = new
+
+    # Questions
+
+    def in_collision(self, q: Any) -> Any:
+        """(...) bool for configurations q (..., J): whether the robot touches an obstacle.
+
+        Coal decides, on the collision shapes of the URDF and all padding. The robot's own links
+        among themselves are not looked at. A configuration that is not finite counts as touching.
+        """
+        flat, shape = self._flat(q)
+        found = self.snapshot().in_collision(flat).reshape(shape)
+        return q.new_tensor(found.tolist()).bool() if hasattr(q, "new_tensor") else found
+
+    def contacts(self, q: Any) -> list:
+        """What touches: [(link, obstacle, depth in m)], the deepest first, of a configuration (J,).
+
+        Of configurations (N, J) a list of N such lists.
+        """
+        flat, shape = self._flat(q)
+        found: list[list[Contact]] = self.snapshot().contacts(flat)
+        return found if shape else found[0]
+
+    def distance(self, q: Any, cap: float = np.inf) -> Any:
+        """Distance [m] of the robot to the nearest obstacle, negative where they overlap.
+
+        It is that of spheres which follow the robot's shapes to some millimetres, to shapes in
+        closed form; to meshes and clouds on a grid. `in_collision` is exact.
+
+        Args:
+            q: (..., J), an array or a tensor, through which gradients flow.
+            cap: m, what is farther away is this far.
+
+        Returns:
+            (...), of the kind of ``q``; infinite without obstacles, NaN where q is not finite.
+        """
+        self._flat(q)
+        return self.snapshot().distances().distance(q, cap)
+
+    def snapshot(self) -> Scene:
+        """What the world is now, for many questions; later changes are no part of it."""
+        with self._lock:
+            if self._structure is None:
+                self._structure = Structure(
+                    self.robot, list(self._obstacles.values()), self._decisions, self._held,
+                    self.padding,
+                )  # fmt: skip
+            if self._scene is None:
+                poses = tuple(obstacle.pose for obstacle in self._obstacles.values())
+                self._scene = Scene(self._structure, poses)
+            return self._scene
+
+    # Files
+
+    @classmethod
+    def load(cls, path: str | Path, robot: Robot) -> "World":
+        """Read a world from YAML, or from the text that MoveIt saves as ``.scene``.
+
+        A file runs no code, and names no file outside its own folder and of packages.
+
+        Raises:
+            WorldError: it cannot be read, or names what does not exist.
+        """
+        world = cls(robot)
+        load_world(world, Path(path))
+        return world
+
+    def save(self, path: str | Path) -> None:
+        """Write the world as YAML that `load` reads."""
+        save_world(self, Path(path))
+
+    # What they share
+
+    @contextmanager
+    def _editing(self) -> Iterator[None]:
+        with self._lock:
+            yield
+            self._structure = self._scene = None
+
+    def _known(self, name: str) -> Obstacle:
+        if name not in self._obstacles:
+            raise unknown_name(name, self._obstacles, "obstacle")
+        return self._obstacles[name]
+
+    def _add_round(
+        self, kind: str, name: str, radius: float, length: float, place: dict[str, Any]
+    ) -> None:
+        def shape(where: str) -> Shape:
+            return Shape(kind, _lengths(where, radius=radius, length=length))
+
+        self._add(name, shape, place)
+
+    def _add(self, name: str, shape: Any, place: dict[str, Any]) -> None:
+        """Add what a function makes of the words that messages name the obstacle by."""
+        where = f"obstacle {checked_name(name)!r}"
+        _known_options(where, place, ("pose", "xyz", "quat_xyzw", "padding", "replace"))
+        options = dict(place)
+        padding = checked_number(where, "padding", options.pop("padding", 0.0), least=0.0)
+        replacing = options.pop("replace", False)
+        pose = checked_pose(where, *(options.get(key) for key in ("pose", "xyz", "quat_xyzw")))
+        made = shape(where)
+        with self._editing():
+            if name in self._obstacles and not replacing:
+                raise WorldError(f"{where} exists already; pass replace=True to replace it")
+            if name in self.robot.frames:
+                raise WorldError(f"{where} has the name of a link of {self.robot.name!r}")
+            self._obstacles[name] = Obstacle(name, made, pose, padding)
+
+    def _decide(self, link: str, obstacle: str, allowed: bool) -> None:
+        with self._editing():
+            if link not in self.robot.frames and link not in self._obstacles:
+                raise unknown_name(link, [*self.robot.frames, *self._obstacles], "link")
+            if obstacle != "*" and obstacle not in self._obstacles:
+                raise unknown_name(obstacle, self._obstacles, "obstacle")
+            self._decisions[link, obstacle] = allowed
+
+    def _link_pose(self, q: Any, link: str) -> np.ndarray:
+        flat, shape = self._flat(q)
+        if shape:
+            raise WorldError(f"q has shape {(*shape, flat.shape[1])}; it must be one (J,)")
+        if not np.isfinite(flat).all():
+            raise WorldError("q has numbers that are not finite")
+        return own_check(self.robot, self._held).kinematics.link_poses(flat, [link])[0, 0]
+
+    def _flat(self, q: Any) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Configurations (N, J), and the shape that they came in but for J."""
+        try:
+            array = np.asarray(q.detach().cpu() if hasattr(q, "detach") else q, np.float64)
+        except (TypeError, ValueError) as error:
+            raise OptionError(f"q is no array of numbers: {error}") from error
+        joints = self.robot.num_joints
+        if not array.ndim or array.shape[-1] != joints:
+            raise OptionError(f"q has shape {array.shape}; the last axis must have {joints} joints")
+        return array.reshape(-1, joints), array.shape[:-1]
+
+
+def holdable_joints(robot: Robot) -> list[str]:
+    """Joints of a robot that are not solved for and move no tip."""
+    urdf = read_urdf_model(robot.urdf_path)
+    carrying = set()
+    for tip in robot.tips:
+        index = urdf.model.frames[urdf.model.getFrameId(tip)].parentJoint
+        while index:
+            carrying.add(urdf.motion(urdf.model.names[index]).joint)
+            index = urdf.model.parents[index]
+    return [
+        name
+        for name in list(urdf.model.names)[1:]
+        if name not in robot.joint_names and name not in carrying and name not in urdf.mimics
+    ]
+
+
+def _lengths(where: str, **lengths: Any) -> tuple[float, ...]:
+    return tuple(checked_number(where, key, value, positive=True) for key, value in lengths.items())
+
+
+def _known_options(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    for key in given:
+        if key not in known:
+            raise WorldError(f"{where} got {key}=; it takes {', '.join(known)}")

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Solutions free of a world, judged by Pinocchio and Coal pair by pair."""
+
+import coal
+import numpy as np
+import pytest
+from oracles import Judge
+from world_judge import WorldJudge
+
+import meanflow_ik_core as mik
+
+KEEP = np.array((0.4, 0.3, -0.2, -1.8, 0.1, 2.0, 0.5))
+
+
+def clutter(robot: mik.Robot, seed: int, keep: np.ndarray):
+    """Balls where solutions are, a configuration (J,) staying free; for the judge as well."""
+    rng = np.random.default_rng(seed)
+    world, judged, judge = mik.World(robot), {}, WorldJudge(robot)
+    while len(judged) < 12:
+        q = robot.lower + rng.random(robot.num_joints) * (robot.upper - robot.lower)
+        moving = np.flatnonzero(judge.moves)
+        T = np.eye(4)
+        T[:3, 3] = judge.shape_poses(q)[rng.choice(moving)].translation + rng.normal(size=3) * 0.05
+        ball = coal.Sphere(0.09), T
+        if T[2, 3] > 0.25 and judge.distance(keep, {"it": ball}) > 0.02:
+            name = f"ball{len(judged)}"
+            judged[name] = ball
+            world.add_sphere(name, 0.09, xyz=T[:3, 3])
+    return world, judged, judge
+
+
+def free_start(solver: mik.IKSolver, seed: int) -> np.ndarray:
+    robot, rng = solver.robot, np.random.default_rng(seed)
+    while True:
+        unit = 0.2 + 0.6 * rng.random(robot.num_joints)
+        q = robot.lower + unit * (robot.upper - robot.lower)
+        if not solver.self_collision.in_collision(q[None])[0]:
+            return q
+
+
+@pytest.mark.parametrize("select", ["best", "diverse"])
+@pytest.mark.parametrize(
+    "name, sampler", [("panda", "uniform"), ("panda", "meanflow"), ("dual_panda", "uniform")]
+)
+def test_valid_rows_are_exact_and_free_and_others_say_why(name, sampler, select, request):
+    robot = request.getfixturevalue(name)
+    solver = mik.load_solver(robot, sampler=sampler)
+    pose_judge = Judge(robot)
+    rows = solved = 0
+    for seed in range(4):
+        keep = free_start(solver, seed)
+        world, judged, judge = clutter(robot, seed, keep)
+        target = robot.forward(keep)[None]
+        result = solver.solve(
+            target, max_solutions=8, seed=0, select=select, world=world, avoid_self_collision=True
+        )
+        valid = result.valid[0]
+        solved += valid.any()
+        for q in result.joint_positions[0, valid]:
+            position, angle = pose_judge.errors(q, target[0])
+            assert position.max() <= 1e-5 and angle.max() <= 1e-5
+            assert not judge.touching(q, judged)
+            assert not solver.self_collision.in_collision(q[None])[0]
+            rows += 1
+        errors = np.maximum(result.position_error[0], result.orientation_error[0]).max(-1)
+        for row in np.flatnonzero((errors <= 1e-5) & ~valid):
+            names = {(contact.link, contact.other) for contact in result.touches[0][row]}
+            assert names >= judge.touching(result.joint_positions[0, row], judged)
+            assert names
+        assert all(not result.touches[0][row] for row in np.flatnonzero(valid))
+        assert result.world_clearance.shape == result.valid.shape
+        assert (result.world_clearance[0, valid] > -0.01).all()
+    assert solved >= 3 and rows >= 12
+
+
+def test_there_are_more_free_rows_than_rejection_leaves(panda):
+    solver = mik.load_solver(panda, sampler="uniform")
+    world, judged, judge = clutter(panda, 5, KEEP)
+    target = panda.forward(KEEP)[None]
+    many = dict(max_solutions=100, num_samples=1000, seed=0, select="diverse")
+    plain = solver.solve(target, **many)
+    free = sum(not judge.touching(q, judged) for q in plain.joint_positions[0, plain.valid[0]])
+    assert 0 < free < 70
+    assert solver.solve(target, world=world, **many).valid.sum() > 1.3 * free
+
+
+def test_a_goal_inside_an_obstacle_has_no_valid_row_and_says_why(panda):
+    solver = mik.load_solver(panda, sampler="uniform")
+    target = panda.forward(KEEP)[None]
+    world = mik.World(panda)
+    world.add_sphere("ball", 0.1, xyz=target[0, 0, :3, 3])
+    result = solver.solve(target, seed=0, max_solutions=4, world=world)
+    assert not result.valid.any()
+    assert any(contact.other == "ball" for contact in result.touches[0][0])
+
+
+def test_a_far_world_changes_no_nearest_solution(panda):
+    solver = mik.load_solver(panda, sampler="uniform")
+    world = mik.World(panda)
+    world.add_sphere("ball", 0.1, xyz=(9, 0, 0))
+    near = solver.solve(
+        panda.forward(KEEP)[None], seed=0, max_solutions=1, seed_state=KEEP, world=world
+    )
+    assert near.valid.all() and near.distance[0, 0] < 1e-3
+
+
+def test_the_answer_of_a_problem_does_not_depend_on_the_others(panda):
+    solver = mik.load_solver(panda, sampler="uniform")
+    q = np.stack([free_start(solver, seed) for seed in range(4)])
+    world, _, _ = clutter(panda, 5, q[0])
+    targets = panda.forward(q)
+    together = solver.solve(targets, seed=0, max_solutions=5, world=world)
+    for row in range(4):
+        alone = solver.solve(targets[row : row + 1], seed=0, max_solutions=5, world=world)
+        assert np.array_equal(
+            alone.joint_positions[0], together.joint_positions[row], equal_nan=True
+        )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(free_axes={"panda_link8": "rx ry rz"}),
+        dict(objectives=[{"name": "clearance", "towards": "world", "margin": 0.1}]),
+        dict(objectives=[{"name": "clearance", "towards": "all"}, "manipulability"]),
+        dict(timeout=0.2),
+        dict(max_rounds=1),
+    ],
+    ids=str,
+)
+def test_rows_are_free_whatever_else_is_asked(panda, options):
+    solver = mik.load_solver(panda, sampler="uniform")
+    world, judged, judge = clutter(panda, 5, KEEP)
+    result = solver.solve(
+        panda.forward(KEEP)[None], seed=0, max_solutions=6, world=world, **options
+    )
+    assert result.valid.any()
+    assert not any(judge.touching(q, judged) for q in result.joint_positions[result.valid])
+
+
+def test_clearance_towards_the_world_moves_solutions_away(panda):
+    solver = mik.load_solver(panda, sampler="uniform")
+    world, _, _ = clutter(panda, 5, KEEP)
+    target = panda.forward(KEEP)[None]
+    away = {"name": "clearance", "towards": "world", "margin": 0.15, "weight": 100.0}
+    plain = solver.solve(target, seed=0, max_solutions=4, world=world)
+    moved = solver.solve(target, seed=0, max_solutions=4, world=world, objectives=[away])
+    assert moved.world_clearance[moved.valid].mean() > plain.world_clearance[plain.valid].mean()
+    with pytest.raises(mik.OptionError, match="no world is given"):
+        solver.solve(target, objectives=[away])
+    with pytest.raises(mik.OptionError, match="it is one of self, world, all"):
+        solver.solve(target, objectives=[{"name": "clearance", "towards": "wall"}])
+
+
+def test_another_robots_world_is_refused(panda, dual_panda):
+    solver = mik.load_solver("panda", sampler="uniform")
+    with pytest.raises(mik.WorldError, match="dual_panda"):
+        solver.solve(np.eye(4)[None], world=mik.World(dual_panda))
+    with pytest.raises(mik.WorldError, match="must be a World"):
+        solver.solve(np.eye(4)[None], world="table")  # type: ignore

@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Obstacles: what touches is what Coal says of each pair, and bad input is refused by name."""
+
+import pickle
+import threading
+
+import coal
+import numpy as np
+import pytest
+import torch
+from world_judge import WorldJudge, cube, furnished, pose, solutions
+
+import meanflow_ik_core as mik
+
+HELD = {"panda_finger_joint1": 0.03}
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.02])
+@pytest.mark.parametrize("name", ["panda", "dual_panda", "torso"])
+def test_what_touches_is_what_coal_says_of_each_pair(name, margin, request):
+    robot = request.getfixturevalue(name)
+    world, obstacles = furnished(robot, 1, margin)
+    judge = WorldJudge(robot)
+    q = solutions(robot, 150)
+    expected = [judge.touching(row, obstacles, margin) for row in q]
+    assert world.in_collision(q).tolist() == [bool(pairs) for pairs in expected]
+    found = [{(link, other) for link, other, _ in contacts} for contacts in world.contacts(q)]
+    assert found == expected
+    assert len({other for pairs in expected for _, other in pairs}) > 5
+
+
+def test_padding_of_object_world_and_link_add_up(panda):
+    robot = mik.load_robot("panda")
+    robot.padding.clear()
+    robot.padding["panda_hand"] = 0.03
+    world = mik.World(robot, padding=0.02)
+    q = 0.5 * (robot.lower + robot.upper)
+    hand = WorldJudge(robot)
+    ball = {"ball": (coal.Sphere(0.02), np.eye(4))}
+    place = hand.shape_poses(q)[hand.links.index("panda_hand")]
+    for gap, touches in ((0.0595, True), (0.0605, False)):
+        T = np.eye(4)
+        # the hand's box is 0.05 thick along x
+        T[:3, 3] = place.act(np.array((0.025 + gap + 0.02, 0.09, 0)))
+        ball["ball"] = (ball["ball"][0], T)
+        assert abs(hand.distance(q, ball) - gap) < 1e-6
+        world.add_sphere("ball", 0.02, xyz=T[:3, 3], padding=0.01, replace=True)
+        assert world.in_collision(q) == touches
+    contact = world.contacts(q)
+    assert contact == []
+
+
+def test_a_moved_obstacle_counts_at_once_and_a_snapshot_stays(panda):
+    world = mik.World(panda)
+    q = solutions(panda, 200)
+    world.add_box("box", (0.2, 0.2, 0.2), xyz=(0.4, 0, 0.4))
+    before, here = world.snapshot(), world.in_collision(q)
+    world.move("box", xyz=(-0.4, 0.1, 0.6))
+    other = mik.World(panda)
+    other.add_box("box", (0.2, 0.2, 0.2), xyz=(-0.4, 0.1, 0.6))
+    there = other.in_collision(q)
+    assert (here != there).any()
+    for _ in range(2):
+        assert world.in_collision(q).tolist() == there.tolist()
+        assert before.in_collision(q).tolist() == here.tolist()
+    gaps = world.distance(q)
+    assert np.abs(gaps - other.distance(q)).max() < 1e-12
+
+
+def test_a_copy_goes_its_own_way(panda):
+    world = mik.World(panda)
+    world.add_sphere("ball", 0.2, xyz=(0.4, 0, 0.4))
+    copy = world.copy()
+    copy.remove("ball")
+    copy.add_sphere("other", 0.1)
+    assert world.names() == ["ball"] and copy.names() == ["other"]
+    assert world.copy().in_collision(solutions(panda, 50)).any()
+
+
+def test_allowed_pairs_do_not_count_until_they_are_forbidden(panda):
+    world, obstacles = furnished(panda, 2)
+    q = solutions(panda, 100, 3)
+    judge = WorldJudge(panda)
+    expected = [judge.touching(row, obstacles) for row in q]
+
+    def found():
+        return [{(link, other) for link, other, _ in contacts} for contacts in world.contacts(q)]
+
+    world.allow("panda_hand", "*")
+    without = [{pair for pair in pairs if pair[0] != "panda_hand"} for pairs in expected]
+    assert without != expected and found() == without
+    assert world.in_collision(q).tolist() == [bool(pairs) for pairs in without]
+    world.forbid("panda_hand", "wall")
+    wall = [{p for p in pairs if p[0] != "panda_hand" or p[1] == "wall"} for pairs in expected]
+    assert found() == wall
+    world.forbid("panda_hand", "*")
+    assert found() == expected
+
+
+def test_held_joints_stand_where_they_are_held(panda):
+    world, obstacles = furnished(panda, 4)
+    q = solutions(panda, 300, 5)
+    world.hold(HELD)
+    judge = WorldJudge(panda, HELD)
+    expected = [bool(judge.touching(row, obstacles)) for row in q]
+    assert world.in_collision(q).tolist() == expected
+
+
+def test_an_attached_object_moves_with_its_link(panda):
+    world, obstacles = furnished(panda, 6)
+    q = solutions(panda, 150, 7)
+    judge = WorldJudge(panda)
+    start = q[0]
+    T_base_link = judge._judge.link(start, "panda_hand").homogeneous
+    T_link_part = np.eye(4)
+    T_link_part[:3, 3] = 0.01, 0.02, 0.15
+    world.add_box("held", (0.04, 0.05, 0.2), pose=T_base_link @ T_link_part)
+    world.attach("held", "panda_hand", q=start, touch_links=["panda_leftfinger"])
+    shape = coal.Box(0.04, 0.05, 0.2)
+    hits = []
+    for row in q:
+        T = judge._judge.link(row, "panda_hand").homogeneous @ T_link_part
+        place = coal.Transform3s(T[:3, :3], T[:3, 3])
+        hits.append(
+            {
+                ("held", name)
+                for name, (geometry, T_obstacle) in obstacles.items()
+                if coal.collide(
+                    shape, place, geometry,
+                    coal.Transform3s(T_obstacle[:3, :3], T_obstacle[:3, 3]),
+                    coal.CollisionRequest(), coal.CollisionResult(),
+                )
+            }
+        )  # fmt: skip
+    found = [{(a, b) for a, b, _ in c if a == "held"} for c in world.contacts(q)]
+    assert found == hits and any(hits)
+    # it touches the arm itself where that is looked at
+    scene = world.snapshot()
+    own = [c for contacts in scene.contacts(q, True) for c in contacts if c.other == "held"]
+    assert own and {c.link for c in own}.isdisjoint({"panda_hand", "panda_leftfinger"})
+    with pytest.raises(mik.WorldError, match="attached to 'panda_hand'"):
+        world.move("held", xyz=(0, 0, 0))
+    world.detach("held", q[1])
+    expected = judge._judge.link(q[1], "panda_hand").homogeneous @ T_link_part
+    assert np.abs(world.obstacle("held").pose - expected).max() < 1e-9
+
+
+@pytest.mark.parametrize("name", ["panda", "dual_panda"])
+def test_distances_are_those_of_coal_to_some_millimetres(name, request):
+    robot = request.getfixturevalue(name)
+    world, obstacles = furnished(robot, 12)
+    world.remove("cloud")  # Coal's distances to octrees take seconds
+    del obstacles["cloud"]
+    world.remove("part")  # inside a surface there is no distance to compare
+    del obstacles["part"]
+    judge = WorldJudge(robot)
+    q = solutions(robot, 400, 9)
+    exact = np.array([judge.distance(row, obstacles) for row in q])
+    near = exact > -0.02  # deeper, spheres and shapes mean different things
+    found = world.distance(q)
+    assert near.sum() > 20
+    assert np.abs(found - exact)[near].max() < 0.015
+    assert np.abs(found - exact)[near].mean() < 0.004
+
+
+@pytest.mark.parametrize("kind", ["part", "hull", "cloud"])
+def test_distances_to_meshes_and_clouds_are_those_to_a_box(panda, kind):
+    vertices, triangles = cube(0.4)
+    T = pose(np.random.default_rng(0), panda)
+    boxes, world = mik.World(panda), mik.World(panda)
+    boxes.add_box("box", (0.4, 0.4, 0.4), pose=T)
+    if kind == "cloud":
+        axis = np.arange(-0.195, 0.2, 0.01)
+        points = np.stack(np.meshgrid(axis, axis, axis), -1).reshape(-1, 3)
+        world.add_points("it", points, 0.01, pose=T)
+    else:
+        world.add_mesh("it", vertices=vertices, triangles=triangles, convex=kind == "hull", pose=T)
+    q = solutions(panda, 300, 1)
+    expected, found = boxes.distance(q), world.distance(q)
+    outside = (
+        expected > 0 if kind == "part" else expected > -0.2 if kind == "hull" else expected > 0
+    )
+    assert outside.sum() > 100
+    assert np.abs(found - expected)[outside].max() < 0.012
+
+
+def test_distances_of_tensors_have_the_gradients_of_differences(panda):
+    world, _ = furnished(panda, 10)
+    q = solutions(panda, 100, 11)
+    tensor = torch.tensor(q, requires_grad=True)
+    gaps = world.distance(tensor)
+    assert np.abs(gaps.detach().numpy() - world.distance(q)).max() < 1e-12
+    gaps.sum().backward()
+    step = 1e-6 * np.eye(7)
+    slopes = [(world.distance(q + h) - world.distance(q - h)) / 2e-6 for h in step]
+    wrong = np.abs(np.stack(slopes, -1) - tensor.grad.numpy()).max(-1) > 1e-4
+    assert wrong.mean() < 0.03  # where another pair becomes the nearest
+    assert world.distance(tensor.detach().float()).dtype == torch.float32
+    assert world.in_collision(tensor.detach()).tolist() == world.in_collision(q).tolist()
+
+
+def test_an_empty_world_is_far_away_and_nan_touches(panda):
+    world = mik.World(panda)
+    q = solutions(panda, 3)
+    assert not world.in_collision(q).any() and world.contacts(q) == [[], [], []]
+    assert np.isinf(world.distance(q)).all()
+    world.add_sphere("ball", 0.1)
+    q[1, 2] = np.nan
+    assert np.isnan(world.distance(q)).tolist() == [False, True, False]
+    assert world.in_collision(q)[1]
+
+
+def test_threads_may_change_a_world_that_others_ask(panda):
+    world = mik.World(panda)
+    q = solutions(panda, 40)
+    world.add_sphere("ball", 0.2, xyz=(0.4, 0, 0.4))
+    answers = set()
+    for x in (0.4, -0.4):
+        world.move("ball", xyz=(x, 0, 0.4))
+        answers.add(tuple(world.in_collision(q).tolist()))
+    assert len(answers) == 2
+    seen: set = set()
+    failures: list = []
+
+    def ask():
+        try:
+            for _ in range(60):
+                seen.add(tuple(world.in_collision(q).tolist()))
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for turn in range(200):
+        world.move("ball", xyz=(0.4 if turn % 2 else -0.4, 0, 0.4))
+    for thread in threads:
+        thread.join()
+    assert not failures and seen <= answers
+
+
+def test_a_world_can_be_pickled(panda):
+    world, _ = furnished(panda, 1)
+    q = solutions(panda, 30)
+    copy = pickle.loads(pickle.dumps(world))
+    assert copy.in_collision(q).tolist() == world.in_collision(q).tolist()
+
+
+def refusals(world: mik.World):
+    """Calls that are refused, and what the message says."""
+    nan = float("nan")
+    vertices, triangles = cube(0.1)
+    return {
+        "duplicate": (lambda: world.add_sphere("ball", 0.1), "exists already.*replace=True"),
+        "unknown": (lambda: world.remove("bal"), "unknown obstacle 'bal'.*did you mean 'ball'"),
+        "unknown move": (lambda: world.move("x"), "unknown obstacle 'x'"),
+        "name": (lambda: world.add_sphere("*", 0.1), "must be text"),
+        "link's name": (lambda: world.add_sphere("panda_hand", 0.1), "name of a link"),
+        "zero size": (lambda: world.add_box("a", (1, 0, 1)), "size of .*must be positive"),
+        "infinite": (lambda: world.add_sphere("a", float("inf")), "radius of .*finite"),
+        "negative": (lambda: world.add_cylinder("a", 0.1, -1), "length of .*positive"),
+        "text": (lambda: world.add_sphere("a", "0.1"), "radius of .*'0.1'"),
+        "padding": (lambda: world.add_sphere("a", 0.1, padding=-0.1), "padding of .*at least 0"),
+        "world's padding": (lambda: mik.World(world.robot, -1), "padding of the world"),
+        "option": (lambda: world.add_sphere("a", 0.1, color=1), "got color="),
+        "not rigid": (lambda: world.move("ball", 2 * np.eye(4)), "not rigid"),
+        "nan pose": (lambda: world.move("ball", np.full((4, 4), nan)), "not rigid"),
+        "mirror": (lambda: world.move("ball", np.diag((1, 1, -1, 1.0))), "not rigid"),
+        "pose shape": (lambda: world.move("ball", np.eye(3)), r"shape \(3, 3\)"),
+        "quaternion": (lambda: world.move("ball", quat_xyzw=(0, 0, 0, 1.01)), "length 1.01"),
+        "both": (lambda: world.move("ball", np.eye(4), xyz=(0, 0, 0)), "one of the two"),
+        "normal": (lambda: world.add_half_space("a", (0, 0, 0)), "must have a length"),
+        "no triangles": (lambda: world.add_mesh("a", vertices=vertices, triangles=[]), "triangles"),
+        "nan mesh": (
+            lambda: world.add_mesh("a", vertices=vertices * nan, triangles=triangles),
+            "not finite",
+        ),
+        "triangle": (lambda: world.add_mesh("a", vertices=vertices, triangles=[[0, 1, 9]]), "name"),
+        "flat": (
+            lambda: world.add_mesh(
+                "a", vertices=vertices * (1, 1, 0), triangles=triangles, convex=True
+            ),
+            "cannot be convex",
+        ),
+        "no mesh": (lambda: world.add_mesh("a"), "either a file or vertices"),
+        "no file": (lambda: world.add_mesh("a", "nowhere.stl"), "does not exist"),
+        "scale": (lambda: world.add_mesh("a", "nowhere.stl", scale=0), "scale of .*positive"),
+        "resolution": (lambda: world.add_points("a", np.zeros((1, 3))), "has no resolution"),
+        "no points": (lambda: world.add_points("a", np.zeros((0, 3)), 0.1), "has no points"),
+        "cells": (
+            lambda: world.add_points("a", np.random.default_rng(0).random((300000, 3)), 1e-3),
+            "200000 are the most",
+        ),
+        "far points": (lambda: world.add_points("a", [[1e5, 0, 0]], 0.01), "reach"),
+        "attach cloud": (lambda: world.attach("cloud", "panda_hand", pose=np.eye(4)), "cannot be"),
+        "attach wall": (lambda: world.attach("wall", "panda_hand", pose=np.eye(4)), "cannot be"),
+        "attach link": (lambda: world.attach("ball", "hand", pose=np.eye(4)), "unknown link"),
+        "attach how": (lambda: world.attach("ball", "panda_hand"), "either q= or pose="),
+        "touch links": (
+            lambda: world.attach("ball", "panda_hand", pose=np.eye(4), touch_links=["finger"]),
+            "unknown link 'finger'",
+        ),
+        "detach": (lambda: world.detach("ball", np.zeros(7)), "not attached"),
+        "allow link": (lambda: world.allow("hand", "ball"), "unknown link 'hand'"),
+        "allow object": (lambda: world.allow("panda_hand", "bal"), "unknown obstacle"),
+        "hold solved": (lambda: world.hold({"panda_joint1": 0.0}), "is solved for"),
+        "hold unknown": (lambda: world.hold({"finger": 0.0}), "unknown joint"),
+        "hold nan": (lambda: world.hold({"panda_finger_joint1": nan}), "must be finite"),
+        "robot": (lambda: mik.World("panda"), "must be a Robot"),  # type: ignore
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("which", list(refusals(None)))  # type: ignore
+def test_bad_input_is_refused_by_name(panda, which):
+    world, _ = furnished(panda, 1)
+    names = world.names()
+    call, message = refusals(world)[which]
+    with pytest.raises(mik.WorldError, match=message):
+        call()
+    assert world.names() == names
+
+
+def test_a_robots_file_pads_links(tmp_path):
+    path = tmp_path / "padded.yaml"
+    text = (mik.load_robot("panda").urdf_path).as_posix()
+    head = f"urdf: {text}\nbase: panda_link0\ntips: [panda_link8]\n"
+    path.write_text(head + "padding: {panda_hand: 0.02}\n")
+    assert dict(mik.load_robot(path).padding) == {"panda_hand": 0.02}
+    for wrong, error in (("{hand: 0.02}", mik.LinkError), ("{panda_hand: -1}", mik.RobotError)):
+        path.write_text(head + f"padding: {wrong}\n")
+        with pytest.raises(error, match="padding"):
+            mik.load_robot(path)
