@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 PYTHON ?= python3
 VENV ?= .venv
-# Installed before everything else; TORCH="torch==2.13.0 --index-url ..." picks another build of it.
+# For make test and develop, installed before everything else. Another build of it, such as the one
+# for CPUs: TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
 ARGS ?=
 # How processes share the tests; PARALLEL= runs them in one.
@@ -29,10 +30,16 @@ ISOLATION = $(if $(wildcard $(VENV)/share/ament_cmake),--no-build-isolation)
 help:
 	@echo "make demo          install into $(VENV), start the node, solve real poses, draw demo.png"
 	@echo "make node          install into $(VENV) and keep the node running"
+	@echo "  after that, with $(BIN) on PATH or in front of the names:"
+	@echo "  meanflow-ik             solve, train, evaluate, bench, add-robot, without ROS (--help)"
+	@echo "  meanflow-ik-node        the node; --ros-args --params-file config/solver.yaml"
+	@echo "  meanflow-ik-send-goal   ask the node for solutions of a pose, and show them"
+	@echo "  meanflow-ik-demo, meanflow-ik-node-bench   the demo; the node measured"
 	@echo "make test          all tests, the linter and the type checker"
 	@echo "make lint, format  the linter and the type checker only; let ruff rewrite the sources"
 	@echo "make build-colcon  colcon build and (test-colcon) colcon test, with the ROS of $(VENV)"
 	@echo "make clean         remove builds and caches; distclean removes $(VENV) too"
+	@echo "TORCH=\"torch --index-url https://download.pytorch.org/whl/cpu\"  makes test and develop smaller"
 	@echo "PYTHON=python3.12  chooses the interpreter, VENV=path the environment, ARGS=... what a program gets"
 	@echo "PARALLEL=          runs the tests in one process"
 
@@ -58,13 +65,16 @@ format: develop
 install: $(VENV)/$(if $(wildcard $(VENV)/.developed),.developed,.installed)
 develop: $(VENV)/.developed
 
-$(VENV)/.torch:
+$(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit("make PYTHON=...: Python 3.10 or newer is needed, this is " + sys.version if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.torch: | $(VENV)/.made
 	$(PIP) install $(TORCH)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.torch $(BUILD_SOURCES)
+$(VENV)/.installed: $(BUILD_SOURCES) | $(VENV)/.made
 	$(PIP) install $(ISOLATION) --editable ".[ros,demo]"
 	@touch $@
 

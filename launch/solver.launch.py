@@ -8,7 +8,11 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import yaml
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import (
+    PackageNotFoundError,
+    get_package_prefix,
+    get_package_share_directory,
+)
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -32,6 +36,8 @@ ARGUMENTS = {
 }
 # The frames of the robot that stands at the best candidate; those of the real one have no prefix.
 PREFIX = "best_candidate/"
+# What is started beside the solver for RViz.
+BESIDE = ("robot_state_publisher", "tf2_ros", "rviz2")
 TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -65,6 +71,9 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     )
     if value["rviz"].lower() not in TRUE:
         return [solver]
+    # Before anything starts: launch would leave the solver running alone.
+    if missing := [name for name in BESIDE if not installed(name)]:
+        raise RuntimeError(f"rviz:=true needs {', '.join(missing)}: install it, or leave rviz out")
     prefix = f"/{namespace}" if namespace else ""
     robot = value["robot"] or robot_of(value["params_file"])
     description = described(urdf_of(robot))
@@ -105,6 +114,15 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         output="screen",
     )
     return [solver, state_publisher, beside, rviz]
+
+
+def installed(package: str) -> bool:
+    """Whether a ROS package is there to start programs of."""
+    try:
+        get_package_prefix(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def value_of(name: str, params_file: str) -> str | None:

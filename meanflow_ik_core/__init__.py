@@ -30,6 +30,7 @@ _HOME = {
     "IKResult": "solving.solver",
     "IKSolver": "solving.solver",
     "load_solver": "solving.solver",
+    "Status": "solving.why",
     "BlockedBy": "solving.tracker",
     "TrackStatus": "solving.tracker",
     "TrackStep": "solving.tracker",
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from .robot.robot import Robot, available_robots, load_robot
     from .solving.solver import IKResult, IKSolver, load_solver
     from .solving.tracker import BlockedBy, Tracker, TrackStatus, TrackStep
+    from .solving.why import Status
     from .world.world import World
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "RobotError",
     "SeedError",
     "SphereModel",
+    "Status",
     "TargetError",
     "TrackStatus",
     "TrackStep",

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from .errors import OptionError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+INSTALL_TORCH = "pip install '.[train]'"
 
 
 def is_tensor(given: Any) -> TypeGuard[Tensor]:
@@ -39,6 +42,12 @@ def set_num_threads(count: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != count:
         torch.set_num_threads(count)
+
+
+def require_torch(what: str) -> None:
+    """OptionError where something needs torch and it is not installed."""
+    if find_spec("torch") is None:
+        raise OptionError(f"{what} need torch, which the extra `train` brings: {INSTALL_TORCH}")
 
 
 def device_name(device: Any) -> str:

@@ -125,9 +125,9 @@ class NodeParameters:
         high=60.0,
     )
     seed: int = setting(
-        -1,
+        0,
         "Seed of the random numbers: the same request gets the same answer. "
-        "-1: new ones per request.",
+        "-1 asks for chance: new ones per request.",
         low=-1,
         high=2**31 - 1,
     )

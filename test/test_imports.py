@@ -13,13 +13,13 @@ ROOT = Path(__file__).parents[1]
 # folder, or a module beside the folders.
 WINGS = {
     "meanflow_ik_core": (
-        "errors", "settings", "tensors", "geometry", "kernels", "robot", "network", "cuda",
-        "samplers", "collision", "world", "objectives", "solving", "paths", "evaluation",
+        "errors", "settings", "progress", "tensors", "geometry", "kernels", "robot", "network",
+        "cuda", "samplers", "collision", "world", "objectives", "solving", "paths", "evaluation",
         "training", "bench", "commands", "cli",
     ),
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "messages", "markers", "current_state",
-        "request_statistics", "desk", "services", "topics", "process", "node", "tools",
+        "request_statistics", "desk", "services", "topics", "process", "node", "tools", "console",
     ),
 }  # fmt: skip
 # A dependency and the wings that may import it.

@@ -106,6 +106,25 @@ def test_core_imports_nothing_of_ros(built, tmp_path):
     assert not [name for name in loaded if name.endswith("_msgs")]
 
 
+def test_pip_is_told_to_install_from_here_with_extras_that_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = extras["optional-dependencies"]
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "Makefile"]
+    texts += [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    named = set()
+    for path in texts:
+        text = path.read_text()
+        assert not re.search(r"pip install '?meanflow", text), f"{path} names a package index"
+        named |= set(re.findall(r"pip install '\.\[(\w+)\]'", text))
+    assert {"ros", "train", "robots", "bench", "demo"} <= named <= set(extras)
+
+
+def test_solving_is_installed_without_torch():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert not any(name.startswith("torch") for name in project["dependencies"])
+    assert any(n.startswith("torch") for n in project["optional-dependencies"]["train"])
+
+
 def test_import_of_the_core_package_is_light(built, tmp_path):
     code = "import sys, meanflow_ik_core; print(*sys.modules)"
     loaded = set(run_python(code, built, tmp_path).split())

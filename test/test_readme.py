@@ -57,7 +57,7 @@ def test_no_command_is_left_untested():
         for line in "\n".join(blocks(text, "bash")).splitlines()
         if (words := shlex.split(line, comments=True))
     }
-    assert programs <= {"make", "meanflow-ik", "colcon", "ros2"}
+    assert programs <= {"make", "pip", "meanflow-ik", "meanflow-ik-send-goal", "colcon", "ros2"}
 
 
 def test_the_python_of_the_readme_runs(capsys):
@@ -187,10 +187,15 @@ def test_service_call_of_the_readme_is_answered(node):
     assert response.error_code == service.Response.SUCCESS and len(response.solutions) == 4
 
 
-def test_send_goal_of_the_readme_is_solved(node):
-    (words,) = [words for words in commands("ros2") if words[1:4:2] == ["run", "send_goal"]]
+def sent_goals() -> list[list[str]]:
+    with_ros = [words[4:] for words in commands("ros2") if words[1:4:2] == ["run", "send_goal"]]
+    return with_ros + [words[1:] for words in commands("meanflow-ik-send-goal")]
+
+
+@pytest.mark.parametrize("words", sent_goals(), ids=" ".join)
+def test_send_goal_of_the_readme_is_solved(node, words):
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / words[3]), *words[4:]],
+        [sys.executable, str(ROOT / "scripts" / "send_goal"), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

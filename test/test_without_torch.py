@@ -4,8 +4,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = str(Path(__file__).parents[1])
 
 PANDA = """
 import numpy as np
@@ -105,6 +108,24 @@ LEFT_OUT = """
 import sys
 assert "torch" not in sys.modules
 """
+MISSING = """
+import sys
+
+
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, NoTorch())
+import importlib.util
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "torch" else find_spec(name, *more)
+from meanflow_ik_core.commands.app import main
+sys.argv = ["meanflow-ik", *sys.argv[1:]]
+main()
+"""
 samplers = pytest.mark.parametrize("sampler", ["uniform", "meanflow"])
 
 
@@ -156,3 +177,24 @@ assert solver.solve(torch.from_numpy(T), refinement="adam", seed=0).joint_positi
 """
     )
     run(script)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("solve", "--xyz", "0.4", "0", "0.5", "--rpy", "3", "0", "0", "--objective", "posture"),
+        ("evaluate", "--sampler", "uniform", "--poses", "2"),
+        ("train", "--set", "iterations=1"),
+        ("bench", "kinematics", "--set", "configurations=2"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_where_torch_is_not_installed_one_line_says_how_to_get_it(arguments, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", MISSING, *arguments],
+        cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", "")])},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert "need" in line and "torch" in line and "pip install '.[train]'" in line

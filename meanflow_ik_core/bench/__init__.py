@@ -15,7 +15,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -33,10 +33,13 @@ class Bench:
 
     name: str
     measures: str
+    literals: Mapping[str, Any] | None = None  # the options, where its text says what they are
     load: Callable[[], Any] | None = None
 
     def defaults(self) -> dict[str, Any]:
         """Options of the suite and their default values."""
+        if self.literals is not None:
+            return dict(self.literals)
         return {
             name: parameter.default
             for name, parameter in inspect.signature(self._run()).parameters.items()
@@ -79,12 +82,23 @@ def _own_suites() -> Iterator[Bench]:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         text = path.read_text(encoding="utf-8")
         if "\ndef run(" in text:
-            docstring = ast.get_docstring(ast.parse(text)) or "no docstring"
-            yield Bench(path.stem, docstring.splitlines()[0].rstrip("."))
+            tree = ast.parse(text)
+            docstring = ast.get_docstring(tree) or "no docstring"
+            yield Bench(path.stem, docstring.splitlines()[0].rstrip("."), _literals(tree))
+
+
+def _literals(tree: ast.Module) -> dict[str, Any] | None:
+    """The defaults of the arguments of ``run``, so that a wrong option is refused unimported."""
+    run = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "run")
+    pairs = zip(run.args.kwonlyargs, run.args.kw_defaults, strict=True)
+    try:
+        return {name.arg: ast.literal_eval(default) for name, default in pairs if default}
+    except ValueError:
+        return None
 
 
 BENCHES: dict[str, Bench] = {suite.name: suite for suite in _own_suites()}
 BENCHES |= {
-    point.name: Bench(point.name, f"from {point.value.partition(':')[0]}", point.load)
+    point.name: Bench(point.name, f"from {point.value.partition(':')[0]}", load=point.load)
     for point in entry_points(group="meanflow_ik_core.bench")
 }

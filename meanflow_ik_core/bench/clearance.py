@@ -9,6 +9,7 @@ import torch
 
 from ..collision.clearance import SphereModel
 from ..collision.self_collision import SelfCollision
+from ..progress import tracked
 from ..robot.robot import load_robot
 from .result import BenchResult, Measure, at_least_one, environment
 from .targets import target_generator
@@ -28,7 +29,7 @@ def run(
     """
     at_least_one(configurations=configurations)
     measures: list[Measure] = []
-    for name in robots.split(","):
+    for name in tracked(robots.split(","), "robots"):
         robot = load_robot(name.strip())
         check = SelfCollision(robot)
         model = SphereModel(robot, check)

@@ -11,6 +11,7 @@ import time
 import numpy as np
 
 from ..errors import OptionError
+from ..progress import tracked
 from .result import BenchResult, Measure, at_least_one, environment
 
 _PROGRAM = """
@@ -34,7 +35,7 @@ def run(*, robot: str = "panda", repetitions: int = 10) -> BenchResult:
     seconds = np.zeros((len(_BARS), 2, repetitions))
     for sampler in _BARS:
         _first_solution(robot, sampler)  # compiles, where nothing is compiled yet
-    for repetition in range(repetitions):
+    for repetition in tracked(range(repetitions), "processes of each sampler"):
         for place, sampler in enumerate(_BARS):
             seconds[place, :, repetition] = _first_solution(robot, sampler)
     measures: list[Measure] = []

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..errors import RobotError
+from ..progress import tracked
 from ..solving.solver import IKSolver, load_solver
 from .judge import Judge
 from .result import (
@@ -66,7 +67,7 @@ def run(
         raise NothingToMeasure("there is no CUDA device")
     measures = [
         measure
-        for row in ROWS
+        for row in tracked(ROWS, "rows")
         for measure in measure_row(row, device, sampler, share, repetitions, seed)
     ]
     options = {

@@ -13,6 +13,7 @@ import torch
 
 from ..kernels.entry import compile_all
 from ..kernels.step_settings import StepSettings
+from ..progress import tracked
 from ..robot.robot import Robot, load_robot
 from ..solving.least_squares import iterate
 from .result import BenchResult, Measure, at_least_one, environment, torch_threads
@@ -43,7 +44,7 @@ def run(
     with torch_threads(1), torch.inference_mode():
         for _ in range(3):
             lm_step(arm, q, T_base_tip, settings)
-        for repetition in range(repetitions):
+        for repetition in tracked(range(repetitions), "repetitions"):
             kernel[repetition], by_kernel = _time_kernel(arm, q, T_base_tip, 1, settings)
             more[repetition], _ = _time_kernel(arm, q, T_base_tip, 1 + _MANY, settings)
             started = time.perf_counter()

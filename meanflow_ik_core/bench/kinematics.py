@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..progress import stage
 from ..robot.robot import Robot, load_robot
 from .judge import Judge
 from .result import BenchResult, Measure, at_least_one, environment
@@ -20,6 +21,7 @@ def run(
     generator = torch.Generator().manual_seed(seed)
     q = arm.random_configurations(configurations, generator).numpy()
     judge = Judge(arm)
+    stage(f"{configurations} configurations by Pinocchio")
     measures = (
         Measure(
             "largest difference of poses",

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import OptionError, RobotError
 from ..evaluation.closed_form import ClosedForm
+from ..progress import tracked
 from ..robot.robot import Robot, load_robot
 from ..solving.solver import IKSolver, load_solver
 from .judge import MIN_SEPARATION, Judge, different
@@ -266,7 +267,7 @@ def _measure(
     for row in range(min(_WARM_UPS, len(task.targets))):
         for place in range(len(taking)):
             ask(place, row)
-    for row in range(len(task.targets)):
+    for row in tracked(range(len(task.targets)), f"{robot.name}, {task.name}, poses"):
         answers = {place: ask(place, row) for place in random.permutation(len(taking))}
         for place, answer in answers.items():
             solved[place, row] = task.solved(answer, task.targets[row])

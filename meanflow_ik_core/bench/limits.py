@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..progress import tracked
 from ..robot.robot import Robot
 from ..solving.refine import refine_lm
 from ..solving.solver import IKSolver, load_solver
@@ -32,7 +33,12 @@ def run(
     solver = load_solver(robot, checkpoint=checkpoint, sampler=sampler)
     T_base_tip = near_limit_poses(solver.robot, poses, seed)[0][:, None]
     measures = measure_solver(solver, T_base_tip, num_samples, max_solutions, seed, 0.98)
-    home = np.array([_share_home(solver, target, starts, seed) for target in T_base_tip])
+    home = np.array(
+        [
+            _share_home(solver, target, starts, seed)
+            for target in tracked(T_base_tip, "starts of poses")
+        ]
+    )
     options = {
         "robot": solver.robot.name, "sampler": solver.sampler, "checkpoint": checkpoint,
         "poses": poses,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..evaluation.closed_form import ClosedForm
+from ..progress import stage
 from ..robot.robot import Robot
 
 MARGIN = 0.01  # rad
@@ -43,6 +44,7 @@ def near_limit_poses(
     random = np.random.default_rng(seed)
     kept: list[np.ndarray] = []
     while len(kept) < count:
+        stage(f"poses near limits: {len(kept)} of {count}")
         q = _configurations_near_limits(robot, _CANDIDATES, margin, random)
         T_base_tip = robot.forward(q)[:, 0]
         for q_last in closed_form.last_joint_sweep(_FIRST_SWEEP):

@@ -12,6 +12,7 @@ import torch
 
 from ..collision.clearance import SphereModel
 from ..objectives import Objective, build_objectives
+from ..progress import tracked
 from ..robot.robot import Robot
 from ..solving.result import IKResult
 from ..solving.solver import IKSolver, load_solver
@@ -45,7 +46,7 @@ def run(
     T_base_tip = solver.robot.forward(q)
     solver.warm_up()
     measures: list[Measure] = []
-    for spec in _specifications(solver.robot):
+    for spec in tracked(_specifications(solver.robot), "objectives"):
         (objective,) = build_objectives([spec], solver.robot)
         bench = _Run(solver, objective, T_base_tip, current, num_samples, max_solutions, seed)
         measures += [*bench.samples(), *bench.solutions()]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..paths.path import PathResult, solve_path
+from ..progress import tracked
 from ..robot.robot import Robot
 from ..solving.solver import IKSolver, load_solver
 from .judge import Judge
@@ -67,7 +68,7 @@ def measure_paths(
     random = np.random.default_rng(seed)
     found, timed_found, named, wrong = np.zeros((4, paths), dtype=int)
     ratio, seconds, busy = np.zeros((3, paths))
-    for row, motion in enumerate(motions):
+    for row, motion in enumerate(tracked(motions, "paths")):
         T_base_tip = robot.forward(motion)
         options = {
             "num_samples": num_samples, "max_joint_step": max_joint_step, "seed": seed + row,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..progress import tracked
 from ..robot.robot import Robot
 from ..solving.solver import load_solver
 from .result import BenchResult, Measure, at_least_one, environment, torch_threads
@@ -41,7 +42,7 @@ def run(
         used = torch.get_num_threads()
         for _ in range(3):
             solver.sample(T_base_tip[0], samples, seed=seed)
-        for row, target in enumerate(T_base_tip):
+        for row, target in enumerate(tracked(T_base_tip, "poses")):
             started = time.perf_counter()
             # A GPU has finished once an array comes back.
             solver.sample(target, samples, seed=seed + row)

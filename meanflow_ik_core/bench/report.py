@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import ConfigError
 from .records import read_records
 from .result import BenchResult, Measure
 from .robots_tables import robots_table
@@ -88,7 +89,7 @@ def full_table(folder: Path, only: str = "") -> str:
     """Every measure of every record of suites without a table of their own, or of one suite.
 
     Raises:
-        ConfigError: see `read_records`.
+        ConfigError: see `read_records`, or the suite has no record.
     """
     rows = [["suite", "measure", "value", "bar"]]
     for record in _in_order(read_records(folder)):
@@ -99,6 +100,8 @@ def full_table(folder: Path, only: str = "") -> str:
         for measure in record.measures:
             rows.append([label, measure.what, _value(measure), _bar(measure)])
             label = ""
+    if only and len(rows) == 1:
+        raise ConfigError(f"{folder} has no record of the suite {only!r}")
     return markdown(rows)
 
 

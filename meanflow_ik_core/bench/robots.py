@@ -14,6 +14,7 @@ from ..collision.self_collision import SelfCollision
 from ..errors import OptionError, RobotError
 from ..kernels.step_settings import StepSettings
 from ..network.checkpoint import CHECKPOINT_FOLDER, available_checkpoints
+from ..progress import tracked
 from ..robot.robot import Robot, load_robot
 from ..robot.robot_file import available_robots
 from ..solving.least_squares import iterate
@@ -106,7 +107,7 @@ def run(
         poses, success_poses, samples, solutions, _numbers(starts), tuning_poses, seed
     )  # fmt: skip
     measures: list[Measure] = []
-    for robot in _chosen(robots):
+    for robot in tracked(_chosen(robots), "robots"):
         measures += _measure(robot, plan)
     options = {
         "robots": robots, "poses": poses, "success_poses": success_poses, "samples": samples,
@@ -165,12 +166,12 @@ def _measure(robot: Robot, plan: _Plan) -> list[Measure]:
     many = max(plan.poses, plan.success_poses)
     targets = reachable_targets(robot, plan.tuning_poses + many, plan.seed, check)
     _choose_starts(sides, tallies, targets[many:], plan, limit)
-    for row, target in enumerate(targets[: plan.poses]):
+    for row, target in enumerate(tracked(targets[: plan.poses], "poses for the time")):
         for name, side in sides.items():
             if side.recombining:
                 _sample(side, tallies[name], target, plan.samples, plan.seed + row, judge, valid)
             _several(side, tallies[name], target, plan.solutions, plan.seed + row, valid)
-    for row, target in enumerate(targets[: plan.success_poses]):
+    for row, target in enumerate(tracked(targets[: plan.success_poses], "poses for success")):
         for name, side in sides.items():
             if side.recombining:
                 _first(side, tallies[name], target, limit, plan.seed + row, valid)
@@ -184,7 +185,7 @@ def _choose_starts(
     """The number of starts of the first round that serves each side best."""
     for name, side in sides.items():
         for_one, for_several = np.zeros((2, len(plan.starts)))
-        for row, target in enumerate(targets):
+        for row, target in enumerate(tracked(targets, f"poses to tune {name}")):
             for place, starts in enumerate(plan.starts):
                 seed = plan.seed + row
                 for_one[place] += _solve(side, target, 1, starts, limit, seed)[1]

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 
+from ..progress import tracked
 from ..robot.robot import Robot
 from ..solving.solver import IKSolver, load_solver
 from .judge import Judge
@@ -54,7 +55,7 @@ def measure_solver(
     right = np.zeros(len(T_base_tip), dtype=int)
     wrong = np.zeros(len(T_base_tip), dtype=int)
     seconds, busy = np.zeros((2, len(T_base_tip)))
-    for row, target in enumerate(T_base_tip):
+    for row, target in enumerate(tracked(T_base_tip, "poses")):
         started, busy_started = time.perf_counter(), time.process_time()
         result = solver.solve(
             target[None], num_samples=num_samples, max_solutions=max_solutions, seed=seed + row,

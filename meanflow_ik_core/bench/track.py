@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..paths.path import solve_path
+from ..progress import tracked
 from ..robot.robot import Robot
 from ..solving.solver import IKSolver, load_solver
 from ..solving.tracker import TrackStatus
@@ -57,7 +58,7 @@ def smooth_motions(robot: Robot, paths: int, waypoints: int, seed: int) -> np.nd
     random = np.random.default_rng(seed)
     motions = np.empty((paths, waypoints, robot.num_joints))
     along = np.linspace(-1, 1, waypoints)[:, None]
-    for row in range(paths):
+    for row in tracked(range(paths), "paths"):
         drawn = random.uniform(robot.lower, robot.upper, (_DRAWS, robot.num_joints))
         jacobian = robot.jacobian(drawn).reshape(_DRAWS, -1, robot.num_joints)
         middle = drawn[np.linalg.svd(jacobian, compute_uv=False)[:, -1].argmin()]
@@ -103,7 +104,7 @@ def measure_smooth(solver: IKSolver, motions: np.ndarray, seed: int) -> list[Mea
     reached = offered = searched = wrong = 0
     largest = unrest = 0.0
     seconds = []
-    for row, motion in enumerate(motions):
+    for row, motion in enumerate(tracked(motions, "motions")):
         poses = robot.forward(motion)
         targets = poses[:, 0] if robot.num_tips == 1 else poses
         dt = _time_step(robot, motion)

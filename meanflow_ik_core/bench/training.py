@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..progress import tracked
 from ..robot.robot import Robot, load_robot
 from ..training.config import TrainConfig, load_train_config
 from ..training.trainer import Run
@@ -59,7 +60,7 @@ def run(
         }
         for each in runs.values():  # compiles
             each.train_step(1.0)
-        for _ in range(rounds):
+        for _ in tracked(range(rounds), "rounds"):
             for name, each in runs.items():
                 rates[name].append(_rate(each, steps))
     median = {name: float(np.median(values)) for name, values in rates.items()}

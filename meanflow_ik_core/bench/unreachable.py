@@ -11,6 +11,7 @@ import torch
 
 from ..evaluation.closed_form import ClosedForm
 from ..geometry import matrix_from_quat_xyzw
+from ..progress import stage, tracked
 from ..robot.robot import Robot
 from ..solving.solver import IKSolver, load_solver
 from .near_limits import largest_margin
@@ -87,6 +88,7 @@ def impossible_orientations(robot: Robot, count: int, seed: int) -> np.ndarray:
     middle = 0.5 * (robot.lower[6] + robot.upper[6])
     found: list[np.ndarray] = []
     while len(found) < count:
+        stage(f"impossible orientations: {len(found)} of {count}")
         pose = robot.forward(robot.random_configurations(1, generator).numpy())[0, 0]
         pose[:3, :3] = _random_rotations(1, generator)[0]
         if largest_margin(closed_form, pose, middle, -_CLEARLY_OUTSIDE) <= -_CLEARLY_OUTSIDE:
@@ -101,7 +103,7 @@ def _ask(
     for each (N,)."""
     claims = 0
     seconds, busy = np.zeros((2, len(targets)))
-    for row, target in enumerate(targets):
+    for row, target in enumerate(tracked(targets, "poses")):
         started, busy_started = time.perf_counter(), time.process_time()
         result = solver.solve(
             target[None], num_samples=num_samples, max_solutions=max_solutions, seed=seed + row,

@@ -14,6 +14,7 @@ import numpy as np
 import pinocchio as pin
 
 from ..errors import OptionError
+from ..progress import tracked
 from ..robot.robot import Robot, load_robot
 from ..solving.search import Search
 from ..solving.solver import IKSolver, load_solver
@@ -65,7 +66,9 @@ def run(
     measures: list[Measure] = []
     for call, options in _CALLS.items():
         found = {"product": [], "rejection": []}
-        for problem, world, wrong in zip(problems, worlds, judges, strict=True):
+        for problem, world, wrong in tracked(
+            list(zip(problems, worlds, judges, strict=True)), f"worlds, {call}"
+        ):
             target = _target(loaded, problem)
             for name, solver in (("product", guided), ("rejection", rejecting)):
 

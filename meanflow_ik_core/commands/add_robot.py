@@ -111,5 +111,5 @@ def add_robot(
         pairs.append((first, second))
     draft = draft_robot_file(urdf, path, base, tips, held, srdf, samples, seed, pairs)
     write_robot_file(draft, path, force)
-    print_table(path.name, ["", ""], draft.rows())
+    print_table(path.name, ["", ""], draft.rows(), prose=True)
     print(f"joints: {', '.join(draft.robot.joint_names)}")

@@ -39,8 +39,12 @@ def main() -> None:
         app()
     except Exception as error:
         from ..errors import IKError
+        from ..tensors import INSTALL_TORCH
 
-        if not isinstance(error, IKError):
+        said = str(error)
+        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+            said = f"this command needs torch, which the extra `train` brings: {INSTALL_TORCH}"
+        elif not isinstance(error, IKError):
             raise
-        print(f"meanflow-ik: {error}", file=sys.stderr)
+        print(f"meanflow-ik: {said}", file=sys.stderr)
         sys.exit(2)

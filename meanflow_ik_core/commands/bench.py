@@ -9,6 +9,7 @@ import typer
 from .options import JsonOption, OutputOption, read_settings
 from .output_files import check_file, write_json
 from .printing import print_json, print_table
+from .progress import progress_line
 
 
 def bench(
@@ -39,6 +40,11 @@ def bench(
 
     The exit code is 1 when a number misses its bar, and 0 where a suite has nothing to measure.
     """
+    from ..bench import BENCHES
+    from ..errors import OptionError
+
+    if name is not None and name not in BENCHES:
+        raise OptionError(f"unknown suite {name!r}; suites are {', '.join(BENCHES)}")
     if table is not None or summary is not None:
         from ..bench.report import TABLES, full_table, summary_table
 
@@ -47,19 +53,16 @@ def bench(
         else:
             print(TABLES[name](table) if name in TABLES else full_table(table, name or ""))
         return
-    from ..bench import BENCHES
     from ..bench.result import NothingToMeasure
-    from ..errors import OptionError
 
     if name is None:
         rows = [[suite.name, suite.measures] for suite in BENCHES.values()]
-        print_table("suites", ["suite", "measures"], rows)
+        print_table("suites", ["suite", "measures"], rows, prose=True)
         return
-    if name not in BENCHES:
-        raise OptionError(f"unknown suite {name!r}; suites are {', '.join(BENCHES)}")
     check_file("--output", output)
     try:
-        result = BENCHES[name](**read_settings(option or []))
+        with progress_line():
+            result = BENCHES[name](**read_settings(option or []))
     except NothingToMeasure as reason:
         print(f"bench {name}: {reason}")
         return

@@ -19,6 +19,7 @@ from .options import (
 )
 from .output_files import check_file, check_folder, write_json
 from .printing import print_json, print_table
+from .progress import progress_line
 
 
 def evaluate(
@@ -55,16 +56,22 @@ def evaluate(
 
     Measured are errors, success after refinement, the distance from the exact answer, and time.
     """
-    from ..evaluation.evaluate import evaluate as judge
+    from ..evaluation.options import check_options
+    from ..progress import stage
     from ..robot.robot import load_robot
 
+    check_options(num_calls, poses, samples, detail_poses, exact)
     check_file("--output", output)
     check_folder("--plots", plots)
-    evaluation = judge(
-        load_robot(robot, base, tip), sampler, checkpoint=checkpoint, num_calls=num_calls,
-        poses=poses, samples=samples, seed=seed, device=device, detail_poses=detail_poses,
-        exact=exact,
-    )  # fmt: skip
+    loaded = load_robot(robot, base, tip)
+    with progress_line():
+        stage("torch is loaded")
+        from ..evaluation.evaluate import evaluate as judge
+
+        evaluation = judge(
+            loaded, sampler, checkpoint=checkpoint, num_calls=num_calls, poses=poses,
+            samples=samples, seed=seed, device=device, detail_poses=detail_poses, exact=exact,
+        )  # fmt: skip
     if output is not None:
         write_json(output, evaluation.as_dict())
     if plots is not None:

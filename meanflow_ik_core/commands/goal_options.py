@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Goals as the command line has them: poses, the links that shall be there, and free axes."""
+"""Goals as the command line has them: poses, the links that shall be there, and free axes.
 
+Poses are checked before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import OptionError, TargetError
 from ..geometry import matrix_from_quat_xyzw, matrix_from_rpy
-from ..robot.robot import Robot
-from ..solving.inputs import check_free_axes, check_tips
+
+if TYPE_CHECKING:
+    from ..robot.robot import Robot
 
 _QUATERNION_NORM_TOLERANCE = 1e-3
 
@@ -47,15 +55,28 @@ def _numbers(option: str, text: str, count: int) -> list[float]:
         numbers = []
     if len(numbers) != count:
         raise TargetError(f"{option} is {text!r}; it must be {count} numbers")
+    if not all(map(math.isfinite, numbers)):
+        raise TargetError(f"{option} is {text!r}, which is not finite")
     return numbers
 
 
 def read_poses(path: Path) -> np.ndarray:
-    """The array of a .npy file; TargetError where there is none."""
+    """The array (B, 4, 4) or (B, G, 4, 4) of a .npy file; TargetError where there is none."""
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        poses = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise TargetError(f"cannot read poses from {path}: {error}") from error
+    if not isinstance(poses, np.ndarray):
+        names = ", ".join(poses.files)
+        raise TargetError(f"{path} is an archive of arrays ({names}); --poses takes a .npy file")
+    if poses.ndim not in (3, 4) or poses.shape[-2:] != (4, 4) or poses.dtype.kind not in "fiu":
+        raise TargetError(
+            f"{path} has the shape {poses.shape} and the type {poses.dtype}; it must hold numbers "
+            "of the shape (B, 4, 4), or (B, T, 4, 4) for T tips"
+        )
+    if not np.isfinite(poses).all():
+        raise TargetError(f"{path} has entries that are not finite")
+    return poses
 
 
 def goal_of_links(
@@ -73,6 +94,8 @@ def goal_of_links(
         LinkError: a link is fixed to no tip.
         OptionError: poses, links and free axes are not equally many, or axes are wrong.
     """
+    from ..solving.inputs import check_free_axes, check_tips
+
     poses = poses[:, None] if poses.ndim == 3 else poses
     names = list(links or robot.tips)
     if poses.ndim != 4 or poses.shape[1] != len(names):

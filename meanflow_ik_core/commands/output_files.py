@@ -10,13 +10,17 @@ from .printing import plain
 
 
 def check_folder(option: str, path: Path | None) -> None:
-    """Before the work: OptionError where a folder cannot be made or written to."""
+    """Before the work: make the folder; OptionError where it cannot be made or written to."""
     from ..errors import OptionError
 
     if path is not None:
         there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise OptionError(f"{option} {path}: {there} is no folder that can be written to")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OptionError(f"{option} {path}: it cannot be made: {error.strerror}") from error
 
 
 def check_file(option: str, path: Path | None) -> None:

@@ -2,17 +2,18 @@
 """How the command line prints: JSON for scripts, tables for people."""
 
 import json
+import math
+import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+_WIDE = 200  # columns where nobody says how many there are
 
 
 def print_json(content: dict[str, Any]) -> None:
     """One JSON object; arrays become lists, what is not finite becomes null."""
     print(json.dumps(plain(content), allow_nan=False))
-
-
-_JOINT_COLUMNS = 8  # more joints than this share one column
 
 
 def plain(value: Any) -> Any:
@@ -27,18 +28,80 @@ def plain(value: Any) -> Any:
     return value
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def output_console() -> Any:
+    """What tables are printed to: as wide as the terminal, or as COLUMNS says; wide elsewhere."""
     from rich.console import Console
+
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    # Without markup, for "[m]" is a unit.
+    return Console(width=None if known else _WIDE, markup=False, highlight=False)
+
+
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    prose: bool = False,
+    to: Any = None,
+) -> None:
+    """Print a table that fits: where rows are too long it is turned, or cut into blocks.
+
+    Args:
+        title: a line before the table.
+        columns: headings.
+        rows: cells.
+        prose: whether the last column is a text, which is wrapped instead.
+        to: the console; None: `output_console`.
+    """
+    to = to or output_console()
+    to.print(title, soft_wrap=True)
+    lines = [tuple(columns), *map(tuple, rows)]
+    blocks = [lines] if prose else _blocks(lines, to.width)
+    if len(blocks) > 1:
+        turned = _blocks(list(zip(*lines, strict=True)), to.width)
+        blocks = turned if len(turned) < len(blocks) else blocks
+    for head, *body in blocks:
+        _print_block(to, head, body, prose)
+
+
+def _blocks(lines: Sequence[Sequence[str]], width: int) -> list[list[Sequence[str]]]:
+    """Lines of cells cut into parts that fit, each with the first cell of the lines."""
+    blocks, first, count = [], 1, len(lines[0])
+    while first < count or not blocks:
+        last = first + 1
+        while last < count and _width(_part(lines, first, last + 1)) <= width:
+            last += 1
+        blocks.append(_part(lines, first, last))
+        first = last
+    return blocks
+
+
+def _part(lines: Sequence[Sequence[str]], first: int, last: int) -> list[Sequence[str]]:
+    return [(line[0], *line[first:last]) for line in lines]
+
+
+def _width(lines: Iterable[Sequence[str]]) -> int:
+    """Of a table of such lines of cells."""
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return sum(widths) + len(widths) - 1
+
+
+def _print_block(
+    to: Any, columns: Sequence[str], rows: Iterable[Sequence[str]], prose: bool
+) -> None:
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+        is_text = prose and index == len(columns) - 1
+        left = index == 0 or is_text
+        table.add_column(
+            column, justify="left" if left else "right", no_wrap=not is_text, overflow="fold"
+        )
     for row in rows:
         table.add_row(*row)
-    width = None if sys.stdout.isatty() else 200
-    # Without markup, for "[m]" is a unit.
-    Console(width=width, markup=False).print(table)
+    to.print(table)
 
 
 def print_pairs(title: str, content: dict[str, Any]) -> None:
@@ -46,7 +109,7 @@ def print_pairs(title: str, content: dict[str, Any]) -> None:
         [key, f"{value:.6g}" if isinstance(value, float) else str(value)]
         for key, value in content.items()
     ]
-    print_table(title, ["", "value"], rows)
+    print_table(title, ["", "value"], rows, prose=True)
 
 
 def print_settings(config: Any) -> None:
@@ -58,36 +121,68 @@ def print_settings(config: Any) -> None:
         allowed = " | ".join(about["choices"])
         if about["low"] is not None:
             allowed = f"{about['low']} .. {about['high']}"
-        rows.append([field.name, str(field.default), allowed, about["help"]])
-    print_table("settings of training", ["setting", "default", "allowed", "meaning"], rows)
+        meaning = f"{about['help']} ({allowed})" if allowed else about["help"]
+        rows.append([field.name, str(field.default), meaning])
+    columns = ["setting", "default", "meaning (allowed)"]
+    print_table("settings of training", columns, rows, prose=True)
 
 
-def print_solutions(joint_names: tuple[str, ...], result: Any) -> None:
-    apart = len(joint_names) <= _JOINT_COLUMNS
-    for problem in range(len(result.valid)):
-        rows = []
-        for row in range(result.valid.shape[1]):
-            if not result.origin[problem, row]:
-                continue
-            joints = [f"{value:.4f}" for value in result.joint_positions[problem, row]]
-            rows.append(
-                [
-                    str(row + 1),
-                    "yes" if result.valid[problem, row] else "no",
-                    *(joints if apart else [" ".join(joints)]),
-                    f"{result.position_error[problem, row].max():.1e}",
-                    f"{result.orientation_error[problem, row].max():.1e}",
-                    f"{result.distance[problem, row]:.3f}",
-                    result.origin[problem, row],
-                ]
-            )
-        names = joint_names if apart else ["joints"]
-        columns = ["rank", "valid", *names, "error [m]", "error [rad]", "distance", "origin"]
-        print_table(
-            f"pose {problem + 1}: {int(result.valid[problem].sum())} solutions", columns, rows
-        )
-    if not apart:
-        print(f"joints: {', '.join(joint_names)}")
-    spent = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in result.timing.items())
-    starts = ", ".join(f"{count} {name}" for name, count in result.starts.items())
-    print(f"time: {spent}; starts: {starts}")
+class SolutionRow(NamedTuple):
+    """What a table shows of a solution."""
+
+    valid: bool
+    joints: Sequence[float]  # rad or m
+    position_error: float  # m, the largest of the tips
+    orientation_error: float  # rad
+    distance: float  # rad
+    cost: float
+    objective_values: Sequence[float]  # empty: no objectives
+    clearance: float  # m; NaN: not asked for
+
+
+def print_solutions(
+    title: str,
+    joints: Mapping[str, str],
+    objectives: Sequence[str],
+    solutions: Sequence[SolutionRow],
+    to: Any = None,
+) -> None:
+    """Print those of ranked solutions that are valid, or the nearest miss where none is.
+
+    Args:
+        title: a line before the table.
+        joints: names and units.
+        objectives: names; as many as the rows have values.
+        solutions: best first.
+        to: see `print_table`.
+    """
+    solutions = [row for row in solutions if row.valid] or solutions[:1]
+    pairs = zip(short_names(list(joints)), joints.values(), strict=True)
+    names = [f"{name} [{unit}]" for name, unit in pairs]
+    columns = ["rank", "valid", *names, "error [m]", "error [rad]", "distance [rad]"]
+    with_clearance = any(not math.isnan(row.clearance) for row in solutions)
+    columns += ["clearance [m]"] * with_clearance
+    columns += ["cost", *objectives] if objectives else []
+    rows = []
+    for rank, row in enumerate(solutions, start=1):
+        cells = [str(rank), "yes" if row.valid else "no", *(f"{q:.4f}" for q in row.joints)]
+        cells += [f"{row.position_error:.1e}", f"{row.orientation_error:.1e}"]
+        cells += [f"{row.distance:.3f}"] + [f"{row.clearance:.4f}"] * with_clearance
+        if objectives:
+            cells += [f"{value:.4g}" for value in (row.cost, *row.objective_values)]
+        rows.append(cells)
+    print_table(title, columns, rows, to=to)
+
+
+def short_names(names: list[str]) -> list[str]:
+    """Names without the words, between underscores, that all of them begin with or have in the
+    same place; the last word of each stays."""
+    words = [name.split("_") for name in names]
+    least = min(map(len, words), default=0)
+    same = len(set(map(len, words))) == 1
+    dropped: set[int] = set()
+    for place in range(least - 1):
+        shared = len({parts[place] for parts in words}) == 1
+        if shared and (same or len(dropped) == place):
+            dropped.add(place)
+    return ["_".join(p for i, p in enumerate(parts) if i not in dropped) for parts in words]

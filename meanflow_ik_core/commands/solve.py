@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``meanflow-ik solve``: solutions for poses."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from .options import (
     SamplerOption,
     SeedOption,
 )
-from .printing import print_json, print_solutions
+from .printing import SolutionRow, print_json, print_solutions
 
 
 class SolveCommand(TyperCommand):
@@ -86,7 +87,13 @@ def solve(
     num_samples: Annotated[
         int, typer.Option(help="Starts that are refined for each pose, at first.")
     ] = 128,
-    max_solutions: Annotated[int, typer.Option(help="Solutions for each pose, at most.")] = 8,
+    max_solutions: Annotated[
+        int,
+        typer.Option(
+            help="Solutions for each pose, at most. In Python and ROS the default is 32; 8 fit a "
+            "table."
+        ),
+    ] = 8,
     select: Annotated[
         str, typer.Option(help="Which solutions: best (ranked first) or diverse (far apart).")
     ] = "best",
@@ -127,28 +134,45 @@ def solve(
     exit code is 1 when a pose has no valid solution.
     """
     from ..errors import OptionError
-    from ..objectives import read_objectives, spec_from_text
-    from ..robot.robot import load_robot
-    from ..robot.sources import URDF_SUFFIXES, is_text
-    from ..solving.solver import load_solver
     from .goal_options import goal_of_links, poses_from_options, read_poses
 
     T_base_link = (
         read_poses(poses) if poses else poses_from_options(xyz or (), rpy or (), quat or ())
     )
+    from ..objectives import build_objectives, read_objectives, spec_from_text
+    from ..robot.robot import load_robot
+    from ..robot.sources import URDF_SUFFIXES, is_text
+    from ..solving.goal import Preferences, Starts
+    from ..solving.inputs import (
+        at_frames,
+        check_positive,
+        check_seed,
+        check_seed_state,
+        check_targets,
+        check_tips,
+    )
+    from ..solving.solver import load_solver
+    from ..solving.why import Status
+
+    current = None if seed_state is None else _read_numbers("--seed-state", seed_state)
     from_urdf = is_text(robot) or Path(robot).suffix.lower() in URDF_SUFFIXES
     if tip and frame and not from_urdf:
         raise OptionError(f"--tip {tip[0]} and --frame {frame[0]}: --frame alone says which tip")
     loaded = load_robot(robot, base, tip if from_urdf else None)
     links = frame or (() if from_urdf else tip) or ()
     goal = goal_of_links(loaded, T_base_link, links, free_axes or ())
+    # What `solve` would refuse, before a network is read and the first call compiles.
+    Starts(num_samples, None)
+    Preferences(max_solutions, select, 0.0, 0.0, 0.0, avoid_self_collision)
+    check_positive("timeout", timeout, "positive seconds", or_none=True)
+    check_seed(seed)
+    at_links = at_frames(loaded, goal["tips"])
+    check_targets(at_links, goal["targets"], check_tips(at_links, goal["tips"]))
+    check_seed_state(loaded, current, len(T_base_link))
     wanted: list[Any] = [spec_from_text(text) for text in objective or []]
     if objectives is not None:
         wanted += read_objectives(objectives, loaded)
     solver = load_solver(loaded, checkpoint, device, sampler)
-    current = None
-    if seed_state is not None:
-        current = _read_numbers("--seed-state", seed_state)
     solver.warm_up()  # so that the times printed are those of a later call
     result = solver.solve(
         **goal, num_samples=num_samples, max_solutions=max_solutions, seed_state=current,
@@ -164,6 +188,8 @@ def solve(
                 "position_error": result.position_error,
                 "orientation_error": result.orientation_error,
                 "valid": result.valid,
+                "status": [Status(status).name for status in result.status],
+                "message": [result.explain(b) for b in range(len(result.status))],
                 "distance": result.distance,
                 "cost": result.cost,
                 "objective_values": result.objective_values,
@@ -174,10 +200,39 @@ def solve(
             }
         )
     else:
-        print_solutions(solver.robot.joint_names, result)
+        _print_result(solver, result, [one.name() for one in build_objectives(wanted, loaded)])
         print(f"sampler: {solver.sampler_summary}")
     if not result.valid.any(-1).all():
         raise typer.Exit(1)
+
+
+def _print_result(solver: Any, result: Any, objectives: list[str]) -> None:
+    """A table for each pose, then where solutions came from and how long it took."""
+    robot = solver.robot
+    sliding = robot.joint[robot.prismatic].tolist()
+    units = ["m" if joint in sliding else "rad" for joint in range(robot.num_joints)]
+    joints = dict(zip(robot.joint_names, units, strict=True))
+    for b in range(len(result.valid)):
+        rows = [
+            SolutionRow(
+                bool(result.valid[b, m]),
+                result.joint_positions[b, m],
+                result.position_error[b, m].max(),
+                result.orientation_error[b, m].max(),
+                result.distance[b, m],
+                result.cost[b, m],
+                () if result.objective_values is None else result.objective_values[b, m],
+                math.nan if result.clearance is None else result.clearance[b, m],
+            )
+            for m in range(result.valid.shape[1])
+            if result.origin[b, m]
+        ]
+        print_solutions(f"pose {b + 1}: {result.explain(b)}", joints, objectives, rows)
+    spent = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in result.timing.items())
+    starts = ", ".join(f"{count} {name}" for name, count in result.starts.items())
+    origins = ", ".join(f"{count} {name}" for name, count in result.origin_counts().items())
+    print(f"time: {spent}")
+    print(f"starts: {starts}; solutions: {origins or 'none'}")
 
 
 def _read_numbers(option: str, text: str) -> list[float]:

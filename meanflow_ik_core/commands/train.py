@@ -53,8 +53,6 @@ def train(
         print_settings(TrainConfig)
         return
     from ..robot.robot import load_robot
-    from ..training.report import no_progress_bar
-    from ..training.trainer import train as run_training
 
     overrides = read_settings(setting or [])
     if config is None:
@@ -64,6 +62,9 @@ def train(
     loaded = load_robot(robot, base, tip)
     folder = out or Path("runs") / loaded.name
     check_folder("--out", folder)
+    from ..training.report import no_progress_bar
+    from ..training.trainer import train as run_training
+
     bar = progress_bar if progress else no_progress_bar
     result = run_training(loaded, settings, folder, not restart, bar, device)
     summary = {

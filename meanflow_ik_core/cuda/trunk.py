@@ -29,7 +29,7 @@ def check_trunk(hidden_dim: int, depth: int, poses: int, samples: int) -> None:
     if trunk_kernels.triton is None:
         raise ConfigError(
             "the kernels of the fused step need triton, which is not installed; "
-            "pip install 'meanflow-ik-ros[cuda]', or a CUDA build of torch, brings it"
+            "pip install '.[cuda]', or a CUDA build of torch, brings it"
         )
     if hidden_dim not in WIDTHS:
         raise ConfigError(f"hidden_dim is {hidden_dim}; the fused step knows {WIDTHS}")

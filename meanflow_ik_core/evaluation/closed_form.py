@@ -37,7 +37,7 @@ class ClosedForm:
             from eaik.IK_Homogeneous import HomogeneousRobot
         except ImportError as error:
             raise OptionError(
-                "the closed form needs the package EAIK: pip install 'meanflow-ik-ros[bench]'"
+                "the closed form needs the package EAIK: pip install '.[bench]'"
             ) from error
         _check_arm(robot)
         self.robot = robot

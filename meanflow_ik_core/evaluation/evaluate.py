@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import OptionError, RobotError
+from ..progress import stage, tracked
 from ..robot.robot import Robot, load_robot
 from ..samplers import Sampler, build_sampler, resolve_sampler
 from ..samplers.meanflow import MeanFlowSampler, knows_one_call_only
@@ -25,6 +26,7 @@ from .exactness import (
     coverage_by_samples,
     match,
 )
+from .options import check_options
 from .posterior import trace_solutions
 from .samples import measure_samples
 from .timed_samples import draw_samples, draw_solutions, refine_samples, sample_errors
@@ -187,13 +189,7 @@ def evaluate(
         RobotError: ``exact`` for a robot without a closed form.
         CheckpointError: the checkpoint is missing, damaged, or of another robot.
     """
-    for name, number in (("num_calls", num_calls), ("poses", poses), ("samples", samples)):
-        if number < 1:
-            raise OptionError(f"{name} is {number!r}; it must be at least 1")
-    if detail_poses < 0:
-        raise OptionError(f"detail_poses is {detail_poses}; it must not be negative")
-    if exact and detail_poses < 1:
-        raise OptionError("the exact answer needs detail_poses of at least 1")
+    check_options(num_calls, poses, samples, detail_poses, exact)
     arm = robot if isinstance(robot, Robot) else load_robot(robot)
     closed_form, without_exact = _closed_form(arm, exact) if detail_poses else (None, None)
     judged, name = sampler, type(sampler).__name__
@@ -204,8 +200,10 @@ def evaluate(
     # The poses do not depend on the device.
     q_true = arm.random_configurations(poses, torch.Generator().manual_seed(seed)).numpy()
     T_base_tip = arm.forward(q_true)
+    stage(f"{poses} poses are sampled")
     q, sample_time = draw_samples(judged, T_base_tip, samples, generator)
     tolerances = position_tolerance, orientation_tolerance
+    stage("samples are refined")
     metrics = measure_samples(arm, q, q_true, T_base_tip, *tolerances)
     first = T_base_tip[: min(detail_poses, poses)]
     random = np.random.default_rng(seed)
@@ -223,7 +221,9 @@ def evaluate(
     if closed_form is not None:
         curves = [
             trace_solutions(closed_form, pose[0], known[6])
-            for pose, known in zip(first, q_true, strict=False)
+            for pose, known in tracked(
+                list(zip(first, q_true, strict=False)), "poses whose exact answer is traced"
+            )
         ]
         # MMD^2 needs two exact samples, even where one is asked of the sampler.
         count = max(samples, 2)
@@ -245,6 +245,7 @@ def evaluate(
     if name == "meanflow" and len(first):
         numbers, without_calls = _numbers_of_calls(judged)
     for number in numbers:
+        stage(f"{number} network calls")
         several = _sampler_from_name(name, arm, checkpoint, number, device)
         drawn, spent = draw_samples(several, first, samples, generator)
         errors = sample_errors(arm, drawn, first)

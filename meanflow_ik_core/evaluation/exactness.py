@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..kernels.step_settings import StepSettings
+from ..progress import tracked
 from ..robot.robot import Robot
 from ..solving.least_squares import iterate, pose_errors
 from .distribution import coverage, mmd_squared, total_variation
@@ -62,7 +63,9 @@ def match(
         mean number per pose.
     """
     rows, mmd = [], []
-    for curve, exact, q in zip(curves, reference, draws, strict=True):
+    for curve, exact, q in tracked(
+        list(zip(curves, reference, draws, strict=True)), "poses against the exact answer"
+    ):
         if len(q) > 1:
             mmd.append(mmd_squared(q, exact))
         masses = curve.branch_mass

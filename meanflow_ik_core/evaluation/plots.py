@@ -33,9 +33,7 @@ def plot_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise OptionError(
-            "plots need the package matplotlib: pip install 'meanflow-ik-ros[demo]'"
-        ) from error
+        raise OptionError("plots need the package matplotlib: pip install '.[demo]'") from error
     drawings = {"errors.png": _draw_errors, "steps.png": _draw_steps}
     if evaluation.calls:
         drawings["calls.png"] = _draw_calls

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..geometry import pose_errors
+from ..progress import tracked
 from ..robot.robot import Robot
 from ..samplers import Sampler
 from ..solving.ranking import SELECTIONS
@@ -70,7 +71,7 @@ def draw_solutions(
         starts = samples * (_DIVERSE_POOL if select == "diverse" else 1)
         chunk = max(1, _SAMPLES_PER_CALL // starts)
         chosen[select], stages[select] = [], {}
-        for begin in range(0, len(T_base_tip), chunk):
+        for begin in tracked(range(0, len(T_base_tip), chunk), f"calls, {select} solutions"):
             result = solver.solve(
                 T_base_tip[begin : begin + chunk], starts, samples, None, seed + begin, select,
                 position_tolerance=tolerances[0], orientation_tolerance=tolerances[1],

@@ -19,6 +19,7 @@ import yaml
 from ..errors import LinkError, OptionError
 from ..robot.robot import Robot
 from ..robot.urdf import listing
+from ..tensors import require_torch
 from ..world.scene import Scene
 
 if TYPE_CHECKING:
@@ -215,6 +216,7 @@ def _build(spec: Any, robot: Robot, trusted: bool) -> Objective:
             f"unknown objective {name!r}{_hint(name, available_objectives())}; "
             f"objectives are {', '.join(available_objectives())}"
         )
+    require_torch("objectives")
     kind = importlib.import_module(f".{name}", __name__).OBJECTIVE
     parameters = list(inspect.signature(kind).parameters.values())[1:]
     known = [parameter.name for parameter in parameters]

@@ -193,7 +193,7 @@ class PathSearch:
             self._follow(missing[found], [q[valid] for q, valid in rows], checked=True)
             if not self.valid[missing[0]].any():
                 self.end = int(missing[0])
-                self.unsolved = self._nearest_miss(result)
+                self.unsolved = result.explain(0)
             together *= 2
 
     def _solve(self, waypoints: np.ndarray) -> IKResult:
@@ -213,17 +213,6 @@ class PathSearch:
                 avoid_self_collision=query.avoid_self_collision,
                 world=None if query.motion is None else query.motion.scene,
             )
-
-    def _nearest_miss(self, result: IKResult) -> str:
-        """What came of the starts for the first target of a result without a solution."""
-        position = float(result.position_error[0, 0].max())
-        angle = float(result.orientation_error[0, 0].max())
-        tolerances = self._query.tolerances
-        if self._in_collision is not None and position <= tolerances[0] and angle <= tolerances[1]:
-            if self._query.motion is not None:
-                return "every solution found touches the world, or itself where that is asked"
-            return "every solution found is in self-collision"
-        return f"the nearest configuration found misses it by {position:.3g} m and {angle:.3g} rad"
 
     def _draw(self, anchors: np.ndarray) -> None:
         """Draw solutions at some waypoints and follow them; few starts, some may have none."""

@@ -59,8 +59,7 @@ def resolve_uri(uri: str, near: Path) -> Path:
                 return folder / rest
         if package == EXAMPLE_ROBOT_DATA:
             raise RobotError(
-                f"{uri} is part of example-robot-data, which "
-                "`pip install meanflow_ik_ros[robots]` brings"
+                f"{uri} is part of example-robot-data, which `pip install '.[robots]'` brings"
             )
         raise RobotError(
             f"{uri}, which {near} names, does not exist: no folder of ROS_PACKAGE_PATH or "

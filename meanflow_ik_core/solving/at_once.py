@@ -22,6 +22,7 @@ from .goal import Goal, Preferences, Starts
 from .refinement import Refinement
 from .result import IKResult, names_of_origins
 from .robot_arrays import Packed, packed
+from .why import Evidence
 
 if TYPE_CHECKING:
     from ..cuda.search import DeviceSearch
@@ -88,7 +89,11 @@ class SearchAtOnce:
                 "refine": searched - ready,
                 "select": max(clock() - searched, 1e-9),
             },
-        )
+            _evidence=Evidence(
+                self.robot, goal, rows.used, np.zeros(len(goal), bool), self.starts,
+                self.preferences.min_separation,
+            ),
+        )  # fmt: skip
 
     def _run(self, goal: Goal, sampler: str) -> tuple[Rows, np.ndarray | None]:
         """The rows of a goal, and how many of the starts of each problem were the sampler's (B,).

@@ -26,6 +26,7 @@ from .goal import Goal, Preferences, Starts
 from .refine import Refined
 from .refinement import Refinement
 from .result import IKResult, names_of_origins
+from .why import Evidence
 
 if TYPE_CHECKING:
     from .null_space import NullSpace
@@ -85,8 +86,10 @@ class Search:
         self._deadline, self._clock = parts.deadline, parts.deadline.now
         self._spent = {"sample": 0.0, "refine": 0.0, "select": 0.0}
         self._drawn: Counter[str] = Counter()
+        self._num_starts = np.zeros(len(goal), np.int64)  # starts of each problem
         self._found: dict[int, Candidates] = {}  # that may still be returned
         self._chosen: dict[int, Candidates] = {}  # of each problem that was reached in time
+        self._timed_out = np.zeros(len(goal), bool)
         self._passes, self._checks, self._check_seconds = 0, 0, 0.0
         self._sliding = SLIDE_AFTERWARDS if starts.sliding else STAY
         self._per_pass = parts.starts_per_pass
@@ -118,6 +121,8 @@ class Search:
                     self._round(problems, name, used, size)
             used += size
             rounds += 1
+        if self._deadline.passed():
+            self._timed_out = self._num_valid() < self._preferences.max_solutions
         if self._parts.null_space is not None and self._parts.null_space.steps:
             self._improve(self._parts.null_space)
 
@@ -144,7 +149,11 @@ class Search:
             origin=names_of_origins(sampler)[source],
             starts=dict(self._drawn),
             timing=dict(self._spent),
-        )
+            _evidence=Evidence(
+                robot, goal, self._num_starts, self._timed_out, self._starts,
+                self._preferences.min_separation,
+            ),
+        )  # fmt: skip
         if null_space is None:
             return result
         return replace(result, objective_values=self.objective_values(result))
@@ -210,6 +219,7 @@ class Search:
                 starts = self._parts.drawing.starts(sampler, goal, used + begin, number)
                 self._passes += 1
                 self._drawn[sampler] += starts.shape[0] * starts.shape[1]
+                self._num_starts[group] += starts.shape[1]
                 source = UNIFORM if sampler == "uniform" else OWN
                 first = source
                 if seeds is not None and begin == 0:

@@ -199,6 +199,8 @@ class WorldSearch(Search):
             rounds += explored is None
         if len(chosen) < wanted:
             chosen = self._packed(problem, pool, chosen)
+        self._num_starts[problem] = used
+        self._timed_out[problem] = len(chosen) < wanted and deadline.passed()
         self._note(problem, pool, misses, chosen)
 
     def _packed(self, problem: int, pool: Pool, chosen: np.ndarray) -> np.ndarray:

@@ -11,9 +11,11 @@ from typing import Any
 import yaml
 
 from ..errors import ConfigError
-from ..network.kinds import NETWORKS
+from ..network.sizes import SIZES
 from ..settings import check_names, check_settings, setting
-from .losses import JVP_TANGENTS, TANGENT_VELOCITIES
+
+JVP_TANGENTS = ("total", "partial")
+TANGENT_VELOCITIES = ("network", "sample")
 
 _LONGEST_CHAIN = 5
 _RECIPES = Path(__file__).parents[1] / "recipes"
@@ -31,7 +33,7 @@ class TrainConfig:
         "mlp",
         "mlp: the poses of all tips as one vector; tokens: one token per tip, and goals may leave "
         "out any part",
-        choices=tuple(NETWORKS),
+        choices=tuple(SIZES),
     )
     hidden_dim: int = setting(256, "width of the residual stream", low=1)
     depth: int = setting(6, "number of residual blocks", low=1)

@@ -16,11 +16,10 @@ from ..errors import OptionError
 from ..evaluation.distribution import BANDWIDTHS
 from ..network.model import VelocityNetwork, denormalise_joints, normalise_joints
 from ..robot.robot import Robot
+from .config import JVP_TANGENTS, TANGENT_VELOCITIES
 
 Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]  # (z (B, J), r (B,), t (B,)) -> u (B, J)
 
-JVP_TANGENTS = ("total", "partial")
-TANGENT_VELOCITIES = ("network", "sample")
 DAMPING = 1e-2
 MAX_STEP = 0.5  # rad or m
 

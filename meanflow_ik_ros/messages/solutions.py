@@ -19,19 +19,6 @@ if TYPE_CHECKING:
     from meanflow_ik_ros.messages.query import IKQuery
 
 
-def unreached_message(nearest_errors: tuple[float, float] | None) -> str:
-    """That a target has no solution, and by how much [m], [rad] the nearest configuration misses.
-
-    Args:
-        nearest_errors: None: no configuration was found at all.
-    """
-    message = "no configuration within the limits reaches the target"
-    if nearest_errors is None:
-        return message
-    metres, radians = nearest_errors
-    return f"{message}; the nearest one found misses it by {metres:.3g} m and {radians:.3g} rad"
-
-
 def solutions_from_result(query: IKQuery, result: IKResult, robot: Robot) -> list[IKSolution]:
     """The valid solutions of the one target of a query, best first.
 

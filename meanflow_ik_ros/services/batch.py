@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from meanflow_ik_core.solving.why import Status
 from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.messages.fields import count_from_request, doubles
@@ -128,13 +129,26 @@ def response_from_result(
     if result.objective_values is not None:
         response.objective_values = doubles(result.objective_values[keep].ravel())
     response.error_code = Codes.SUCCESS if solved.any() else Codes.NO_IK_SOLUTION
-    if not solved.all():
-        response.message = _without_solution(np.flatnonzero(~solved), parameters, len(solved))
+    response.status = array.array("B", result.status.tobytes())
+    response.message = _shortfall(result)
     return response
 
 
-def _without_solution(rows: np.ndarray, parameters: NodeParameters, count: int) -> str:
-    named = ", ".join(str(row) for row in rows[:_NAMED_TARGETS].tolist())
-    more = ", ..." if len(rows) > _NAMED_TARGETS else ""
-    limits = "limits and the time" if parameters.timeout else "limits"
-    return f"{len(rows)} of {count} targets have no solution within the {limits}: {named}{more}"
+def _shortfall(result: IKResult) -> str:
+    """Which targets have no solution, or fewer than asked for, and why the first of each."""
+    fewer = np.flatnonzero(result.status == Status.FEWER_THAN_ASKED).tolist()
+    none = np.flatnonzero(~result.valid.any(1)).tolist()
+    parts = []
+    if none:
+        why = result.explain(none[0])
+        parts.append(_listed(none, len(result.status), "have no solution", why))
+    if fewer:
+        why = result.explain(fewer[0])
+        parts.append(_listed(fewer, len(result.status), "have fewer than asked for", why))
+    return "; ".join(parts)
+
+
+def _listed(targets: list[int], count: int, what: str, why: str) -> str:
+    named = ", ".join(str(target) for target in targets[:_NAMED_TARGETS])
+    more = ", ..." if len(targets) > _NAMED_TARGETS else ""
+    return f"{len(targets)} of {count} targets {what}: {named}{more} ({targets[0]}: {why})"

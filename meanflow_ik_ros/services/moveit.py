@@ -22,7 +22,6 @@ from meanflow_ik_ros.messages.errors import Codes, RequestError
 from meanflow_ik_ros.messages.fields import doubles
 from meanflow_ik_ros.messages.joints import limit_violations
 from meanflow_ik_ros.messages.query import IKQuery
-from meanflow_ik_ros.messages.solutions import unreached_message
 from meanflow_ik_ros.messages.task import task_from_request
 from meanflow_ik_ros.messages.tips import FrameLookup, targets_from_poses, tip_links_from_names
 from meanflow_ik_ros.parameters import FIELDS
@@ -231,14 +230,13 @@ def _nearest_from_result(
 ) -> NearestSolution:
     q = result.joint_positions[0][result.valid[0]]
     if len(q) == 0:
-        metres = float(result.position_error[0, 0].max())
-        radians = float(result.orientation_error[0, 0].max())
-        message = unreached_message((metres, radians))
-        if metres <= parameters.position_tolerance and radians <= parameters.orientation_tolerance:
-            message = "every configuration found that reaches the target touches the robot itself"
-        elif result.approximate is not None and result.approximate[0, 0]:
+        message = result.explain()
+        if result.approximate is not None and result.approximate[0, 0]:
             positions = joints_by_name(result.joint_positions[0, 0], robot)
-            return NearestSolution(Codes.SUCCESS, f"approximate: {message}", positions)
+            metres = float(result.position_error[0, 0].max())
+            radians = float(result.orientation_error[0, 0].max())
+            misses = f"approximate: off by {metres:.3g} m and {radians:.3g} rad"
+            return NearestSolution(Codes.SUCCESS, f"{misses}; {message}", positions)
         return NearestSolution(Codes.NO_IK_SOLUTION, message)
     nearest = nearest_configuration(q, query.seed, robot)
     return NearestSolution(Codes.SUCCESS, positions=joints_by_name(nearest, robot))

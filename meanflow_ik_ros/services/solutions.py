@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from meanflow_ik_core.solving.why import Status
 from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.messages.fields import count_from_request
 from meanflow_ik_ros.messages.joints import seed_from_joint_state
 from meanflow_ik_ros.messages.query import IKQuery
-from meanflow_ik_ros.messages.solutions import solutions_from_result, unreached_message
+from meanflow_ik_ros.messages.solutions import solutions_from_result
 from meanflow_ik_ros.messages.task import task_from_request
 from meanflow_ik_ros.messages.tips import FrameLookup, targets_from_poses, tip_links_from_names
 from meanflow_ik_ros.services import Service
@@ -112,11 +113,11 @@ def response_from_result(
     response.sample_time = float(result.timing["sample"])
     response.refine_time = float(result.timing["refine"])
     response.total_time = float(total_time)
-    nearest = response.solutions[0] if response.solutions else None
-    if nearest is not None and nearest.valid:
+    if response.solutions and response.solutions[0].valid:
         response.error_code = Codes.SUCCESS
+        if result.status[0] != Status.SOLVED:
+            response.message = result.explain()
         return response
     response.error_code = Codes.NO_IK_SOLUTION
-    errors = nearest and (max(nearest.position_error), max(nearest.orientation_error))
-    response.message = unreached_message(errors)
+    response.message = result.explain()
     return response

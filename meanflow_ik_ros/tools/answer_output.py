@@ -10,9 +10,8 @@ from typing import Any
 
 from geometry_msgs.msg import PoseStamped
 from rich.console import Console
-from rich.table import Table
 
-from meanflow_ik_core.commands.printing import plain
+from meanflow_ik_core.commands.printing import SolutionRow, plain, print_solutions
 from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.msg import IKSolution, IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions
@@ -21,53 +20,31 @@ CODE_NAMES = (
     "SUCCESS", "NO_IK_SOLUTION", "FRAME_TRANSFORM_FAILURE", "INVALID_LINK_NAME",
     "INVALID_ROBOT_STATE", "INVALID_GOAL_CONSTRAINTS", "FAILURE",
 )  # fmt: skip
-_JOINT_COLUMNS = 8  # more joints than this share one column
 
 
-def solutions_table(title: str, solutions: Sequence[IKSolution]) -> Table:
-    """One row per solution; of several tips the largest error counts."""
-    table = Table(
-        title=title, title_justify="left", caption="joints in rad, sliding ones in m",
-        caption_justify="left",
-    )  # fmt: skip
-    names = list(solutions[0].joint_state.name)
-    apart = len(names) <= _JOINT_COLUMNS
-    for name in ("rank", "valid", "error, mm", "error, deg", "distance, rad"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in short_names(names) if apart else ():
-        table.add_column(name, justify="right", no_wrap=True)
-    if not apart:
-        table.add_column("joints")
-    for rank, solution in enumerate(solutions, start=1):
-        values = list(solution.joint_state.position)
-        joints = [f"{value:+.4f}" for value in values]
-        if not apart:
-            joints = [" ".join(f"{n}={value:+.4f}" for n, value in zip(names, values, strict=True))]
-        table.add_row(
-            str(rank),
-            "yes" if solution.valid else "no",
-            digits(1e3 * max(solution.position_error, default=math.nan)),
-            digits(math.degrees(max(solution.orientation_error, default=math.nan))),
-            f"{solution.distance:.3f}",
-            *joints,
-        )
-    return table
-
-
-def digits(value: float) -> str:
-    """A number of at least two digits, without decimals from 100 on."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
-
-
-def short_names(names: list[str]) -> list[str]:
-    """Names without the words, between underscores, that all of them begin with."""
-    words = [name.split("_") for name in names]
-    shared = 0
-    while all(len(parts) > shared + 1 for parts in words) and (
-        len({parts[shared] for parts in words}) == 1
-    ):
-        shared += 1
-    return ["_".join(parts[shared:]) for parts in words]
+def print_table(title: str, solutions: Sequence[IKSolution], console: Console) -> None:
+    """One column or row per solution that is valid, or the nearest miss; of several tips the
+    largest error counts."""
+    count = len(solutions[0].objective_values)
+    print_solutions(
+        title,
+        dict.fromkeys(solutions[0].joint_state.name, "rad or m"),
+        [f"objective {number}" for number in range(1, count + 1)],
+        [
+            SolutionRow(
+                solution.valid,
+                solution.joint_state.position,
+                max(solution.position_error, default=math.nan),
+                max(solution.orientation_error, default=math.nan),
+                solution.distance,
+                solution.cost,
+                solution.objective_values,
+                solution.clearance,
+            )
+            for solution in solutions
+        ],
+        console,
+    )
 
 
 def solutions_content(solutions: Sequence[IKSolution]) -> list[dict[str, Any]]:
@@ -114,7 +91,7 @@ def show_response(response: GetIKSolutions.Response, as_json: bool, console: Con
         sample, refine, total = (1e3 * value for value in times.values())
         title = f"{counted(response.solutions)}; {total:.1f} ms in the node"
         title += f" (sampling {sample:.1f}, refinement {refine:.1f})"
-        console.print(solutions_table(title, response.solutions))
+        print_table(title, response.solutions, console)
     said = f": {response.message}" if response.message else ""
     line = f"{code_name(response.error_code)} ({response.error_code}){said}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -135,7 +112,7 @@ def show_candidates(candidates: IKSolutionArray, as_json: bool, console: Console
         return
     title = f"goal of {stamp.sec}.{stamp.nanosec:09d}: {counted(candidates.solutions)}"
     if candidates.solutions:
-        console.print(solutions_table(title, candidates.solutions))
+        print_table(title, candidates.solutions, console)
     else:
         console.print(title, markup=False, highlight=False)
 
@@ -155,7 +132,7 @@ def counted(solutions: Sequence[IKSolution]) -> str:
     valid = sum(solution.valid for solution in solutions)
     if valid:
         return f"{valid} {'solution' if valid == 1 else 'solutions'}"
-    return f"no solution; the {len(solutions)} nearest misses" if solutions else "no solution"
+    return "no solution; the nearest miss" if solutions else "no solution"
 
 
 def print_line(content: dict[str, Any]) -> None:

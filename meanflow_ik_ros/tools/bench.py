@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 from rclpy.utilities import get_rmw_implementation_identifier
-from rich.console import Console
-from rich.table import Table
 
 from meanflow_ik_core.bench.result import BenchResult, Measure, at_least_one, environment
 from meanflow_ik_core.bench.solve import TOLERANCE
+from meanflow_ik_core.commands.printing import print_table
 from meanflow_ik_core.errors import IKError
 from meanflow_ik_core.robot.robot import load_robot
 from meanflow_ik_core.samplers import resolve_sampler
@@ -180,10 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
     except IKError as error:
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(2)
-    table = Table(*result.COLUMNS, title="service round trip")
-    for row in result.rows():
-        table.add_row(*row)
-    Console().print(table)
+    print_table("service round trip", result.COLUMNS, result.rows())
     if output is not None:
         output.write_text(json.dumps(result.as_dict(), indent=2) + "\n")
     sys.exit(0 if result.reached else 1)

@@ -24,12 +24,13 @@ from sensor_msgs.msg import JointState
 from visualization_msgs.msg import Marker, MarkerArray
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.commands.printing import output_console
 from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.messages.joints import joint_state_message
 from meanflow_ik_ros.messages.poses import pose_message
 from meanflow_ik_ros.msg import IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions
-from meanflow_ik_ros.tools.answer_output import solutions_table
+from meanflow_ik_ros.tools.answer_output import print_table
 from meanflow_ik_ros.tools.render import write_picture
 from meanflow_ik_ros.tools.running_node import READY_S, STOP_S, running_node
 
@@ -173,7 +174,7 @@ def print_solutions(
         f"{1e3 * response.sample_time:.1f} ms, refine {1e3 * response.refine_time:.1f} ms, "
         f"total {1e3 * response.total_time:.1f} ms, round trip {1e3 * round_trip:.1f} ms"
     )
-    console.print(solutions_table(title, response.solutions[:ROWS_PER_TASK]))
+    print_table(title, response.solutions[:ROWS_PER_TASK], console)
 
 
 def draw(published: MarkerArray, path: Path) -> int:
@@ -238,7 +239,7 @@ def main(arguments: list[str] | None = None) -> None:
     # A domain of its own keeps other nodes of the network out of the demo.
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    console = output_console()
     rclpy.init(args=[])
     try:
         run("panda", options.sampler, options.solutions, options.output, console)

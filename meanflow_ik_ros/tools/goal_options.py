@@ -78,6 +78,15 @@ def command_line(description: str | None = None) -> argparse.ArgumentParser:
         help="return only solutions in which the robot does not touch itself",
     )
     parser.add_argument(
+        "--objective",
+        action="append",
+        default=[],
+        metavar="NAME_OR_YAML",
+        help="what solutions shall also be good for, such as manipulability or "
+        '"{name: posture, weight: 2.0}"; repeat for several; default: the node\'s parameter '
+        "objectives",
+    )
+    parser.add_argument(
         "--node", default="/meanflow_ik", help="name of the solver node; default: %(default)s"
     )
     parser.add_argument(
@@ -120,7 +129,7 @@ def check_options(options: argparse.Namespace) -> None:
         raise OptionError(f"--timeout {options.timeout:g}, expected seconds above 0")
     if options.latest and not options.topic:
         raise OptionError("--latest is for --topic; the service takes the latest transform anyway")
-    service_only = ("tip", "free_axes", "num_solutions", "avoid_self_collision")
+    service_only = ("tip", "free_axes", "num_solutions", "avoid_self_collision", "objective")
     for name in service_only if options.topic else ():
         if getattr(options, name):
             raise OptionError(

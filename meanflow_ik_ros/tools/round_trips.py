@@ -21,6 +21,7 @@ from sensor_msgs.msg import JointState
 from meanflow_ik_core.bench.judge import Judge
 from meanflow_ik_core.bench.solve import TOLERANCE
 from meanflow_ik_core.errors import OptionError
+from meanflow_ik_core.progress import tracked
 from meanflow_ik_core.robot.robot import Robot
 from meanflow_ik_ros.messages.poses import pose_message, poses_from_matrices
 from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
@@ -43,7 +44,7 @@ def batches_of(
     """
     judge, right = Judge(robot), 0
     seconds = np.zeros(len(targets))
-    for row, T_base_tip in enumerate(targets):
+    for row, T_base_tip in enumerate(tracked(targets, "batches")):
         request = GetIKSolutionsBatch.Request(max_solutions=solutions)
         request.targets.header.frame_id = robot.base
         request.targets.poses = poses_from_matrices(T_base_tip.reshape(-1, 4, 4))
@@ -77,7 +78,7 @@ def paths_along(
     """
     judge, right = Judge(robot), 0
     seconds = np.zeros(len(lines))
-    for row, T_base_tip in enumerate(lines):
+    for row, T_base_tip in enumerate(tracked(lines, "paths")):
         request = GetIKPath.Request()
         request.waypoints.header.frame_id = robot.base
         request.waypoints.poses = poses_from_matrices(T_base_tip.reshape(-1, 4, 4))
@@ -105,7 +106,7 @@ def goals_to_best(
             raise OptionError(f"no goal topic within {_ANSWER_S:g} s")
         executor.spin_once(0.05)
     seconds = np.zeros(len(requests))
-    for row, request in enumerate(requests):
+    for row, request in enumerate(tracked(requests, "goals")):
         heard.clear()
         started = time.perf_counter()
         publisher.publish(request.targets[0])

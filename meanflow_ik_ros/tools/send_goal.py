@@ -12,6 +12,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from rich.console import Console
 
+from meanflow_ik_core.commands.printing import output_console
 from meanflow_ik_core.errors import IKError
 from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.srv import GetIKSolutions
@@ -45,6 +46,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
                 free_axes=options.free_axes,
                 max_solutions=options.num_solutions,
                 avoid_self_collision=options.avoid_self_collision,
+                objectives=options.objective,
             )
             response = client.ask(request)
             show_response(response, options.json, console)
@@ -69,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser = command_line(__doc__)
         options = parser.parse_args(remove_ros_args(["send_goal", *arguments])[1:])
         rclpy.init(args=["send_goal", *arguments], signal_handler_options=SignalHandlerOptions.NO)
-        code = run(options, Console(width=None if sys.stdout.isatty() else 200))
+        code = run(options, output_console())
     except IKError as error:
         print(f"send_goal: {error}", file=sys.stderr)
     except BrokenPipeError:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line as a user meets it."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -15,7 +16,9 @@ from oracles import Judge
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.commands.app import main
+from meanflow_ik_ros.parameters import NodeParameters
 
+RECORDS = Path(__file__).parents[2] / "docs" / "benchmarks"
 COMMANDS = ("solve", "train", "study", "evaluate", "bench", "add-robot")
 POSE = ("--xyz", 0.4, 0, 0.5, "--rpy", 3, 0, 0)
 
@@ -59,6 +62,13 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.count("Usage") == 1 + len(COMMANDS)
     loaded = [line for line in done.stdout.splitlines() if line.startswith("loaded:")]
     assert loaded == ["loaded:"] * (1 + len(COMMANDS))
+
+
+def test_help_says_that_the_command_line_asks_for_fewer_solutions_than_the_library(run):
+    text = " ".join(run("solve", "--help").stdout.split())
+    library = inspect.signature(mik.IKSolver.solve).parameters["max_solutions"].default
+    assert f"In Python and ROS the default is {library}; 8 fit a table" in text
+    assert NodeParameters().max_solutions == library
 
 
 def test_solve_takes_objectives_by_name_and_from_a_file(run, tmp_path):
@@ -141,7 +151,7 @@ def test_solve_for_a_link_of_one_of_several_tips(run):
     np.testing.assert_allclose(pose[:3, 2], (0, -np.sin(3), np.cos(3)), atol=1e-5)
     for more in ((), ("--free-axes", "rx ry rz")):
         table = run(*DUAL, *LEFT, "--frame", "left_panda_hand_tcp", *more).stdout
-        assert "rank" in table and "right_panda_joint7" in table and "error [rad]" in table
+        assert "rank" in table and "right_joint7 [rad]" in table and "error [rad]" in table
 
 
 @pytest.mark.parametrize(
@@ -172,7 +182,7 @@ def test_solve_takes_a_file_of_poses_and_any_urdf(run, tmp_path):
         "--poses", tmp_path / "poses.npy", "--sampler", "uniform", "--max-solutions", 2,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr
-    assert "left_elbow" in done.stdout and "pose 3" in done.stdout
+    assert "elbow [rad]" in done.stdout and "pose 3" in done.stdout
 
 
 def test_an_unreachable_pose_ends_with_exit_code_1_and_honest_errors(run):
@@ -211,12 +221,78 @@ def test_an_unreachable_pose_ends_with_exit_code_1_and_honest_errors(run):
         (("bench", "kinematics", "--output", "/"), "/ is a folder"),
         (("bench", "speed"), "'speed'"),
         (("bench", "kinematics", "--set", "poses=1"), "'poses'"),
+        (("bench", "nope", "--table", RECORDS), "unknown suite 'nope'"),
+        (("solve", *POSE, "--max-solutions", 0), "max_solutions is 0"),
+        (("solve", *POSE, "--timeout", -1), "timeout is -1.0"),
+        (("solve", *POSE, "--select", "worst"), "'worst'"),
+        (("solve", *POSE, "--seed-state", "1,2"), "must be (7,)"),
+        (("train", "--out", "/proc/x"), "/proc/x: it cannot be made"),
     ],
 )
 def test_bad_input_ends_with_one_line_that_names_it(run, arguments, message):
     done = run(*arguments)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1 and message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": np.eye(4)[None]}, "is an archive of arrays (a)"),
+        (np.eye(4)[None, :3], "has the shape (1, 3, 4)"),
+        (np.zeros((2, 3, 1, 4, 4)), "has the shape (2, 3, 1, 4, 4)"),
+        (np.zeros(()), "has the shape ()"),
+        (np.full((1, 4, 4), "x"), "must hold numbers"),
+        (np.full((1, 4, 4), np.nan), "not finite"),
+    ],
+    ids=["npz", "3x4", "5 axes", "scalar", "texts", "nan"],
+)
+def test_poses_of_another_shape_are_refused_in_one_line(run, tmp_path, content, message):
+    path = tmp_path / "poses.npy"
+    if isinstance(content, dict):
+        np.savez(path.with_suffix(".npz"), **content)
+        path = path.with_suffix(".npz")
+    else:
+        np.save(path, content)
+    done = run("solve", "--poses", path, "--sampler", "uniform")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1 and message in done.stderr
+
+
+REFUSED = """
+import sys
+from meanflow_ik_core.commands.app import main
+
+sys.argv = ["meanflow-ik", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    print("code", end.code, *{"torch", "numba", "pinocchio"} & sys.modules.keys())
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "loaded"),
+    [
+        (("solve", "--xyz", "nan", 0, 0, "--rpy", 0, 0, 0), set()),
+        (("solve", "--xyz", 0, 0, "--rpy", 0, 0, 0), set()),
+        (("solve", "--poses", "nothing.npy"), set()),
+        (("bench", "speed"), set()),
+        (("bench", "solve", "--set", "pose=1"), set()),
+        (("solve", *POSE, "--max-solutions", 0), {"numba", "pinocchio"}),
+        (("solve", *POSE, "--robot", "pandas"), {"numba", "pinocchio"}),
+        (("evaluate", "--poses", 0), {"numba", "pinocchio"}),
+        (("train", "--set", "lr=-1"), {"numba", "pinocchio"}),
+        (("train", "--out", "/proc/x"), {"numba", "pinocchio"}),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_heavy_is_loaded(arguments, loaded):
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED, *map(str, arguments)], capture_output=True, text=True
+    )
+    code, *heavy = done.stdout.split()[1:]
+    assert code == "2", done.stderr
+    assert set(heavy) <= loaded
 
 
 def test_evaluate_measures_a_sampler(run):
@@ -289,6 +365,40 @@ def test_bench_without_a_name_lists_the_suites(run):
 def test_settings_of_training_are_listed_with_their_meaning(run):
     done = run("train", "--list-settings")
     assert "alpha_meanflow" in done.stdout and "jvp_tangent" in done.stdout
+
+
+SMALL = ("--sampler", "uniform", "--poses", 3, "--samples", 5, "--detail-poses", 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("solve", *POSE, "--sampler", "uniform", "--avoid-self-collision"),
+        (*DUAL, *LEFT, *RIGHT, "--objective", "manipulability"),
+        ("solve", "--xyz", 3, 0, 0, "--rpy", 0, 0, 0, "--sampler", "uniform"),
+        ("train", "--list-settings"),
+        ("evaluate", *SMALL),
+        ("bench",),
+    ],
+)
+def test_tables_fit_a_terminal_of_80_columns(run, monkeypatch, arguments):
+    monkeypatch.setenv("COLUMNS", "80")
+    done = run(*arguments)
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    long = [line for line in lines if len(line) > 80 and not line.startswith("pose ")]
+    assert lines and not long
+    assert "…" not in done.stdout
+
+
+def test_a_pose_out_of_reach_is_told_in_one_line_with_the_nearest_candidate(run):
+    done = run("solve", "--xyz", 3, 0, 0.333, "--rpy", 0, 0, 0, "--sampler", "uniform")
+    first, *rest = done.stdout.splitlines()
+    assert first.startswith("pose 1: the target of panda_link8 is 2.14 m or more beyond its reach")
+    assert [line.split()[0] for line in rest if line.strip()].count("1") == 1
+    assert not any(line.startswith("2") for line in rest)
+    answer = run("solve", "--xyz", 3, 0, 0, "--rpy", 0, 0, 0, "--sampler", "uniform", "--json")
+    printed = json.loads(answer.stdout)
+    assert printed["status"] == ["BEYOND_REACH"] and "beyond its reach" in printed["message"][0]
 
 
 def test_train_makes_a_checkpoint_that_solves_and_goes_on_from_it(run, tmp_path):

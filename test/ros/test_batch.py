@@ -76,7 +76,8 @@ def test_a_target_without_a_solution_has_its_nearest_miss_and_is_named(panda_nod
     request = {"targets": pose_array(targets[:, 0], robot.base), "max_solutions": 4}
     response = ask(panda_node, **request)
     assert response.error_code == Codes.SUCCESS
-    assert response.message.startswith("1 of 3 targets") and response.message.endswith(": 1")
+    assert response.message.startswith("1 of 3 targets have no solution: 1 (1: ")
+    assert list(response.status) == [Codes.SOLVED, Codes.BEYOND_REACH, Codes.SOLVED]
     q, valid = rows_of(response, 1)
     assert len(q) == 1 and not valid.any()
     reached = Judge(robot).poses(q[0])[0, :3, 3]
@@ -87,6 +88,22 @@ def test_a_target_without_a_solution_has_its_nearest_miss_and_is_named(panda_nod
     response = ask(panda_node, **request)
     assert response.error_code == Codes.NO_IK_SOLUTION
     assert list(response.offsets) == [0, 1, 2] and not any(response.valid)
+
+
+def test_targets_with_fewer_solutions_than_asked_for_are_named_with_the_reason(panda_node):
+    robot = panda_node.desk.robot
+    targets = pose_array(reachable(robot, 2)[:, 0], robot.base)
+    response = ask(panda_node, targets=targets, max_solutions=2000, num_samples=8)
+    assert response.error_code == Codes.SUCCESS
+    assert list(response.status) == [Codes.FEWER_THAN_ASKED] * 2
+    first = response.offsets[1] - response.offsets[0]
+    assert response.message.startswith(
+        f"2 of 2 targets have fewer than asked for: 0, 1 (0: {first} solutions of the 2000"
+    )
+
+
+def test_the_numbers_of_status_are_those_of_the_core():
+    assert all(getattr(Codes, one.name) == one for one in mik.Status)
 
 
 def test_targets_that_a_timeout_leaves_out_have_no_rows_and_are_named(panda_node):
@@ -102,7 +119,9 @@ def test_targets_that_a_timeout_leaves_out_have_no_rows_and_are_named(panda_node
     finally:
         panda_node.set_parameters([Parameter("timeout", value=0.0)])
     assert response.error_code == Codes.SUCCESS
-    assert "of 400 targets have no solution within the limits and the time" in response.message
+    assert "of 400 targets have no solution: " in response.message
+    assert "the time was used up after 0 starts" in response.message
+    assert response.status[-1] == GetIKSolutionsBatch.Response.TIME_USED_UP
     count = np.diff(response.offsets)
     assert len(count) == 400 and count[0] == 2 and count[-1] == 0
     assert np.isfinite(response.positions).all()

@@ -383,11 +383,24 @@ def test_the_answer_carries_valid_solutions_best_first_with_their_errors(panda, 
         assert solution.distance == pytest.approx(np.linalg.norm(q - MIDDLE), abs=1e-9)
 
 
+def test_an_answer_with_fewer_solutions_than_asked_for_says_how_many_and_why(panda, uniform):
+    request = request_of(stamped(Judge(panda).link(MIDDLE, "panda_link8")))
+    request.max_solutions = 2000
+    asked = query(request, panda)
+    result = uniform.solve(asked.targets, max_solutions=2000, seed=0)
+    response = solutions.response_from_result(
+        asked, result, panda, NodeParameters(), 0.0, GetIKSolutions.Response()
+    )
+    assert response.error_code == Codes.SUCCESS
+    count = len(response.solutions)
+    assert response.message.startswith(f"{count} solutions of the 2000 asked for: 1024 starts")
+
+
 def test_an_unreachable_target_is_answered_with_near_misses_and_honest_errors(panda, uniform):
     far = pin.SE3(np.eye(3), np.array([2.0, 0.0, 0.5]))
     response = solve(uniform, query(request_of(stamped(far)), panda))
     assert response.error_code == Codes.NO_IK_SOLUTION
-    assert "nearest" in response.message
+    assert "beyond its reach" in response.message
     assert response.solutions
     for solution in response.solutions:
         reached = panda.forward(np.array(solution.joint_state.position))[0]

@@ -3,6 +3,8 @@
 
 import ast
 import importlib.util
+import signal
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -11,6 +13,10 @@ import numpy as np
 import pinocchio as pin
 import pytest
 import yaml
+from geometry_msgs.msg import PoseStamped
+from meanflow_ik_ros.srv import GetIKSolutions
+
+from meanflow_ik_ros.tools.client import Client
 
 ROOT = Path(__file__).parents[2]
 LAUNCH_FILE = ROOT / "launch" / "solver.launch.py"
@@ -36,7 +42,11 @@ class LaunchConfiguration(Recorder):
 def launch_file(monkeypatch):
     """The launch file as a module, with recorders in the place of launch and launch_ros."""
     modules = {
-        "ament_index_python.packages": {"get_package_share_directory": lambda name: str(ROOT)},
+        "ament_index_python.packages": {
+            "get_package_share_directory": lambda name: str(ROOT),
+            "get_package_prefix": str,
+            "PackageNotFoundError": KeyError,
+        },
         "launch": {"LaunchContext": Recorder, "LaunchDescription": Recorder},
         "launch.actions": {"DeclareLaunchArgument": Recorder, "OpaqueFunction": Recorder},
         "launch.substitutions": {"LaunchConfiguration": LaunchConfiguration},
@@ -222,6 +232,63 @@ def test_with_rviz_robots_of_several_arms_stand_in_their_base(launch_file, tmp_p
 def test_bad_arguments_are_refused(launch_file, values, words):
     with pytest.raises((ValueError, FileNotFoundError), match=words):
         start(launch_file, **values)
+
+
+def test_rviz_without_what_it_needs_starts_nothing(launch_file, monkeypatch):
+    def prefix(package):
+        if package == "robot_state_publisher":
+            raise launch_file.PackageNotFoundError(package)
+        return "/opt"
+
+    monkeypatch.setattr(launch_file, "get_package_prefix", prefix)
+    with pytest.raises(RuntimeError, match="rviz:=true needs robot_state_publisher"):
+        start(launch_file, rviz="true")
+    assert len(start(launch_file)) == 1
+
+
+def command_of(node: Recorder) -> list[str]:
+    """The command that launch_ros makes of a node, of programs of this source tree."""
+    said = node.kwargs
+    command = [sys.executable, str(ROOT / "scripts" / said["executable"]), *said["arguments"]]
+    command += ["--ros-args", "-r", f"__node:={said['name']}"]
+    if said["namespace"]:
+        command += ["-r", f"__ns:=/{said['namespace']}"]
+    for parameters in said["parameters"]:
+        if isinstance(parameters, str):
+            command += ["--params-file", parameters]
+        else:
+            for name, value in parameters.items():
+                command += ["-p", f"{name}:={value.args[0]}"]
+    return command
+
+
+def test_the_node_that_the_launch_file_describes_answers_and_ends_with_code_0(launch_file, ros):
+    """Where no launch_ros is installed, a stand-in starts the command that it would make."""
+    (node,) = start(launch_file, namespace="launched", robot="dual_panda")
+    process = subprocess.Popen(command_of(node))
+    try:
+        client = Client("/launched/meanflow_ik", 60.0)
+        try:
+            pose = PoseStamped()
+            pose.header.frame_id, pose.pose.position.x = "base", 3.0
+            request = GetIKSolutions.Request(targets=[pose], tip_links=["left_panda_link8"])
+            response = client.ask(request)
+        finally:
+            client.close()
+        assert response.error_code == GetIKSolutions.Response.NO_IK_SOLUTION
+        assert "left_panda_link8 is" in response.message
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+def test_launch_starts_the_file_where_it_is_installed(ros):
+    pytest.importorskip("launch_ros", reason="launch_ros is not installed: only the stand-in ran")
+    launched = subprocess.run(
+        ["ros2", "launch", str(LAUNCH_FILE), "--show-args"], capture_output=True, text=True
+    )
+    assert launched.returncode == 0, launched.stderr
+    assert all(f"'{name}'" in launched.stdout for name in ARGUMENTS)
 
 
 def displays() -> list[dict]:

@@ -416,7 +416,7 @@ def test_a_pose_out_of_reach_has_no_solution_and_no_state(messages, uniform):
     far[:3, 3] = 3.0, 0.0, 0.5
     response = ask(uniform, request_for(messages, far, READY), messages.Response())
     assert response.error_code.val == Codes.NO_IK_SOLUTION
-    assert "misses it by" in response.error_code.message
+    assert "beyond its reach" in response.error_code.message
     assert response.error_code.source == "/arm/meanflow_ik"
     assert not response.solution.joint_state.name
 

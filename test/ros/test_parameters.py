@@ -4,10 +4,12 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 import meanflow_ik_core as mik
+from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.parameters import FIELDS, NodeParameters, check_names, descriptor
 
 SOLVER_YAML = Path(__file__).parents[2] / "config" / "solver.yaml"
@@ -36,6 +38,15 @@ def test_the_file_explains_every_parameter():
             comment.insert(0, lines[line].strip())
         assert comment, f"{name} has no comment"
         assert ("(fixed)" in " ".join(comment)) == field.metadata["read_only"], name
+
+
+def test_the_same_request_gets_the_same_answer_unless_chance_is_asked_for():
+    desk = Desk.__new__(Desk)
+    desk._random = np.random.default_rng()
+    by_default = {desk.seed(NodeParameters()) for _ in range(5)}
+    assert by_default == {NodeParameters().seed} and by_default != {-1}
+    assert len({desk.seed(NodeParameters(seed=-1)) for _ in range(5)}) > 1
+    assert "-1" in FIELDS["seed"].metadata["help"]
 
 
 @pytest.mark.parametrize("field", NUMBERS, ids=lambda field: field.name)

@@ -240,7 +240,7 @@ def test_a_timeout_that_is_not_hit_changes_nothing(name, setting):
     free, bound = (solver.solve(targets, timeout=timeout, **options) for timeout in (None, 600.0))
     assert free.valid.all()
     for field in fields(free):
-        if field.name != "timing":
+        if field.name not in ("timing", "_evidence"):
             np.testing.assert_array_equal(getattr(free, field.name), getattr(bound, field.name))
 
 
