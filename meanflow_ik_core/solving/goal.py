@@ -113,15 +113,19 @@ class Starts:
         if self.first == 0:
             object.__setattr__(self, "first", self.num_samples)
 
-    def planned(self, nearest: bool, may_touch: bool, is_drawn: bool) -> "Starts":
+    def planned(
+        self, nearest: bool, may_touch: bool, is_drawn: bool, on_device: bool
+    ) -> "Starts":  # fmt: skip
         """Fewer starts in the first round, for one solution.
 
         Args:
             nearest: whether it shall be the nearest to a seed.
             may_touch: whether one that converges may still be refused for self-collision.
             is_drawn: whether a sampler draws the starts, and not the search itself.
+            on_device: whether a GPU refines them, for which some are no dearer than few.
         """
-        few = _FOR_NEAREST if nearest else _SOME if may_touch else _DEAR if is_drawn else _FEW
+        some = may_touch or on_device
+        few = _FOR_NEAREST if nearest else _SOME if some else _DEAR if is_drawn else _FEW
         return replace(self, first=min(self.num_samples, few), sliding=nearest)
 
     @property
