@@ -110,15 +110,19 @@ def measure_row(
 def _timed(
     row: Row, solver: IKSolver, T_base_tip: np.ndarray, repetitions: int, seed: int
 ) -> tuple[float, Any]:
-    """Median seconds of a call, the first one apart, and its answer."""
+    """Median seconds of a call, the first two apart, and its answer.
+
+    The first one compiles, the second one captures what comes again.
+    """
     call: Callable[[], Any] = lambda: solver.sample(T_base_tip, row.num_samples, seed)  # noqa: E731
     if row.solutions:
         call = lambda: solver.solve(  # noqa: E731
             T_base_tip, row.num_samples, row.solutions, seed=seed,
             position_tolerance=TOLERANCE, orientation_tolerance=TOLERANCE,
         )  # fmt: skip
-    answer = call()
-    seconds = []
+    for _ in range(2):
+        call()
+    answer, seconds = None, []
     for _ in range(repetitions):
         began = time.perf_counter()
         answer = call()

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..robot.cache import cached_file
 from ..robot.robot import Robot
-from .nvrtc import load_kernels
+from .nvrtc import launch, load_kernels
 
 # Takes contiguous tensors and integers, then the number of rows, and runs the function on all rows.
 RowFunction = Callable[[Sequence[Tensor | int], int], None]
@@ -40,13 +40,15 @@ _ON_CUDA = """
 #define INFINITY __int_as_float(0x7f800000)
 #define NAN __int_as_float(0x7fffffff)
 """
-# Unrolled, the arrays of a small robot stay in registers, and tables become constants.
+# Unrolled, the arrays of a small robot stay in registers, tables become constants, and what they
+# say is zero costs nothing.
 _UNROLLED = """
 #define TABLE __device__ const
 #define UNROLL _Pragma("unroll")
-#define EACH_COMMON(j, a, b) UNROLL for (int j = 0; j < JOINTS; j++)
+#define EACH_COMMON(j, a, b) \\
+  UNROLL for (int j = 0; j < JOINTS; j++) if (moves[(a) * JOINTS + j] && moves[(b) * JOINTS + j])
 """
-# A tree's code would be too long. Joints that move tips a and b are listed.
+# The code of a large tree would be too long. Joints that move tips a and b are listed.
 _LOOPS = """
 #define UNROLL
 #define EACH_COMMON(j, a, b) \\
@@ -67,6 +69,10 @@ _ON_CPU = """
 #define SYNC
 #define EACH_BLOCK(block, lane, count) for (int block = 0, lane = 0; block < count; block++)
 """
+
+# Joints that move two tips, or one, summed over these: the code of larger trees is not unrolled,
+# for its compilation takes long and its arrays exceed the registers. Two arms have 14, G1 has 35.
+_MOST_UNROLLED = 20
 
 
 def robot_tables(robot: Robot) -> dict[str, Any]:
@@ -99,6 +105,7 @@ def compile_rows(
     device: torch.device,
     real: str = "float",
     blocks: Sequence[str] = (),
+    fast: bool = False,
 ) -> dict[str, RowFunction]:
     """Functions of C texts of this folder, compiled for a device.
 
@@ -109,13 +116,14 @@ def compile_rows(
         device: cuda or cpu.
         real: the type of the arithmetic, "float" or "double".
         blocks: those of the functions that give each row a block of threads.
+        fast: whether a GPU may take sines, roots and quotients to some 2^-21 only.
 
     Raises:
         ConfigError: there is no compiler for the device, or it refuses the text.
     """
     if device.type == "cuda":
         with torch.cuda.device(device):
-            kernels = load_kernels(cuda_source(texts, tables, real), names)
+            kernels = load_kernels(cuda_source(texts, tables, real), names, fast)
         return {name: _cuda_function(kernels[name], device, name in blocks) for name in names}
     library = _host_library(f"{_ON_CPU}{_LOOPS}{_source(texts, tables, real)}")
     return {name: _host_function(library, name) for name in names}
@@ -123,7 +131,11 @@ def compile_rows(
 
 def cuda_source(texts: Sequence[str], tables: Mapping[str, Any], real: str = "float") -> str:
     """What NVRTC gets, see `compile_rows`."""
-    how = _UNROLLED if tables["TIPS"] == 1 else f"#define TABLE __constant__ const{_LOOPS}"
+    is_short = tables["TIPS"] == 1
+    if not is_short and "num_common" in tables:
+        pairs = tables["num_common"].reshape(tables["TIPS"], -1)
+        is_short = np.tril(pairs).sum() <= _MOST_UNROLLED
+    how = _UNROLLED if is_short else f"#define TABLE __constant__ const{_LOOPS}"
     return f"{_ON_CUDA}{how}{_source(texts, tables, real)}"
 
 
@@ -180,17 +192,13 @@ def _host_function(library: ctypes.CDLL, name: str) -> RowFunction:
 
 def _cuda_function(kernel: Any, device: torch.device, by_blocks: bool) -> RowFunction:
     def run(arguments: Sequence[Tensor | int], rows: int) -> None:
-        # Tensors and integers are all that every torch passes in the same way.
-        grid = (rows if by_blocks else -(-rows // _THREADS), 1, 1)
         if not rows:
             return
-        try:
-            with torch.cuda.device(device):
-                kernel(grid=grid, block=(_THREADS, 1, 1), args=[*map(_checked, arguments), rows])
-        except RuntimeError as error:
-            if "out of memory" in str(error):  # for the stacks of the threads
-                raise torch.OutOfMemoryError(str(error)) from error
-            raise
+        with torch.cuda.device(device):
+            launch(
+                kernel, rows if by_blocks else -(-rows // _THREADS), _THREADS,
+                [*map(_checked, arguments), rows],
+            )  # fmt: skip
 
     return run
 

@@ -210,7 +210,9 @@ class _Descent(dict[bool, RowFunction]):
 
     def __missing__(self, sliding: bool) -> RowFunction:
         tables = self._tables | {"SLIDING": int(sliding)}
-        self[sliding] = compile_rows(DESCENT_TEXTS, tables, ("descend",), self._device)["descend"]
+        # What its last digits miss, the steps in double find.
+        rows = compile_rows(DESCENT_TEXTS, tables, ("descend",), self._device, fast=True)
+        self[sliding] = rows["descend"]
         return self[sliding]
 
 

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..errors import ConfigError
 from ..robot.cache import cached_file
 
 _OPTIONS = ("--std=c++17",)
+_FAST = "--use_fast_math"
+_OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 
 
 @cache
@@ -33,7 +36,9 @@ def find_nvrtc(major: str) -> ctypes.CDLL | None:
     return None
 
 
-def compile_cubin(nvrtc: ctypes.CDLL, source: str, architecture: str) -> bytes:
+def compile_cubin(
+    nvrtc: ctypes.CDLL, source: str, architecture: str, fast: bool = False
+) -> bytes:  # fmt: skip
     """Machine code of a source without includes, for an architecture such as sm_90.
 
     Raises:
@@ -43,7 +48,8 @@ def compile_cubin(nvrtc: ctypes.CDLL, source: str, architecture: str) -> bytes:
     made = nvrtc.nvrtcCreateProgram(
         ctypes.byref(program), source.encode(), b"generated.cu", 0, None, None
     )
-    options = [option.encode() for option in (f"--gpu-architecture={architecture}", *_OPTIONS)]
+    chosen = (f"--gpu-architecture={architecture}", *_OPTIONS, *([_FAST] if fast else []))
+    options = [option.encode() for option in chosen]
     refused = made or nvrtc.nvrtcCompileProgram(
         program, len(options), (ctypes.c_char_p * len(options))(*options)
     )
@@ -56,8 +62,8 @@ def compile_cubin(nvrtc: ctypes.CDLL, source: str, architecture: str) -> bytes:
     return cubin
 
 
-def load_kernels(source: str, names: Sequence[str]) -> dict[str, Any]:
-    """Kernels by their names, for the current device; called with grid, block, args.
+def load_kernels(source: str, names: Sequence[str], fast: bool = False) -> dict[str, Any]:
+    """Kernels by their names, for the current device and `launch`.
 
     Their machine code is compiled once and kept among the cached files of the user.
 
@@ -78,12 +84,11 @@ def load_kernels(source: str, names: Sequence[str]) -> dict[str, Any]:
             "pip install nvidia-cuda-nvrtc brings it"
         )
     architecture = "sm_{}{}".format(*torch.cuda.get_device_capability())
-    digest = hashlib.sha256(f"{_version_of(nvrtc)} {architecture} {source}".encode()).hexdigest()
 
     def write(path: Path) -> None:
-        path.write_bytes(compile_cubin(nvrtc, source, architecture))
+        path.write_bytes(compile_cubin(nvrtc, source, architecture, fast))
 
-    cubin = cached_file(f"rows-{digest[:32]}.cubin", write)
+    cubin = cached_file(cubin_name(nvrtc, source, architecture, fast), write)
     load: Any = _cuda_load_module
     try:
         return load(cubin.read_bytes(), list(names))
@@ -92,6 +97,41 @@ def load_kernels(source: str, names: Sequence[str]) -> dict[str, Any]:
             f"the driver cannot load kernels of CUDA {version} ({error}); a newer driver can, and "
             "device 'cpu' needs none"
         ) from error
+
+
+def cubin_name(nvrtc: ctypes.CDLL, source: str, architecture: str, fast: bool) -> str:
+    """The name of a cached file."""
+    made_from = f"{_version_of(nvrtc)} {architecture} {_FAST if fast else ''} {source}"
+    return f"rows-{hashlib.sha256(made_from.encode()).hexdigest()[:32]}.cubin"
+
+
+def launch(kernel: Any, blocks: int, threads: int, arguments: Sequence[Tensor | int]) -> None:
+    """Start a kernel of `load_kernels` on the current stream of the current device.
+
+    Torch's own call of a kernel takes several times as long as the driver's.
+
+    Raises:
+        torch.OutOfMemoryError: for the stacks of the threads.
+        RuntimeError: the driver refuses it.
+    """
+    values = [
+        ctypes.c_void_p(one.data_ptr()) if isinstance(one, Tensor) else ctypes.c_int(one)
+        for one in arguments
+    ]
+    places = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+    stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+    code = _driver().cuLaunchKernel(
+        kernel.func, blocks, 1, 1, threads, 1, 1, 0, stream, places, None
+    )  # fmt: skip
+    if code == _OUT_OF_MEMORY:
+        raise torch.OutOfMemoryError("CUDA out of memory for the stacks of a kernel's threads")
+    if code:
+        raise RuntimeError(f"the CUDA driver refuses to launch a kernel: error {code}")
+
+
+@cache
+def _driver() -> ctypes.CDLL:
+    return ctypes.CDLL("libcuda.so.1")
 
 
 def _version_of(nvrtc: ctypes.CDLL) -> str:

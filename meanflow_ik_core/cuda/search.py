@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A search whose starts are drawn, refined, judged and chosen on a GPU.
 
-Rounds, starts, steps and choice are those of `kernels.search`, in generated C (see the texts beside
-this module). Targets go to the device once and rows come back once; where these do not suffice, a
-further round does the same for the problems that need it. The same C runs on the CPU, for tests.
+Starts, steps and choice are those of `kernels.search`, in generated C (see the texts beside this
+module); rounds are fewer and larger. Targets go to the device once and rows come back once; where
+these do not suffice, a further round does the same for the problems that need it. The same C runs
+on the CPU, for tests.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from .goal_kernels import Candidates, GoalKernels, Packed, goal_kernels
 
 # Candidates that are refined at once, some 200 MB for an arm; fewer where the device has less.
 _MOST_ROWS = 1 << 20
+# A round has so many times the starts of all before it, for rounds are dear and starts are not.
+_GROWTH = 8
 _ROW = 4  # numbers of a row besides joints and errors, see `choose` in search.h
 
 
@@ -96,7 +99,7 @@ class DeviceSearch:
 
     def __init__(self, robot: Robot, device: str | torch.device):
         self._robot, self.device = robot, torch.device(device)
-        self._most_rows = _MOST_ROWS
+        self._most_rows, self._growth = _MOST_ROWS, _GROWTH
 
     def search(
         self,
@@ -173,7 +176,7 @@ class DeviceSearch:
             if first >= plan.budget or rounds == plan.rounds:
                 break
             waiting = waiting[~rows.valid[waiting].all(1)]
-            count = min(first, plan.largest)
+            count = min(self._growth * first, plan.largest)
             if first < plan.own:
                 count = min(count, plan.own - first)
         return rows, used, own

@@ -16,8 +16,9 @@ _NEVER = Deadline()
 _BUDGET = 1024
 _MOST_SAMPLES = 10_000_000
 # Starts of the first round where one solution is wanted: any one; any one, of starts that are dear
-# to draw and mostly converge; any one that may still touch itself; the nearest to a seed.
-_FEW, _DEAR, _SOME, _FOR_NEAREST = 8, 4, 16, 64
+# to draw and mostly converge; any one that may still touch itself; any one, on a GPU, where more
+# starts are cheaper than a second round; the nearest to a seed.
+_FEW, _DEAR, _SOME, _CHEAP, _FOR_NEAREST = 8, 4, 16, 32, 64
 
 
 @dataclass(frozen=True)
@@ -113,15 +114,19 @@ class Starts:
         if self.first == 0:
             object.__setattr__(self, "first", self.num_samples)
 
-    def planned(self, nearest: bool, may_touch: bool, is_drawn: bool) -> "Starts":
+    def planned(
+        self, nearest: bool, may_touch: bool, is_drawn: bool, on_device: bool
+    ) -> "Starts":  # fmt: skip
         """Fewer starts in the first round, for one solution.
 
         Args:
             nearest: whether it shall be the nearest to a seed.
             may_touch: whether one that converges may still be refused for self-collision.
             is_drawn: whether a sampler draws the starts, and not the search itself.
+            on_device: whether a GPU refines them.
         """
-        few = _FOR_NEAREST if nearest else _SOME if may_touch else _DEAR if is_drawn else _FEW
+        few = _SOME if may_touch else _DEAR if is_drawn else _FEW
+        few = _FOR_NEAREST if nearest else _CHEAP if on_device else few
         return replace(self, first=min(self.num_samples, few), sliding=nearest)
 
     @property

@@ -294,7 +294,7 @@ class IKSolver:
         if max_solutions == 1 and refining.is_compiled and not objectives:
             nearest = goal.seeded and distance_weight > 0
             is_drawn = not drawing.is_uniform(sampler)
-            starts = starts.planned(nearest, avoid_self_collision, is_drawn)
+            starts = starts.planned(nearest, avoid_self_collision, is_drawn, on_device is not None)
         per_pass = self.starts_per_pass or self._starts_per_pass(objectives)
         # Starts that are not drawn by the compiled search have to fit into memory.
         fits = drawing.is_uniform(sampler) or on_device is not None

@@ -2,12 +2,14 @@
 """The generated C as CUDA, compiled for a GPU that need not be there."""
 
 import ctypes
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.cuda._utils
 from example_robots import ROBOTS
 
+from meanflow_ik_core.cuda import nvrtc as nvrtc_module
 from meanflow_ik_core.cuda.estimates import NAMES, TEXTS, estimate_tables
 from meanflow_ik_core.cuda.generated import cuda_source
 from meanflow_ik_core.cuda.goal_kernels import (
@@ -16,7 +18,7 @@ from meanflow_ik_core.cuda.goal_kernels import (
     SEARCH_TEXTS,
     goal_tables,
 )
-from meanflow_ik_core.cuda.nvrtc import compile_cubin, find_nvrtc, load_kernels
+from meanflow_ik_core.cuda.nvrtc import compile_cubin, find_nvrtc, launch, load_kernels
 from meanflow_ik_core.errors import ConfigError
 from meanflow_ik_core.kernels.layout import unpack
 from meanflow_ik_core.solving.robot_arrays import packed
@@ -52,7 +54,7 @@ def test_the_kernels_of_a_search_compile_for_an_h100(nvrtc, name):
     robot = ROBOTS[name]()
     integers, floats32, floats64 = packed(robot, 1e-5, 1e-5)
     tables = goal_tables(robot, unpack.py_func(integers, floats32)) | {"SLIDING": 1}
-    cubin = compile_cubin(nvrtc, cuda_source(DESCENT_TEXTS, tables), "sm_90")
+    cubin = compile_cubin(nvrtc, cuda_source(DESCENT_TEXTS, tables), "sm_90", fast=True)
     assert b".text.descend\0" in cubin
     tables = goal_tables(robot, unpack.py_func(integers, floats64))
     cubin = compile_cubin(nvrtc, cuda_source(SEARCH_TEXTS, tables, "double"), "sm_90")
@@ -73,3 +75,25 @@ def test_a_machine_without_nvrtc_and_a_torch_that_loads_nothing_are_refused(monk
     monkeypatch.delattr(torch.cuda._utils, "_cuda_load_module")
     with pytest.raises(ConfigError, match=r"cannot load the kernels.*2\.9"):
         load_kernels("", NAMES)
+
+
+def test_a_launch_hands_over_pointers_and_integers_and_what_the_driver_refuses(monkeypatch):
+    codes, seen = [0, 2, 700], []
+
+    def launch_kernel(function, *sizes_and_rest):
+        *sizes, stream, places, _ = sizes_and_rest
+        pointer = ctypes.cast(places[0], ctypes.POINTER(ctypes.c_void_p))[0]
+        number = ctypes.cast(places[1], ctypes.POINTER(ctypes.c_int))[0]
+        seen.append((function, sizes, stream.value, pointer, number))
+        return codes.pop(0)
+
+    driver, stream = SimpleNamespace(cuLaunchKernel=launch_kernel), SimpleNamespace(cuda_stream=5)
+    monkeypatch.setattr(nvrtc_module, "_driver", lambda: driver)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    tensor, kernel = torch.zeros(3), SimpleNamespace(func="handle")
+    launch(kernel, 7, 128, [tensor, -3])
+    assert seen == [("handle", [7, 1, 1, 128, 1, 1, 0], 5, tensor.data_ptr(), -3)]
+    with pytest.raises(torch.OutOfMemoryError, match="stacks"):
+        launch(kernel, 7, 128, [tensor, -3])
+    with pytest.raises(RuntimeError, match="error 700"):
+        launch(kernel, 7, 128, [tensor, -3])

@@ -100,12 +100,13 @@ def test_a_tip_out_of_reach_leaves_the_others_exact_where_they_share_no_joint(na
     arrays = packed(robot, 1e-5, 1e-5)
     targets, starts = robot.forward(draw(robot, 8, 0)), draw(robot, 320, 1).reshape(8, 40, -1)
     targets[:, 1, :3, 3] += 5.0
+    reference = starts[:, 0].copy()
     _, errors, valid = DeviceSearch(robot, CPU).refined(
-        starts, targets, starts[:, 0], arrays, STAY, True
+        starts, targets, reference, arrays, STAY, True
     )
     expected = starts.copy()
     known, _ = refine_starts(
-        expected, targets, starts[:, 0], *arrays, STAY, True, COARSE_ITERATIONS
+        expected, targets, reference, *arrays, STAY, True, COARSE_ITERATIONS
     )  # fmt: skip
     assert not valid.any()
     near = (errors[:, :, 0] <= 1e-5).all(-1)
@@ -115,23 +116,30 @@ def test_a_tip_out_of_reach_leaves_the_others_exact_where_they_share_no_joint(na
 
 @pytest.mark.parametrize("diverse", [0, 1])
 def test_a_search_takes_the_starts_of_the_cpu_and_returns_its_rows(goal, diverse):
-    robot, _, arrays, targets, reference = goal
+    robot, asked, arrays, targets, reference = goal
     keys = keys_of_poses(targets, np.uint64(3))
     plan = PLAN._replace(diverse=diverse, seeded=1)
-    rows, used, own = DeviceSearch(robot, CPU).search(
-        targets, reference, arrays, plan, WEIGHTS, keys
-    )
+    question = targets, reference, arrays, plan, WEIGHTS, keys
+    of_gpu, as_cpu = DeviceSearch(robot, CPU), DeviceSearch(robot, CPU)
+    as_cpu._growth = 1  # rounds as large as those of the CPU
+    rows, used, own = as_cpu.search(*question)
     none = np.empty((len(targets), 0, robot.num_joints), np.float32)
     theirs = search(
         targets, reference, none, *arrays, np.array(plan, np.int64), np.array(WEIGHTS), keys
     )
     assert (used == theirs[-1]).mean() >= 0.75 and not own.any()
     assert abs(rows.valid.mean() - theirs[3].mean()) < 0.04
-    both = rows.valid & theirs[3]
     if not diverse:  # what is farthest depends on the last digit
-        assert (np.abs(rows.cost[both] - theirs[5][both]) < 0.02).mean() > 0.85
+        known = np.where(theirs[3], theirs[5], -1.0)[:, None]
+        found = (np.abs(rows.cost[..., None] - known) < 0.02).any(-1)
+        # The last joint turns the tip about its free axis, so the errors do not pull it. In float
+        # rounding does, where the others are at their limits.
+        turns_freely = asked is not None and asked.tolist() == [[1, 1, 1, 1, 1, 0]]
+        assert found[rows.valid].mean() > (0.8 if turns_freely else 0.96)
     assert (np.diff(rows.cost, axis=1)[rows.valid[:, 1:]] >= 0).all()
     assert robot.within_limits(rows.q[rows.valid]).all()
+    more, used_more, _ = of_gpu.search(*question)
+    assert (more.valid >= rows.valid).all() and (used_more >= used).all()
 
 
 def test_the_choice_is_that_of_the_cpu():
@@ -274,14 +282,14 @@ def test_learned_starts_are_refined_and_told_from_uniform_ones(learned_on_a_devi
     solver = learned_on_a_device
     robot, judge = solver.robot, Judge(solver.robot)
     targets = robot.forward(draw(robot, 10, 6))
-    result = solver.solve(targets, num_samples=2, max_solutions=6, seed=0)
+    result = solver.solve(targets, num_samples=2, max_solutions=24, seed=0)
     assert result.valid.all()
     assert result.starts["meanflow"] >= 20 and result.starts["uniform"] > 0
     assert set(result.origin.ravel()) == {"meanflow", "uniform"}
     for b in range(10):
         assert judge.accepts(result.joint_positions[b, -1], targets[b])
     one = solver.solve(targets, max_solutions=1, seed=0)
-    assert one.valid.all() and 40 <= one.starts["meanflow"] < 200
+    assert one.valid.all() and 320 <= one.starts["meanflow"] < 640
     partial = solver.solve(
         targets, 16, 2, seed=0, free_axes={robot.tips[0]: "rz"}, seed_state=draw(robot, 10, 7)
     )
