@@ -30,7 +30,7 @@ from .layout import (
     work_rows,
 )  # fmt: skip
 from .pose_error import exact_error, residual
-from .poses import make_orthonormal
+from .poses import RIGID_TOLERANCE, make_orthonormal
 from .refinement import write_frames
 from .selection import joint_difference
 from .simd import LANES, load, load3, store, store3
@@ -292,7 +292,7 @@ def track(T_base_tip, frames, floats_of_state, numbers, errors, work, integers, 
     Returns:
         What became of it, see above. Where the target is no pose, the joints stay.
     """
-    if not make_orthonormal(T_base_tip):
+    if make_orthonormal(T_base_tip) > RIGID_TOLERANCE:
         return REFUSED
     arrays, box = unpack(integers, floats), unpack(integers, boxed)
     num_joints, num_tips = arrays.bounds.shape[0], arrays.tips.shape[0]
