@@ -184,7 +184,7 @@ class OptIK(Peer):
 
         self._ik = optik.Robot.from_urdf_file(str(robot.urdf_path), robot.base, robot.tips[0])
         self._ik.set_parallelism(1)
-        exact = {"max_time": TIMEOUT, "tol_f": 1e-12}
+        exact: dict[str, Any] = {"max_time": TIMEOUT, "tol_f": 1e-12}
         self._speed = optik.SolverConfig(solution_mode="speed", **exact)
         self._quality = optik.SolverConfig(solution_mode="quality", **exact)
 
