@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 # For make test and develop, installed before everything else. Another build of it, such as the one
-# for CPUs: TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+# for CPUs, with the index that PyTorch's site names: TORCH="torch --index-url ..."
 TORCH ?= torch==2.13.0
 ARGS ?=
 # How processes share the tests; PARALLEL= runs them in one.
@@ -39,7 +39,7 @@ help:
 	@echo "make lint, format  the linter and the type checker only; let ruff rewrite the sources"
 	@echo "make build-colcon  colcon build and (test-colcon) colcon test, with the ROS of $(VENV)"
 	@echo "make clean         remove builds and caches; distclean removes $(VENV) too"
-	@echo "TORCH=\"torch --index-url https://download.pytorch.org/whl/cpu\"  makes test and develop smaller"
+	@echo "TORCH=\"torch --index-url ...\", with the index of builds for CPUs that PyTorch's site names, makes test and develop smaller"
 	@echo "PYTHON=python3.12  chooses the interpreter, VENV=path the environment, ARGS=... what a program gets"
 	@echo "PARALLEL=          runs the tests in one process"
 
