@@ -47,7 +47,7 @@ class CurrentState:
                 self._longest_age = max(self._longest_age, now - self._heard)
             self._heard = now
             self._positions.update(positions)
-            if any(name not in self._positions for name in self.robot.joint_names):
+            if self.missing:
                 return
             q = np.array([self._positions[name] for name in self.robot.joint_names])
             outside = limit_violations(q, self.robot)
@@ -61,6 +61,11 @@ class CurrentState:
             self._logger.error(
                 f"joint_states: {traceback.format_exc()}", throttle_duration_sec=WARN_EVERY_S
             )
+
+    @property
+    def missing(self) -> list[str]:
+        """Joints of the robot of which nothing has been heard."""
+        return [name for name in self.robot.joint_names if name not in self._positions]
 
     def ages(self) -> tuple[float, float] | None:
         """How old the state is and how old it became since the last call [s]; None: never heard."""

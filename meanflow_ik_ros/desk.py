@@ -18,6 +18,7 @@ from meanflow_ik_core.tensors import set_num_threads
 from meanflow_ik_ros.current_state import CurrentState
 from meanflow_ik_ros.fair_lock import FairLock
 from meanflow_ik_ros.messages.errors import Codes, RequestError, response_from_error
+from meanflow_ik_ros.node_world import NodeWorld
 from meanflow_ik_ros.parameters import NodeParameters
 from meanflow_ik_ros.rare_log import RareLog
 from meanflow_ik_ros.request_statistics import RequestStatistics, outcome_from_response
@@ -25,6 +26,7 @@ from meanflow_ik_ros.request_statistics import RequestStatistics, outcome_from_r
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
     from meanflow_ik_core.solving.solver import IKResult, IKSolver
+    from meanflow_ik_core.world.world import World
     from meanflow_ik_ros.messages.query import IKQuery
     from meanflow_ik_ros.messages.tips import FrameLookup
 
@@ -47,6 +49,7 @@ class Desk:
     robot: Robot
     solver: IKSolver
     current_state: CurrentState
+    world: NodeWorld
 
     def __init__(self, node: LifecycleNode, parameters: NodeParameters) -> None:
         self.node = node
@@ -65,6 +68,9 @@ class Desk:
         self.robot, self.solver = solver.robot, solver
         self.current_state = CurrentState(solver.robot, self.node.get_logger())
         self._frame_lookup = frame_lookup
+        self.world = NodeWorld(
+            solver.robot, self.current_state, frame_lookup, self.parameters.cloud_topics
+        )
         self.configured = True
 
     @property
@@ -87,6 +93,14 @@ class Desk:
         """Of the random numbers of one request."""
         return parameters.seed if parameters.seed >= 0 else int(self._random.integers(2**31))
 
+    def obstacles(self, wanted: bool, parameters: NodeParameters) -> World | None:
+        """The world, where a request wants it avoided and there is anything in it.
+
+        Raises:
+            RequestError: a frame of an object is not known, or a cloud is too old.
+        """
+        return self.world.of_request(parameters) if wanted else None
+
     def solve(
         self, query: IKQuery, parameters: NodeParameters, max_rounds: int | None = None
     ) -> IKResult:
@@ -108,6 +122,7 @@ class Desk:
                 error_weight=parameters.error_weight,
                 distance_weight=parameters.distance_weight,
                 avoid_self_collision=query.avoid_self_collision,
+                world=query.world,
                 max_rounds=max_rounds,
                 approximate=query.approximate,
             )

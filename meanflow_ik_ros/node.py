@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,15 @@ from meanflow_ik_ros.process import ProcessNode, run_node
 from meanflow_ik_ros.qos import unused_overrides
 from meanflow_ik_ros.services import Service, services_of, solutions
 from meanflow_ik_ros.srv import GetIKSolutions
+from meanflow_ik_ros.topics.clouds import CloudTopics
 from meanflow_ik_ros.topics.diagnostics import Diagnostics
 from meanflow_ik_ros.topics.frames import Frames
 from meanflow_ik_ros.topics.goals import GoalTopics
 from meanflow_ik_ros.topics.joint_states import JointStateTopic
+from meanflow_ik_ros.topics.world_markers import WorldMarkersTopic
 
 DESCRIPTION_TIMEOUT_S = 30.0
-TOPICS = (JointStateTopic, GoalTopics)
+TOPICS = (JointStateTopic, GoalTopics, WorldMarkersTopic, CloudTopics)
 
 
 class MeanFlowIKNode(ProcessNode):
@@ -254,6 +257,14 @@ def warm_up(desk: Desk) -> None:
         query, result, robot, desk.parameters, 0.0, GetIKSolutions.Response()
     )
     mik.solve_path(desk.solver, np.stack([poses, poses]), num_samples=1)
+    try:
+        desk.solver.self_collision  # noqa: B018
+    except mik.RobotError:
+        return  # Without shapes no world can be avoided; the solver has said so.
+    far_away = mik.World(robot)
+    far_away.add_sphere("sphere", radius=0.1, xyz=(0.0, 0.0, 100.0))
+    desk.solve(replace(query, world=far_away), desk.parameters)
+    mik.solve_path(desk.solver, np.stack([poses, poses]), num_samples=1, world=far_away)
 
 
 def main(args: list[str] | None = None) -> None:

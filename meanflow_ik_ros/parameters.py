@@ -173,6 +173,34 @@ class NodeParameters:
         low=1e-6,
         high=1e3,
     )
+    cloud_topics: tuple[str, ...] = setting(
+        (),
+        "Topics of sensor_msgs/PointCloud2: each is an obstacle with the name of its topic.",
+        read_only=True,
+    )
+    cloud_resolution: float = setting(
+        0.02, "Edge of the cells that a point of a cloud fills [m].", low=1e-3, high=1.0
+    )
+    cloud_range: float = setting(
+        2.0,
+        "Points of clouds that are farther than this from the origin of the base are left out [m].",
+        low=0.01,
+        high=1000.0,
+    )
+    cloud_body_margin: float = setting(
+        0.03,
+        "Points of clouds that are nearer than this to the robot's links, or to what is attached "
+        "to them, are taken for the robot itself and left out [m].",
+        low=0.0,
+        high=1.0,
+    )
+    cloud_max_age: float = setting(
+        1.0,
+        "Requests are refused while a cloud is older than this, or has never come [s]. 0.0: the "
+        "last one counts, however old, and one that never came is free.",
+        low=0.0,
+        high=1e6,
+    )
     autostart: bool = setting(
         True,
         "true: the node configures and activates itself. false: it waits for the transitions of a "

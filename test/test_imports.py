@@ -18,8 +18,9 @@ WINGS = {
         "training", "bench", "commands", "cli",
     ),
     "meanflow_ik_ros": (
-        "rare_log", "fair_lock", "qos", "parameters", "messages", "markers", "current_state",
-        "request_statistics", "desk", "services", "topics", "process", "node", "tools", "console",
+        "rare_log", "fair_lock", "qos", "parameters", "world_objects", "messages", "markers",
+        "current_state", "request_statistics", "node_world", "desk", "services", "topics",
+        "process", "node", "tools", "console",
     ),
 }  # fmt: skip
 # A dependency and the wings that may import it.
@@ -83,8 +84,8 @@ WITH_TORCH = {
 }  # fmt: skip
 ROS = {
     "ament_index_python", "builtin_interfaces", "diagnostic_msgs", "geometry_msgs",
-    "meanflow_ik_ros", "moveit_msgs", "rcl_interfaces", "rclpy", "sensor_msgs", "std_msgs",
-    "tf2_ros", "tf_transformations", "trajectory_msgs", "visualization_msgs",
+    "meanflow_ik_ros", "moveit_msgs", "rcl_interfaces", "rclpy", "sensor_msgs", "shape_msgs",
+    "std_msgs", "tf2_ros", "tf_transformations", "trajectory_msgs", "visualization_msgs",
 }  # fmt: skip
 GENERATED = ("msg", "srv")
 FILES = {

@@ -206,6 +206,8 @@ INTERFACES = {
         "cost": "double",
         "valid": "boolean",
         "clearance": "double",
+        "world_clearance": "double",
+        "touches": "sequence<string>",
         "objective_values": "sequence<double>",
     },
     "msg.IKSolutionArray": {
@@ -221,6 +223,7 @@ INTERFACES = {
         "num_samples": "uint32",
         "max_solutions": "uint32",
         "avoid_self_collision": "boolean",
+        "avoid_world": "boolean",
         "objectives": "sequence<string>",
     },
     "srv.GetIKSolutions.Response": {
@@ -230,6 +233,22 @@ INTERFACES = {
         "sample_time": "double",
         "refine_time": "double",
         "total_time": "double",
+    },
+    # As moveit_msgs/CollisionObject, but for its type and subframes; the last three are ours.
+    "msg.WorldObject": {
+        "header": "std_msgs/Header",
+        "pose": "geometry_msgs/Pose",
+        "id": "string",
+        "primitives": "sequence<shape_msgs/SolidPrimitive>",
+        "primitive_poses": "sequence<geometry_msgs/Pose>",
+        "meshes": "sequence<shape_msgs/Mesh>",
+        "mesh_poses": "sequence<geometry_msgs/Pose>",
+        "planes": "sequence<shape_msgs/Plane>",
+        "plane_poses": "sequence<geometry_msgs/Pose>",
+        "operation": "uint8",
+        "padding": "double",
+        "convex": "boolean",
+        "frame_locked": "boolean",
     },
 }
 
@@ -244,15 +263,23 @@ def test_interface_has_its_fixed_fields(name):
 
 
 def test_error_codes_are_those_of_moveit():
-    from meanflow_ik_ros.srv import GetIKSolutions
+    from meanflow_ik_ros.srv import ApplyWorld, GetIKPath, GetIKSolutions, GetIKSolutionsBatch
 
     codes = {
         "SUCCESS": 1,
+        "GOAL_IN_COLLISION": -12,
         "NO_IK_SOLUTION": -31,
         "FRAME_TRANSFORM_FAILURE": -21,
         "INVALID_LINK_NAME": -18,
         "INVALID_ROBOT_STATE": -17,
         "INVALID_GOAL_CONSTRAINTS": -16,
+        "COLLISION_CHECKING_UNAVAILABLE": -22,
         "FAILURE": 99999,
     }
-    assert {name: getattr(GetIKSolutions.Response, name) for name in codes} == codes
+    for service in (GetIKSolutions, GetIKSolutionsBatch, GetIKPath):
+        assert {name: getattr(service.Response, name) for name in codes} == codes
+    assert ApplyWorld.Response.INVALID_OBJECT_NAME == -19
+    shared = [name for name in codes if hasattr(ApplyWorld.Response, name)]
+    assert {name: getattr(ApplyWorld.Response, name) for name in shared} == {
+        name: codes[name] for name in shared
+    }

@@ -81,6 +81,7 @@ def test_the_python_of_the_readme_runs(capsys):
 @pytest.mark.parametrize("words", commands("meanflow-ik"), ids=" ".join)
 def test_shell_commands_run(words, tmp_path, monkeypatch, capsys):
     arguments = [MY_ROBOT.get(word, word) for word in words[1:]]
+    arguments = [str(ROOT / word) if word.startswith("docs/") else word for word in arguments]
     if arguments[0] == "train":
         arguments = [str(ROOT / word) if word.startswith("config/") else word for word in arguments]
     elif arguments[0] == "evaluate" and "--detail-poses" in arguments:

@@ -26,6 +26,9 @@ class Contact(NamedTuple):
     other: str  # an obstacle, or a second link
     depth: float
 
+    def __str__(self) -> str:
+        return f"{self.link} and {self.other} by {1e3 * self.depth:.1f} mm"
+
 
 class _Pair(NamedTuple):
     first: int  # shapes of the geometry model

@@ -138,6 +138,8 @@ class SolutionRow(NamedTuple):
     cost: float
     objective_values: Sequence[float]  # empty: no objectives
     clearance: float  # m; NaN: not asked for
+    world_clearance: float = math.nan  # m; NaN: not asked for
+    touches: str = ""  # what touches what; empty: nothing, or not asked for
 
 
 def print_solutions(
@@ -162,14 +164,20 @@ def print_solutions(
     columns = ["rank", "valid", *names, "error [m]", "error [rad]", "distance [rad]"]
     with_clearance = any(not math.isnan(row.clearance) for row in solutions)
     columns += ["clearance [m]"] * with_clearance
+    with_world = any(not math.isnan(row.world_clearance) for row in solutions)
+    columns += ["to world [m]"] * with_world
     columns += ["cost", *objectives] if objectives else []
+    with_touches = any(row.touches for row in solutions)
+    columns += ["touches"] * with_touches
     rows = []
     for rank, row in enumerate(solutions, start=1):
         cells = [str(rank), "yes" if row.valid else "no", *(f"{q:.4f}" for q in row.joints)]
         cells += [f"{row.position_error:.1e}", f"{row.orientation_error:.1e}"]
         cells += [f"{row.distance:.3f}"] + [f"{row.clearance:.4f}"] * with_clearance
+        cells += [f"{row.world_clearance:.4f}"] * with_world
         if objectives:
             cells += [f"{value:.4g}" for value in (row.cost, *row.objective_values)]
+        cells += [row.touches] * with_touches
         rows.append(cells)
     print_table(title, columns, rows, to=to)
 

@@ -114,6 +114,13 @@ def solve(
             help="Only count solutions as valid in which the robot does not touch itself.",
         ),
     ] = False,
+    world: Annotated[
+        Path | None,
+        typer.Option(
+            help="A YAML file of obstacles, or a .scene file of MoveIt: only count solutions as "
+            "valid in which the robot touches none of them; see docs/world.md."
+        ),
+    ] = None,
     objective: Annotated[
         list[str] | None,
         typer.Option(
@@ -153,6 +160,7 @@ def solve(
     )
     from ..solving.solver import load_solver
     from ..solving.why import Status
+    from ..world.world import World
 
     current = None if seed_state is None else _read_numbers("--seed-state", seed_state)
     from_urdf = is_text(robot) or Path(robot).suffix.lower() in URDF_SUFFIXES
@@ -172,12 +180,13 @@ def solve(
     wanted: list[Any] = [spec_from_text(text) for text in objective or []]
     if objectives is not None:
         wanted += read_objectives(objectives, loaded)
+    obstacles = None if world is None else World.load(world, loaded)
     solver = load_solver(loaded, checkpoint, device, sampler)
     solver.warm_up()  # so that the times printed are those of a later call
     result = solver.solve(
         **goal, num_samples=num_samples, max_solutions=max_solutions, seed_state=current,
         seed=seed, select=select, timeout=timeout, avoid_self_collision=avoid_self_collision,
-        objectives=wanted,
+        objectives=wanted, world=obstacles,
     )  # fmt: skip
     if as_json:
         print_json(
@@ -194,6 +203,8 @@ def solve(
                 "cost": result.cost,
                 "objective_values": result.objective_values,
                 "clearance": result.clearance,
+                "world_clearance": result.world_clearance,
+                "touches": None if world is None else result.touches,
                 "origin": result.origin,
                 "starts": result.starts,
                 "timing": result.timing,
@@ -212,6 +223,7 @@ def _print_result(solver: Any, result: Any, objectives: list[str]) -> None:
     sliding = robot.joint[robot.prismatic].tolist()
     units = ["m" if joint in sliding else "rad" for joint in range(robot.num_joints)]
     joints = dict(zip(robot.joint_names, units, strict=True))
+    to_world, touches = result.world_clearance, result.touches
     for b in range(len(result.valid)):
         rows = [
             SolutionRow(
@@ -223,6 +235,8 @@ def _print_result(solver: Any, result: Any, objectives: list[str]) -> None:
                 result.cost[b, m],
                 () if result.objective_values is None else result.objective_values[b, m],
                 math.nan if result.clearance is None else result.clearance[b, m],
+                math.nan if to_world is None else to_world[b, m],
+                "; ".join(str(contact) for contact in touches[b][m]),
             )
             for m in range(result.valid.shape[1])
             if result.origin[b, m]

@@ -46,6 +46,7 @@ class PathResult:
     largest_step: float  # of a joint from one waypoint to the next, rad or m
     message: str  # where and why the path breaks; empty where it does not
     timing: dict[str, float]  # seconds for sample, follow, choose, smooth
+    touching: bool = False  # whether it breaks for what touches, where a world was asked for
 
 
 def solve_path(
@@ -129,10 +130,10 @@ def solve_path(
         seed=seed,
     )
     search = PathSearch(solver, query)
-    path, message = _unbroken(robot, query, search, when)
+    path, message, touching = _unbroken(robot, query, search, when)
     if (blocked := search.blocked(path)).any():
         path = path[: int(blocked.argmax()) + 1]
-        message = _no_way(len(path))
+        message, touching = _no_way(len(path)), True
     steps = query.limits.along(path)
     errors = pose_errors(robot, path[:, None], T_base_tip[: len(path)], query.axis_weights)
     return PathResult(
@@ -144,6 +145,7 @@ def solve_path(
         largest_step=float(np.abs(steps).max(initial=0.0)),
         message=message,
         timing=search.timing,
+        touching=touching,
     )
 
 
@@ -170,11 +172,12 @@ def _check_times(times: Any, waypoints: int) -> np.ndarray | None:
 
 def _unbroken(
     robot: Robot, query: PathQuery, search: PathSearch, times: np.ndarray | None
-) -> tuple[np.ndarray, str]:
-    """The path (P, J) as far as its steps are within the limits, and why it ends there."""
+) -> tuple[np.ndarray, str, bool]:
+    """The path (P, J) as far as its steps are within the limits, why it ends there, and whether
+    that is for what touches."""
     path = search.run()
     if len(path) and (message := _too_fast_from_start(robot, query, path[0], times)):
-        return path[:0], message
+        return path[:0], message, False
     if (query.limits.costs(query.limits.along(path)) >= BEYOND).any():
         search.check_all()
         _, dearest = search.chain(search.end)
@@ -184,12 +187,14 @@ def _unbroken(
         path = search.smoothed(search.q[np.arange(broken), chosen])
         if broken < search.end:
             reached = dearest[broken - 1] < BEYOND
-            return path, _smallest_step(robot, query.limits, search, reached, broken, times)
+            message = _smallest_step(robot, query.limits, search, reached, broken, times)
+            return path, message, False
     if search.end < len(query.T_base_tip) and search.no_way:
-        return path, _no_way(search.end)
+        return path, _no_way(search.end), True
     if search.end < len(query.T_base_tip):
-        return path, f"waypoint {search.end} has no IK solution: {search.unsolved}"
-    return path, ""
+        message = f"waypoint {search.end} has no IK solution: {search.unsolved}"
+        return path, message, search.touching
+    return path, "", False
 
 
 def _no_way(waypoint: int) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from ..robot.robot import Robot
 from ..solving.ranking import select_diverse
 from ..solving.refine import refine_lm
+from ..solving.why import Status
 from .continuation import follow
 from .joint_steps import StepLimits
 from .motion import Motion
@@ -53,6 +54,7 @@ class PathSearch:
     valid: (W, C) bool, which are solutions and not known to be in self-collision.
     end: how many waypoints come before the first that has no solution; W where all have.
     unsolved: what is known of that waypoint, as text.
+    touching: whether its solutions touch something, where a world was asked for.
     no_way: whether it has solutions, and what touches lies before all of them.
     timing: seconds for sample, follow, choose, smooth.
     """
@@ -67,7 +69,7 @@ class PathSearch:
         self._draws = 0
         self.end = waypoints = len(query.T_base_tip)
         self.unsolved = ""
-        self.no_way = False
+        self.no_way = self.touching = False
         self.timing: dict[str, float] = {}
         for part in ("sample", "follow", "choose", "smooth"):
             self.timing[part] = 0.0
@@ -194,6 +196,7 @@ class PathSearch:
             if not self.valid[missing[0]].any():
                 self.end = int(missing[0])
                 self.unsolved = result.explain(0)
+                self.touching = bool(result.status[0] == Status.WORLD)
             together *= 2
 
     def _solve(self, waypoints: np.ndarray) -> IKResult:

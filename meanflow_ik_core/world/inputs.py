@@ -106,7 +106,7 @@ def checked_sizes(where: str, size: Any) -> tuple[float, ...]:
 
 def checked_mesh(where: str, vertices: Any, triangles: Any) -> tuple[np.ndarray, np.ndarray]:
     """Corners (V, 3) and the triangles (F, 3) between them."""
-    corners = _checked_points(where, "vertices", vertices)
+    corners = checked_points(where, "vertices", vertices)
     if len(corners) > MOST_CORNERS:
         raise WorldError(f"{where} has {len(corners)} vertices; {MOST_CORNERS} are the most")
     try:
@@ -129,7 +129,7 @@ def checked_cloud(where: str, points: Any, resolution: Any) -> tuple[np.ndarray,
     if resolution is None:
         raise WorldError(f"{where} has no resolution; say how large a cell is, in metres")
     edge = checked_number(where, "resolution", resolution, positive=True)
-    cloud = _checked_points(where, "points", points)
+    cloud = checked_points(where, "points", points)
     if not len(cloud):
         raise WorldError(f"{where} has no points")
     if np.abs(cloud).max() / edge >= 2**15:
@@ -157,13 +157,8 @@ def checked_links(links: Any, known: Iterable[str], what: str) -> frozenset[str]
     return frozenset(links)
 
 
-def frozen(array: np.ndarray) -> np.ndarray:
-    """The array, not to be written to any more."""
-    array.setflags(write=False)
-    return array
-
-
-def _checked_points(where: str, key: str, given: Any) -> np.ndarray:
+def checked_points(where: str, key: str, given: Any) -> np.ndarray:
+    """Finite points (N, 3)."""
     try:
         points = np.array(given, np.float64)
     except (TypeError, ValueError) as error:
@@ -173,3 +168,9 @@ def _checked_points(where: str, key: str, given: Any) -> np.ndarray:
     if not np.isfinite(points).all():
         raise WorldError(f"{key} of {where} have numbers that are not finite")
     return points
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """The array, not to be written to any more."""
+    array.setflags(write=False)
+    return array

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..collision.clearance import SphereModel
 from ..collision.obstacles import Obstacle
+from ..collision.own_body import OwnBody
 from ..collision.self_collision import SelfCollision
 from ..collision.world_check import Contact, WorldCheck
 from ..collision.world_distance import WorldDistance
@@ -99,6 +100,11 @@ class Structure:
             carried = {one.name for one in self.obstacles if one.link in links}
             self._rigid[tips] = frozenset(links | carried)
         return self._rigid[tips]
+
+    @cached_property
+    def own_body(self) -> OwnBody:
+        """What of the robot, and of what is attached to it, a camera may see."""
+        return OwnBody(self.check)
 
     @cached_property
     def own_clearance(self) -> SphereModel:

@@ -26,6 +26,7 @@ from .inputs import (
     checked_mesh,
     checked_name,
     checked_number,
+    checked_points,
     checked_pose,
     checked_sizes,
     checked_vector,
@@ -356,6 +357,24 @@ class World:
         """
         self._flat(q)
         return self.snapshot().distances().distance(q, cap)
+
+    def on_robot(self, points: Any, q: Any, margin: float = 0.0) -> np.ndarray:
+        """(N,) bool: which points (N, 3) in the base [m] a camera sees of the robot itself.
+
+        That is what lies nearer than a margin to spheres which follow the shapes of all links, and
+        of what is attached to them, to some millimetres.
+
+        Args:
+            points: m.
+            q: (J,) rad or m.
+            margin: m.
+        """
+        flat, shape = self._flat(q)
+        if shape or not np.isfinite(flat).all():
+            raise WorldError(f"q has shape {(*shape, flat.shape[1])}; it must be one finite (J,)")
+        margin = checked_number("on_robot", "margin", margin, least=0.0)
+        cloud = checked_points("on_robot", "points", points)
+        return self.snapshot().structure.own_body.covers(flat[0], cloud, margin)
 
     def snapshot(self) -> Scene:
         """What the world is now, for many questions; later changes are no part of it."""

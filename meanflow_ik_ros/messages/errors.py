@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from meanflow_ik_core.errors import IKError, LinkError, SeedError, TargetError
-from meanflow_ik_ros.srv import GetIKSolutions
+from meanflow_ik_core.errors import IKError, LinkError, SeedError, TargetError, WorldError
+from meanflow_ik_ros.srv import ApplyWorld, GetIKSolutions
 
-# Every service of the node has these codes.
+# Every service that solves has these codes, and those of the world have the others.
 Codes = GetIKSolutions.Response
+WorldCodes = ApplyWorld.Response
 
 
 class RequestError(IKError):
@@ -43,5 +44,6 @@ def error_code_of(error: Exception) -> int:
         SeedError: Codes.INVALID_ROBOT_STATE,
         LinkError: Codes.INVALID_LINK_NAME,
         FrameError: Codes.FRAME_TRANSFORM_FAILURE,
+        WorldError: Codes.COLLISION_CHECKING_UNAVAILABLE,
     }
     return next((code for kind, code in codes.items() if isinstance(error, kind)), Codes.FAILURE)

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
 
 from meanflow_ik_ros.messages.task import COMPLETE, Task
+
+if TYPE_CHECKING:
+    from meanflow_ik_core.world.world import World
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +23,7 @@ class IKQuery:
     T_tip_link: (T, 4, 4) the links that were asked for, seen from the robot's tips.
     seed_state: (J,) within the limits.
     approximate: whether the nearest configuration is an answer where there is no solution.
+    world: that solutions must not touch; None: none.
     poses: the targets as they came, in their order; empty where they came in an array.
     """
 
@@ -31,6 +35,7 @@ class IKQuery:
     avoid_self_collision: bool
     task: Task = COMPLETE
     approximate: bool = False
+    world: World | None = None
     poses: tuple[PoseStamped, ...] = ()
 
     @property

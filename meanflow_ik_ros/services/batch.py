@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from meanflow_ik_ros.messages.tips import (
     targets_from_pose_array,
     tip_links_from_names,
 )
+from meanflow_ik_ros.messages.touching import explanation
 from meanflow_ik_ros.services import Service
 from meanflow_ik_ros.srv import GetIKSolutionsBatch
 
@@ -50,6 +52,7 @@ def answer(
         query = query_from_request(
             request, desk.robot, parameters, desk.T_base_frame, desk.current_state.q
         )
+        query = replace(query, world=desk.obstacles(request.avoid_world, parameters))
         result = desk.solve(query, parameters)
         total_time = time.perf_counter() - started
         return response_from_result(query, result, desk.robot, parameters, total_time)
@@ -128,19 +131,23 @@ def response_from_result(
         response.clearance = doubles(result.clearance[keep])
     if result.objective_values is not None:
         response.objective_values = doubles(result.objective_values[keep].ravel())
-    response.error_code = Codes.SUCCESS if solved.any() else Codes.NO_IK_SOLUTION
+    if result.world_clearance is not None:
+        response.world_clearance = doubles(result.world_clearance[keep])
+    in_world = bool((result.status == Status.WORLD).any())
+    unsolved = Codes.GOAL_IN_COLLISION if in_world else Codes.NO_IK_SOLUTION
+    response.error_code = Codes.SUCCESS if solved.any() else unsolved
     response.status = array.array("B", result.status.tobytes())
-    response.message = _shortfall(result)
+    response.message = _shortfall(result, parameters)
     return response
 
 
-def _shortfall(result: IKResult) -> str:
+def _shortfall(result: IKResult, parameters: NodeParameters) -> str:
     """Which targets have no solution, or fewer than asked for, and why the first of each."""
     fewer = np.flatnonzero(result.status == Status.FEWER_THAN_ASKED).tolist()
     none = np.flatnonzero(~result.valid.any(1)).tolist()
     parts = []
     if none:
-        why = result.explain(none[0])
+        why = explanation(result, parameters, none[0])
         parts.append(_listed(none, len(result.status), "have no solution", why))
     if fewer:
         why = result.explain(fewer[0])

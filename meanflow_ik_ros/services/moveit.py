@@ -24,6 +24,7 @@ from meanflow_ik_ros.messages.joints import limit_violations
 from meanflow_ik_ros.messages.query import IKQuery
 from meanflow_ik_ros.messages.task import task_from_request
 from meanflow_ik_ros.messages.tips import FrameLookup, targets_from_poses, tip_links_from_names
+from meanflow_ik_ros.messages.touching import code_of_unsolved, explanation
 from meanflow_ik_ros.parameters import FIELDS
 from meanflow_ik_ros.rare_log import WARN_EVERY_S
 from meanflow_ik_ros.services import Service
@@ -105,6 +106,8 @@ def answer(desk: Desk, group: str, request: Any, response: Any) -> Any:
                 f"{NAME}: seed taken at the limit: {outside}",
                 throttle_duration_sec=WARN_EVERY_S,
             )
+        world = desk.obstacles(query.ik.avoid_self_collision, parameters)
+        query = replace(query, ik=replace(query.ik, world=world))
         return nearest_solution(query, desk.robot, parameters, desk.solve)
 
     found = desk.attempt(NAME, respond, NearestSolution(Codes.FAILURE))
@@ -230,14 +233,14 @@ def _nearest_from_result(
 ) -> NearestSolution:
     q = result.joint_positions[0][result.valid[0]]
     if len(q) == 0:
-        message = result.explain()
+        message = explanation(result, parameters)
         if result.approximate is not None and result.approximate[0, 0]:
             positions = joints_by_name(result.joint_positions[0, 0], robot)
             metres = float(result.position_error[0, 0].max())
             radians = float(result.orientation_error[0, 0].max())
             misses = f"approximate: off by {metres:.3g} m and {radians:.3g} rad"
             return NearestSolution(Codes.SUCCESS, f"{misses}; {message}", positions)
-        return NearestSolution(Codes.NO_IK_SOLUTION, message)
+        return NearestSolution(code_of_unsolved(result), message)
     nearest = nearest_configuration(q, query.seed, robot)
     return NearestSolution(Codes.SUCCESS, positions=joints_by_name(nearest, robot))
 

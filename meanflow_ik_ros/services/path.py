@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ from meanflow_ik_ros.srv import GetIKPath
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
     from meanflow_ik_core.solving.solver import IKSolver
+    from meanflow_ik_core.world.world import World
     from meanflow_ik_ros.parameters import NodeParameters
 
 NAME = "~/get_ik_path"
@@ -48,6 +49,7 @@ class IKPathQuery:
     start_state: (J,) within the limits, continuous joints as they came; None: begin anywhere.
     times: (W,) s from the start; None: speeds do not matter.
     max_joint_step: rad or m.
+    world: that nothing may touch on the way; None: none.
     """
 
     targets: np.ndarray
@@ -58,6 +60,7 @@ class IKPathQuery:
     num_samples: int
     max_joint_step: float
     avoid_self_collision: bool
+    world: World | None = None
 
 
 def service(desk: Desk) -> Service:
@@ -74,6 +77,7 @@ def answer(
         query = query_from_request(
             request, desk.robot, parameters, desk.T_base_frame, desk.current_state.q
         )
+        query = replace(query, world=desk.obstacles(request.avoid_world, parameters))
         with desk.solver_lock:
             result = find_path(desk.solver, query, parameters, desk.seed(parameters))
         total_time = time.perf_counter() - started
@@ -141,6 +145,7 @@ def find_path(
             query.max_joint_step,
             **goal,
             avoid_self_collision=query.avoid_self_collision,
+            world=query.world,
             position_tolerance=parameters.position_tolerance,
             orientation_tolerance=parameters.orientation_tolerance,
             seed=seed,
@@ -161,7 +166,7 @@ def response_from_result(
     A path that breaks has no trajectory, so that nobody moves along half of it by accident.
     """
     response = GetIKPath.Response(
-        error_code=Codes.NO_IK_SOLUTION,
+        error_code=Codes.GOAL_IN_COLLISION if result.touching else Codes.NO_IK_SOLUTION,
         message=result.message,
         failed_waypoint=result.failed_waypoint,
         largest_step=result.largest_step,

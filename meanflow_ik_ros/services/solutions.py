@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from meanflow_ik_ros.messages.query import IKQuery
 from meanflow_ik_ros.messages.solutions import solutions_from_result
 from meanflow_ik_ros.messages.task import task_from_request
 from meanflow_ik_ros.messages.tips import FrameLookup, targets_from_poses, tip_links_from_names
+from meanflow_ik_ros.messages.touching import code_of_unsolved, explanation
 from meanflow_ik_ros.services import Service
 from meanflow_ik_ros.srv import GetIKSolutions
 
@@ -55,6 +57,7 @@ def answer_from(
         query = query_from_request(
             request, desk.robot, parameters, desk.T_base_frame, desk.current_state.q
         )
+        query = replace(query, world=desk.obstacles(request.avoid_world, parameters))
         result = desk.solve(query, parameters)
         total_time = time.perf_counter() - started
         solved = query
@@ -118,6 +121,6 @@ def response_from_result(
         if result.status[0] != Status.SOLVED:
             response.message = result.explain()
         return response
-    response.error_code = Codes.NO_IK_SOLUTION
-    response.message = result.explain()
+    response.error_code = code_of_unsolved(result)
+    response.message = explanation(result, parameters)
     return response

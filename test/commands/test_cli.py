@@ -107,6 +107,33 @@ def test_solve_says_in_one_line_which_sampler_it_took(run):
     assert other.stdout.endswith("\nsampler: uniform (no checkpoint)\n"), other.stderr
 
 
+def test_solve_avoids_the_obstacles_of_a_file_and_says_what_touches(panda, run, tmp_path):
+    path = tmp_path / "scene.yaml"
+    path.write_text("objects: {table: {type: box, size: [0.6, 0.6, 0.1], xyz: [0.7, 0, 0.2]}}")
+    pose = ("solve", *POSE, "--sampler", "uniform", "--seed", 0, "--world", path)
+    done = run(*pose, "--json")
+    printed = json.loads(done.stdout)
+    assert done.returncode == 0 and all(printed["valid"][0])
+    world = mik.World.load(path, panda)
+    assert not world.in_collision(np.array(printed["joint_positions"][0])).any()
+    assert min(printed["world_clearance"][0]) > -1e-3 and printed["touches"] == [[[]] * 8]
+
+    path.write_text("objects: {wall: {type: box, size: [0.2, 0.2, 0.2], xyz: [0.4, 0, 0.5]}}")
+    table = run(*pose, "--max-solutions", 2)
+    assert table.returncode == 1
+    assert "touches an obstacle" in table.stdout and " and wall by " in table.stdout
+    touches = json.loads(run(*pose, "--json").stdout)["touches"]
+    assert all("wall" in contact for contact in touches[0][0]) and touches[0][0]
+
+
+def test_solve_refuses_a_world_that_cannot_be(run, tmp_path):
+    path = tmp_path / "scene.yaml"
+    path.write_text("objects: {table: {type: bix}}")
+    for file, words in ((path, "bix"), (tmp_path / "none.yaml", "cannot read")):
+        done = run("solve", *POSE, "--world", file)
+        assert done.returncode == 2 and words in done.stderr
+
+
 def test_solve_for_a_link_fixed_to_the_tip_reaches_with_that_link(panda, run):
     done = run(
         "solve", "--xyz", 0.4, 0.1, 0.5, "--rpy", 3.0, 0, 0.2, "--frame", "panda_hand_tcp",

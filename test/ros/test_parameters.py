@@ -20,7 +20,7 @@ CHOICES = [field for field in FIELDS.values() if field.metadata["choices"]]
 def test_the_file_shows_every_parameter_with_its_default_and_type():
     values = yaml.safe_load(SOLVER_YAML.read_text())["/**"]["ros__parameters"]
     defaults = dataclasses.asdict(NodeParameters())
-    for name in ("objectives", "free_axes"):
+    for name in ("objectives", "free_axes", "cloud_topics"):
         defaults[name] = list(defaults[name])
     assert values == defaults
     assert {name: type(value) for name, value in values.items()} == {

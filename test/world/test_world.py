@@ -6,8 +6,10 @@ import threading
 
 import coal
 import numpy as np
+import pinocchio as pin
 import pytest
 import torch
+from oracles import Judge
 from world_judge import WorldJudge, cube, furnished, pose, solutions
 
 import meanflow_ik_core as mik
@@ -330,3 +332,33 @@ def test_a_robots_file_pads_links(tmp_path):
         path.write_text(head + f"padding: {wrong}\n")
         with pytest.raises(error, match="padding"):
             mik.load_robot(path)
+
+
+def test_points_on_the_robot_are_those_near_its_shapes_and_what_it_carries(panda):
+    world = mik.World(panda)
+    world.add_box("carried", (0.04, 0.04, 0.3), xyz=(0, 0, 0))
+    T_hand_carried = np.eye(4)
+    T_hand_carried[2, 3] = 0.2
+    world.attach("carried", "panda_hand", pose=T_hand_carried)
+    random = np.random.default_rng(0)
+    judge = Judge(panda)
+    shapes = judge.shapes(pin.GeometryType.COLLISION)
+    for q in panda.random_configurations(3, random):
+        points = random.uniform((-0.9, -0.9, -0.2), (0.9, 0.9, 1.3), (3000, 3))
+        poses = [coal.Transform3s(T[:3, :3], T[:3, 3]) for T in judge.shape_poses(shapes, q)]
+        hand = judge.link(q, "panda_hand").homogeneous @ T_hand_carried
+        bodies = [item.geometry for item in shapes.geometryObjects] + [coal.Box(0.04, 0.04, 0.3)]
+        poses.append(coal.Transform3s(hand[:3, :3], hand[:3, 3]))
+        gap = np.array([
+            min(
+                coal.distance(
+                    body, pose, coal.Sphere(1e-6), coal.Transform3s(np.eye(3), point),
+                    coal.DistanceRequest(), coal.DistanceResult(),
+                )
+                for body, pose in zip(bodies, poses, strict=True)
+            )
+            for point in points
+        ])  # fmt: skip
+        found = world.on_robot(points, q, margin=0.03)
+        assert found[gap < 0.02].all() and (gap < 0.02).sum() > 20
+        assert not found[gap > 0.06].any()

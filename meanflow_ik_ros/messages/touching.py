@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What touches in configurations that reach a target, which has no solution for that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from meanflow_ik_core.solving.why import Status
+from meanflow_ik_core.world.scene import GRAZE
+from meanflow_ik_ros.messages.errors import Codes
+
+if TYPE_CHECKING:
+    from meanflow_ik_core.solving.solver import IKResult
+    from meanflow_ik_ros.parameters import NodeParameters
+
+_NAMED = 3  # contacts that a message names at most
+
+
+def code_of_unsolved(result: IKResult) -> int:
+    """The error code of the first target, which has no solution."""
+    touches = result.status[0] == Status.WORLD
+    return Codes.GOAL_IN_COLLISION if touches else Codes.NO_IK_SOLUTION
+
+
+def explanation(result: IKResult, parameters: NodeParameters, problem: int = 0) -> str:
+    """What became of a target; where the world is in the way, what touches in the best row that
+    reaches the target within the tolerances of the parameters."""
+    said = result.explain(problem)
+    if result.status[problem] != Status.WORLD:
+        return said
+    reached = (result.position_error[problem] <= parameters.position_tolerance).all(-1)
+    reached &= (result.orientation_error[problem] <= parameters.orientation_tolerance).all(-1)
+    (texts,) = contact_texts(result, problem, np.flatnonzero(reached)[:1])
+    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    return f"{said}; in the best: {'; '.join(texts[:_NAMED])}{more}"
+
+
+def contact_texts(result: IKResult, problem: int, rows: np.ndarray) -> list[list[str]]:
+    """What touches what in some rows of a target, the deepest first; a world was asked for."""
+    assert result.scene is not None
+    q = result.joint_positions[problem, rows]
+    contacts = result.scene.contacts(q, result.avoids_self_collision, GRAZE)
+    return [[str(contact) for contact in own] for own in contacts]

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's world: changed as a whole by messages, and as requests find it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from meanflow_ik_core.errors import WorldError
+from meanflow_ik_core.world.inputs import unknown_name
+from meanflow_ik_core.world.scene import GRAZE
+from meanflow_ik_ros.messages.errors import FrameError, RequestError, WorldCodes
+from meanflow_ik_ros.messages.tips import FrameLookup
+from meanflow_ik_ros.messages.world import (
+    has_shapes,
+    matrix_of_pose,
+    object_from_message,
+    operation_of,
+    places_from_message,
+)
+from meanflow_ik_ros.msg import WorldObject as WorldObjectMessage
+from meanflow_ik_ros.world_objects import WorldObject, WorldObjects
+
+if TYPE_CHECKING:
+    from meanflow_ik_core.robot.robot import Robot
+    from meanflow_ik_core.world.world import World
+    from meanflow_ik_ros.current_state import CurrentState
+    from meanflow_ik_ros.parameters import NodeParameters
+
+# Of all objects together: beyond, one configuration takes longer to check than the rest of a solve.
+MOST_SHAPES = 2000
+
+
+class NodeWorld:
+    """Objects by id around a robot; every change is made on a copy, which is taken if all of it is.
+
+    changed: called with the new content after each change; may be replaced.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        state: CurrentState,
+        frame_lookup: FrameLookup,
+        clouds: Collection[str] = (),
+    ) -> None:
+        """An empty world.
+
+        Args:
+            robot: in the middle of it.
+            state: where the robot is.
+            frame_lookup: says where frames are.
+            clouds: names of clouds that will come.
+        """
+        self.robot = robot
+        self._clouds = frozenset(clouds)
+        self.changed: Callable[[WorldObjects], Any] = lambda content: None
+        self._state, self._lookup = state, frame_lookup
+        self._content = WorldObjects(robot)
+        self._changing = threading.Lock()
+
+    @property
+    def content(self) -> WorldObjects:
+        """What there is now; not to be changed."""
+        return self._content
+
+    def change(self, edit: Callable[[WorldObjects], Any], empty: bool = False) -> WorldObjects:
+        """Make a change, all of it or nothing.
+
+        Args:
+            edit: changes the copy that it is given; may raise anything.
+            empty: whether what there was is forgotten first.
+
+        Returns:
+            What there is now.
+        """
+        with self._changing:
+            content = self._content.emptied() if empty else self._content.copy()
+            edit(content)
+            if len(content.world) > MOST_SHAPES:
+                raise WorldError(f"{len(content.world)} shapes; {MOST_SHAPES} are the most")
+            if len(content.world):
+                self._build(content.world)
+            self._content = content
+            self.changed(content)
+            return content
+
+    def _build(self, world: World) -> None:
+        """Build what solves ask, so that none waits for it, and what cannot be built is refused."""
+        scene, q = world.snapshot(), self._state.q[None]
+        scene.in_collision(q, margin=GRAZE)
+        scene.distances().distance(q)
+        scene.distances(scene.structure.rigid_to(tuple(range(self.robot.num_tips)))).distance(q)
+
+    def of_request(self, parameters: NodeParameters) -> World | None:
+        """The world as a request finds it; None where it is empty.
+
+        Raises:
+            RequestError: a frame that an object is locked to is not known, or a cloud is too old.
+        """
+        content = self._content
+        if parameters.cloud_max_age:
+            self._check_age(content, parameters)
+        if not len(content.world):
+            return None
+        locked = list(content.locked())
+        if not locked:
+            return content.world
+        moved = content.copy()
+        frames: dict[str, np.ndarray] = {}
+        for known in locked:
+            if known.frame not in frames:
+                frames[known.frame] = self._frame(f"object {known.id!r}", known.frame, None)
+            moved.move(known, frames[known.frame] @ known.T_frame_object)
+        return moved.world
+
+    def _check_age(self, content: WorldObjects, parameters: NodeParameters) -> None:
+        for name in parameters.cloud_topics:
+            age_s = time.monotonic() - content.clouds.get(name, -np.inf)
+            if age_s > parameters.cloud_max_age:
+                said = f"is {age_s:.1f} s old" if name in content.clouds else "has never come"
+                raise RequestError(
+                    WorldCodes.COLLISION_CHECKING_UNAVAILABLE,
+                    f"the cloud {name!r} {said}; the node's parameter cloud_max_age is "
+                    f"{parameters.cloud_max_age:g} s",
+                )
+
+    def apply(self, request: Any) -> WorldObjects:
+        """Make the changes of an ApplyWorld request, all of them or nothing.
+
+        Raises:
+            RequestError, WorldError: one of them cannot be made.
+        """
+
+        def edit(content: WorldObjects) -> None:
+            for message in request.objects:
+                self._take_object(content, message)
+            for message in request.attached_objects:
+                self._take_attached(content, message)
+            for contact in request.allowed_contacts:
+                self._take_contact(content, contact)
+            self._take_held(content, request.held)
+
+        return self.change(edit, empty=not request.is_diff)
+
+    def _take_object(self, content: WorldObjects, message: Any) -> None:
+        operation = operation_of(message)
+        if operation == WorldObjectMessage.ADD:
+            self._check_new(content, message.id)
+            added = object_from_message(message)
+            T_frame_object, T_base_frame = self._pose(message)
+            if getattr(message, "frame_locked", False):
+                added = replace(added, frame=message.header.frame_id, T_frame_object=T_frame_object)
+            content.add(added, T_base_frame @ T_frame_object)
+        elif operation == WorldObjectMessage.REMOVE and not message.id:
+            for id in [id for id, known in content.objects.items() if known.link is None]:
+                content.remove(id)
+        elif operation == WorldObjectMessage.REMOVE:
+            self._free(content, message.id)
+            content.remove(message.id)
+        elif operation == WorldObjectMessage.APPEND:
+            self._append(content, message)
+        elif operation == WorldObjectMessage.MOVE:
+            known = self._free(content, message.id)
+            T_frame_object, T_base_frame = self._pose(message)
+            places = places_from_message(message, known)
+            if places is not None:
+                parts = zip(known.parts, places, strict=True)
+                known = replace(
+                    known, parts=tuple(replace(part, T_object_part=T) for part, T in parts)
+                )
+            frame = message.header.frame_id if getattr(message, "frame_locked", False) else ""
+            moved = replace(known, frame=frame, T_frame_object=T_frame_object)
+            content.move(moved, T_base_frame @ T_frame_object)
+        else:
+            raise WorldError(
+                f"operation of object {message.id!r} is {operation}; there are ADD 0, REMOVE 1, "
+                "APPEND 2 and MOVE 3"
+            )
+
+    def _append(self, content: WorldObjects, message: Any) -> None:
+        known = self._free(content, message.id)
+        T_frame_object, T_base_frame = self._pose(message)
+        T_base_object = content.pose(known.id)
+        new = object_from_message(message)
+        # They stand where the message says, whatever pose the object has by now.
+        shift = np.linalg.inv(T_base_object) @ T_base_frame @ T_frame_object
+        parts = [replace(part, T_object_part=shift @ part.T_object_part) for part in new.parts]
+        together = (*known.parts, *parts)
+        if len({part.arguments["convex"] for part in together if part.kind == "mesh"}) > 1:
+            raise WorldError(
+                f"APPEND of object {known.id!r} mixes meshes that are convex and such that are not"
+            )
+        content.add(replace(known, parts=together), T_base_object)
+
+    def _take_attached(self, content: WorldObjects, message: Any) -> None:
+        inner, link = message.object, message.link_name
+        operation = operation_of(inner)
+        if operation == WorldObjectMessage.REMOVE:
+            for id in self._attached(content, inner.id, link):
+                content.detach(id, self._q("detach", id))
+            return
+        if operation != WorldObjectMessage.ADD:
+            raise WorldError(
+                f"operation of attached object {inner.id!r} is {operation}; there are ADD 0 and "
+                "REMOVE 1"
+            )
+        for name in (link, *message.touch_links):
+            if name not in self.robot.frames:
+                error = unknown_name(name, self.robot.frames, "link")
+                raise RequestError(WorldCodes.INVALID_LINK_NAME, str(error))
+        if not has_shapes(inner):
+            self._free(content, inner.id)
+            q = self._q("attach", inner.id)
+            content.attach(inner.id, link, message.touch_links, q)
+            return
+        self._check_new(content, inner.id)
+        added = object_from_message(inner)
+        T_link_frame = self._fixed_to(link, inner.header.frame_id)
+        if T_link_frame is not None:
+            pose = T_link_frame @ matrix_of_pose(f"object {inner.id!r}", inner.pose)
+            content.add(added, pose)
+            content.attach(inner.id, link, message.touch_links, T_link_object=pose)
+            return
+        q = self._q("attach", inner.id)
+        T_frame_object, T_base_frame = self._pose(inner)
+        content.add(added, T_base_frame @ T_frame_object)
+        content.attach(inner.id, link, message.touch_links, q)
+
+    def _attached(self, content: WorldObjects, id: str, link: str) -> list[str]:
+        """Ids of what a message detaches."""
+        attached = {known.id: known.link for known in content.objects.values() if known.link}
+        if not id:
+            return [one for one, on in attached.items() if link in ("", on)]
+        if id not in attached or link not in ("", attached[id]):
+            error = unknown_name(id, attached, f"attached object of {link or 'any link'},")
+            raise RequestError(WorldCodes.INVALID_OBJECT_NAME, str(error))
+        return [id]
+
+    def _take_contact(self, content: WorldObjects, contact: Any) -> None:
+        attached = [known.id for known in content.objects.values() if known.link]
+        if contact.link not in self.robot.frames and contact.link not in attached:
+            error = unknown_name(contact.link, [*self.robot.frames, *attached], "link")
+            raise RequestError(WorldCodes.INVALID_LINK_NAME, str(error))
+        ids = [*content.objects, *self._clouds]
+        if contact.id != "*" and contact.id not in ids:
+            error = unknown_name(contact.id, ids, "object")
+            raise RequestError(WorldCodes.INVALID_OBJECT_NAME, str(error))
+        content.decide(contact.link, contact.id, bool(contact.allowed))
+
+    def _take_held(self, content: WorldObjects, held: Any) -> None:
+        if len(held.name) != len(held.position):
+            raise RequestError(
+                WorldCodes.INVALID_ROBOT_STATE,
+                f"held has {len(held.name)} names and {len(held.position)} positions",
+            )
+        if held.name:
+            try:
+                content.world.hold(dict(zip(held.name, map(float, held.position), strict=True)))
+            except WorldError as error:
+                raise RequestError(WorldCodes.INVALID_ROBOT_STATE, str(error)) from error
+
+    def _check_new(self, content: WorldObjects, id: str) -> None:
+        """Raise RequestError unless an object of this id may be added, or replaced."""
+        problem = None
+        if not id or id == "*":
+            problem = "must be text, not empty and not '*'"
+        elif id in self.robot.frames:
+            problem = f"is a link of {self.robot.name!r}"
+        elif id in self._clouds:
+            problem = "is a cloud of a topic"
+        elif id in content.objects and content.objects[id].link:
+            problem = f"is attached to {content.objects[id].link!r}; detach it first"
+        elif id in content.world and id not in content.objects:
+            problem = "is a part of another object"
+        if problem:
+            raise RequestError(WorldCodes.INVALID_OBJECT_NAME, f"the id {id!r} {problem}")
+
+    def _free(self, content: WorldObjects, id: str) -> WorldObject:
+        """The object of this id; RequestError unless it exists and is not attached."""
+        if id not in content.objects:
+            error = unknown_name(id, content.objects, "object")
+            raise RequestError(WorldCodes.INVALID_OBJECT_NAME, str(error))
+        self._check_new(content, id)
+        return content.objects[id]
+
+    def _pose(self, message: Any) -> tuple[np.ndarray, np.ndarray]:
+        """T_frame_object and T_base_frame (4, 4) of a message."""
+        where = f"object {message.id!r}"
+        T_frame_object = matrix_of_pose(where, message.pose)
+        return T_frame_object, self._frame(where, message.header.frame_id, message.header.stamp)
+
+    def _frame(self, where: str, frame_id: str, stamp: Any) -> np.ndarray:
+        """T_base_frame (4, 4); RequestError that names the object where it is not known."""
+        if not frame_id:
+            return np.eye(4)
+        try:
+            return self._lookup(frame_id, stamp)
+        except FrameError as error:
+            raise RequestError(WorldCodes.FRAME_TRANSFORM_FAILURE, f"{where}: {error}") from error
+
+    def _fixed_to(self, link: str, frame_id: str) -> np.ndarray | None:
+        """T_link_frame (4, 4) of a frame that is rigidly fixed to a link, else None."""
+        frames, moving = self.robot.frames, self.robot.at_rest
+        if frame_id == link:
+            return np.eye(4)
+        if frame_id not in frames or frame_id in moving or link in moving:
+            return None
+        (node, T_node_link), (other, T_node_frame) = frames[link], frames[frame_id]
+        return np.linalg.inv(T_node_link) @ T_node_frame if node == other else None
+
+    def _q(self, what: str, id: str) -> np.ndarray:
+        """Where the robot's joints are; RequestError while joint_states has not told of all."""
+        if self._state.missing:
+            raise RequestError(
+                WorldCodes.INVALID_ROBOT_STATE,
+                f"to {what} {id!r}, joint_states must have told where all joints are; it has not "
+                f"told of {', '.join(self._state.missing)}. An object in the frame of its link can "
+                "be attached without",
+            )
+        return self._state.q

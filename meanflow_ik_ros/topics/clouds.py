@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hears clouds of points, each of which is an obstacle with the name of its topic."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from functools import partial
+
+import numpy as np
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from sensor_msgs.msg import PointCloud2
+
+from meanflow_ik_core.errors import IKError
+from meanflow_ik_ros.desk import Desk
+from meanflow_ik_ros.messages.cloud import cells_from_points, points_from_cloud
+from meanflow_ik_ros.messages.errors import Codes, RequestError
+from meanflow_ik_ros.qos import create_subscription
+
+
+class CloudTopics:
+    """Subscribes to the parameter `cloud_topics`; `close` takes the subscriptions down again.
+
+    A cloud that cannot be taken is passed over with a log: the one before becomes too old, and
+    then requests are refused.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        # As cameras publish; of clouds that come faster than they are taken the last one counts.
+        sensor = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._subscriptions = [
+            create_subscription(
+                desk.node,
+                PointCloud2,
+                topic,
+                partial(self.receive, topic),
+                sensor,
+                MutuallyExclusiveCallbackGroup(),
+            )
+            for topic in desk.parameters.cloud_topics
+        ]
+
+    def receive(self, topic: str, message: PointCloud2) -> None:
+        """Take a cloud without what lies too far away or on the robot itself."""
+        try:
+            self._take(topic, message)
+        except IKError as error:
+            self._desk.log.warning(topic, f"passed over: {error}")
+        except Exception:
+            self._desk.log.error(topic, f"failed: {traceback.format_exc()}")
+
+    def _take(self, topic: str, message: PointCloud2) -> None:
+        desk, parameters = self._desk, self._desk.parameters
+        arrived = time.monotonic()
+        age_s = 0.0
+        stamp = Time.from_msg(message.header.stamp).nanoseconds
+        if stamp:
+            age_s = max(0.0, 1e-9 * (desk.node.get_clock().now().nanoseconds - stamp))
+        points = points_from_cloud(message)
+        T_base_cloud = desk.T_base_frame(message.header.frame_id, message.header.stamp)
+        points = points @ T_base_cloud[:3, :3].T + T_base_cloud[:3, 3]
+        points = points[np.einsum("ij,ij->i", points, points) <= parameters.cloud_range**2]
+        edge = parameters.cloud_resolution
+        cells = cells_from_points(points, edge)
+        if len(cells):
+            if desk.current_state.missing:
+                raise RequestError(
+                    Codes.INVALID_ROBOT_STATE,
+                    "which points are the robot's own is not known: joint_states has not told of "
+                    f"{', '.join(desk.current_state.missing)}",
+                )
+            # A point lies up to half a diagonal away from the middle of its cell.
+            margin = parameters.cloud_body_margin + 0.5 * np.sqrt(3) * edge
+            world = desk.world.content.world
+            cells = cells[~world.on_robot(cells, desk.current_state.q, margin)]
+        desk.world.change(lambda content: content.set_cloud(topic, cells, edge, arrived - age_s))
+
+    def close(self) -> None:
+        for subscription in self._subscriptions:
+            self._desk.node.destroy_subscription(subscription)

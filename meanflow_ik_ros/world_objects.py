@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objects as ROS has them, of several shapes under one id, in the world of the solver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from meanflow_ik_core.world.world import World
+
+if TYPE_CHECKING:
+    from meanflow_ik_core.robot.robot import Robot
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One shape of an object.
+
+    kind: as `World` has an ``add_`` method for it.
+    arguments: of that method.
+    T_object_part: (4, 4); a half-space is solid where z < 0.
+    """
+
+    kind: str
+    arguments: Mapping[str, Any]
+    T_object_part: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class WorldObject:
+    """An object by its id; where it is, the world knows.
+
+    padding: m.
+    frame: that it moves with, with its pose (4, 4) T_frame_object there; empty: none.
+    link: that it is attached to, with the links that it may touch besides; None: none.
+    """
+
+    id: str
+    parts: tuple[Part, ...]
+    padding: float = 0.0
+    frame: str = ""
+    T_frame_object: np.ndarray = field(default_factory=lambda: np.eye(4))
+    link: str | None = None
+    touch_links: tuple[str, ...] = ()
+
+    def names(self) -> list[str]:
+        """Of its parts in the world."""
+        if len(self.parts) == 1:
+            return [self.id]
+        return [f"{self.id}[{index}]" for index in range(len(self.parts))]
+
+
+class WorldObjects:
+    """A world and the objects that its obstacles are parts of.
+
+    It is changed by one owner; `copy` is cheap, so that changes can be tried and dropped. Methods
+    raise a `WorldError` for what the world refuses; that ids exist is the caller's part.
+
+    world: of the solver.
+    objects: by id.
+    decisions: by link, or id of an attached object, and id, or "*": whether they may touch.
+    clouds: names of clouds of points, which are obstacles without an object, and by
+        `time.monotonic` when their points were measured.
+    """
+
+    def __init__(self, robot: Robot) -> None:
+        self.world = World(robot)
+        self.objects: dict[str, WorldObject] = {}
+        self.decisions: dict[tuple[str, str], bool] = {}
+        self.clouds: dict[str, float] = {}
+
+    def copy(self) -> WorldObjects:
+        """Of its own, with the same content."""
+        other = WorldObjects(self.world.robot)
+        other.world = self.world.copy()
+        other.objects, other.decisions = dict(self.objects), dict(self.decisions)
+        other.clouds = dict(self.clouds)
+        return other
+
+    def emptied(self) -> WorldObjects:
+        """One with the same clouds and nothing else."""
+        other = WorldObjects(self.world.robot)
+        for name, measured in self.clouds.items():
+            shape = self.world.obstacle(name).shape if name in self.world else None
+            points, edge = (None, 0.0) if shape is None else (shape.vertices, shape.sizes[0])
+            other.set_cloud(name, points, edge, measured)
+        return other
+
+    def pose(self, id: str) -> np.ndarray:
+        """(4, 4) T_base_object, or T_link_object of an attached one."""
+        known = self.objects[id]
+        first = self.world.obstacle(known.names()[0]).pose
+        return first @ np.linalg.inv(known.parts[0].T_object_part)
+
+    def add(self, added: WorldObject, T_base_object: np.ndarray) -> None:
+        """Add an object that is not attached, or replace one."""
+        if added.id in self.objects:
+            self._take_out(added.id)
+        for name, part in zip(added.names(), added.parts, strict=True):
+            pose = T_base_object @ part.T_object_part
+            if part.kind == "half_space":
+                normal = pose[:3, 2]
+                offset = float(normal @ pose[:3, 3])
+                self.world.add_half_space(name, normal, offset, padding=added.padding)
+                self.world.move(name, pose)
+            else:
+                add = getattr(self.world, f"add_{part.kind}")
+                add(name, **part.arguments, pose=pose, padding=added.padding)
+        self.objects[added.id] = added
+        self._decide_again(added.id)
+
+    def remove(self, id: str) -> None:
+        """Remove an object, and what was allowed or forbidden of it."""
+        self._take_out(id)
+        self.decisions = {pair: what for pair, what in self.decisions.items() if id not in pair}
+
+    def move(self, moved: WorldObject, T_base_object: np.ndarray) -> None:
+        """Put an object, whose parts may stand elsewhere in it than before, to another place."""
+        for name, part in zip(moved.names(), moved.parts, strict=True):
+            self.world.move(name, T_base_object @ part.T_object_part)
+        self.objects[moved.id] = moved
+
+    def attach(
+        self,
+        id: str,
+        link: str,
+        touch_links: Sequence[str],
+        q: np.ndarray | None = None,
+        T_link_object: np.ndarray | None = None,
+    ) -> None:
+        """Attach an object, from where it is in a configuration (J,), or at a pose (4, 4)."""
+        known = self.objects[id]
+        for name, part in zip(known.names(), known.parts, strict=True):
+            pose = None if T_link_object is None else T_link_object @ part.T_object_part
+            self.world.attach(
+                name, link, None if pose is not None else q, pose, touch_links=tuple(touch_links)
+            )
+        self.objects[id] = replace(
+            known, frame="", T_frame_object=np.eye(4), link=link, touch_links=tuple(touch_links)
+        )
+
+    def detach(self, id: str, q: np.ndarray) -> None:
+        """Leave an attached object where a configuration (J,) puts it."""
+        known = self.objects[id]
+        for name in known.names():
+            self.world.detach(name, q)
+        self.objects[id] = replace(known, link=None, touch_links=())
+
+    def decide(self, link: str, id: str, allowed: bool) -> None:
+        """Allow, or forbid again, that a link, or an attached object, touches an object or all."""
+        self.decisions[link, id] = allowed
+        self._decide((link, id), allowed)
+
+    def set_cloud(self, name: str, points: Any, resolution: float, measured: float) -> None:
+        """Add a cloud of points (N, 3) in the base [m], or replace it; without points it is free.
+
+        Args:
+            name: of the cloud, which is the id of no object.
+            points: m.
+            resolution: m, edge of a cell.
+            measured: by `time.monotonic`.
+        """
+        if points is not None and len(points):
+            self.world.add_points(name, points, resolution, replace=True)
+            self._decide_again(name)
+        elif name in self.world:
+            self.world.remove(name)
+        self.clouds[name] = measured
+
+    def locked(self) -> Iterator[WorldObject]:
+        """Objects that move with a frame."""
+        return (known for known in self.objects.values() if known.frame)
+
+    def _take_out(self, id: str) -> None:
+        for name in self.objects.pop(id).names():
+            self.world.remove(name)
+
+    def _names(self, id: str) -> list[str]:
+        if id in self.objects:
+            return self.objects[id].names()
+        links = self.world.robot.frames
+        # A cloud may be without points, or not there yet.
+        return [id] if id == "*" or id in links or id in self.world else []
+
+    def _decide_again(self, id: str) -> None:
+        for pair, allowed in self.decisions.items():
+            if pair[1] == id:
+                self._decide(pair, allowed)
+
+    def _decide(self, pair: tuple[str, str], allowed: bool) -> None:
+        decide = self.world.allow if allowed else self.world.forbid
+        for link in self._names(pair[0]):
+            for name in self._names(pair[1]):
+                decide(link, name)

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's world as messages change it: all of a message or nothing, objects in frames, codes."""
+
+import numpy as np
+import pytest
+from meanflow_ik_ros.msg import AllowedContact, AttachedWorldObject, WorldObject
+from meanflow_ik_ros.srv import ApplyWorld
+from oracles import Judge
+from ros_user import Q
+from sensor_msgs.msg import JointState
+from shape_msgs.msg import Plane, SolidPrimitive
+from world_messages import box, pose_at, tetrahedron
+
+import meanflow_ik_core as mik
+from meanflow_ik_core.geometry import matrix_from_rpy
+from meanflow_ik_ros.current_state import CurrentState
+from meanflow_ik_ros.messages.errors import FrameError, RequestError, error_code_of
+from meanflow_ik_ros.messages.world import (
+    contacts_from_objects,
+    held_from_objects,
+    messages_from_objects,
+)
+from meanflow_ik_ros.node_world import NodeWorld
+from meanflow_ik_ros.parameters import NodeParameters
+
+Codes = ApplyWorld.Response
+FINGERS = ["panda_leftfinger", "panda_rightfinger"]
+
+
+class Surroundings:
+    """A world, what TF knows, and where the robot is."""
+
+    def __init__(self, robot, heard=True):
+        self.frames = {robot.base: np.eye(4)}
+        self.state = CurrentState(robot, None)
+        if heard:
+            self.state.receive(JointState(name=list(robot.joint_names), position=Q.tolist()))
+        self.world = NodeWorld(robot, self.state, self.lookup)
+
+    def lookup(self, frame_id, stamp):
+        if frame_id not in self.frames:
+            raise FrameError(f"no frame {frame_id!r}")
+        return self.frames[frame_id]
+
+    def apply(self, *objects, is_diff=True, attached=(), allowed=(), held=None):
+        request = ApplyWorld.Request(
+            objects=list(objects), attached_objects=list(attached),
+            allowed_contacts=list(allowed), is_diff=is_diff, held=held or JointState(),
+        )  # fmt: skip
+        return self.world.apply(request)
+
+    def asked(self):
+        """The solver's world as a request finds it."""
+        return self.world.of_request(NodeParameters())
+
+    def poses(self):
+        """T_base_obstacle, or T_link_obstacle, by name in the solver's world."""
+        world = self.asked()
+        return {} if world is None else {name: world.obstacle(name).pose for name in world.names()}
+
+
+@pytest.fixture
+def around(panda):
+    return Surroundings(panda)
+
+
+def refused(around, *objects, **fields) -> tuple[int, str]:
+    """Code and message of a request that must change nothing."""
+    before = around.world.content
+    with pytest.raises(mik.IKError) as error:
+        around.apply(*objects, **fields)
+    assert around.world.content is before
+    return error_code_of(error.value), str(error.value)
+
+
+def test_every_shape_stands_where_its_message_says(around):
+    T_base_shelf = np.eye(4)
+    T_base_shelf[:3, :3], T_base_shelf[:3, 3] = matrix_from_rpy((0.1, 0.2, 0.3)), (1.0, 0.0, 0.5)
+    around.frames["shelf"] = T_base_shelf
+    message = WorldObject(id="things", pose=pose_at(0.0, 0.0, 0.1, 0.6, 0.0, 0.0, 0.8))
+    message.header.frame_id = "shelf"
+    message.primitives = [
+        SolidPrimitive(type=SolidPrimitive.SPHERE, dimensions=[0.1]),
+        SolidPrimitive(type=SolidPrimitive.CYLINDER, dimensions=[0.4, 0.05]),
+        SolidPrimitive(type=SolidPrimitive.CONE, dimensions=[0.3, 0.06]),
+    ]
+    message.primitive_poses = [pose_at(0.1, 0.0, 0.0), pose_at(0.0, 0.2, 0.0)]
+    message.meshes, message.mesh_poses = [tetrahedron(0.1)], [pose_at(0.0, 0.0, 0.3)]
+    message.planes = [Plane(coef=[0.0, 0.0, 2.0, 4.0])]
+    around.apply(message)
+
+    T_object = np.eye(4)
+    T_object[:3, :3] = matrix_from_rpy((2 * np.arctan2(0.6, 0.8), 0.0, 0.0))
+    T_object[2, 3] = 0.1
+    offsets = ((0.1, 0, 0), (0, 0.2, 0), (0, 0, 0), (0, 0, 0.3), (0, 0, -2.0))
+    world = around.asked()
+    for index, offset in enumerate(offsets):
+        obstacle = world.obstacle(f"things[{index}]")
+        expected = T_base_shelf @ T_object @ np.array((*offset, 1.0))
+        np.testing.assert_allclose(obstacle.pose[:3, 3], expected[:3], atol=1e-9)
+        z_axis = (T_base_shelf @ T_object)[:3, 2]
+        np.testing.assert_allclose(obstacle.pose[:3, 2], z_axis, atol=1e-9)
+    kinds = [world.obstacle(name).shape.kind for name in world.names()]
+    assert kinds == ["sphere", "cylinder", "cone", "mesh", "half_space"]
+    assert world.obstacle("things[1]").shape.sizes == (0.05, 0.4)
+
+
+def test_operations_add_replace_append_move_and_remove(around):
+    around.apply(box("a", (0.1, 0.1, 0.1), (1, 0, 0.5)), box("b", (0.1, 0.1, 0.1), (0, 1, 0.5)))
+    assert list(around.poses()) == ["a", "b"]
+    around.apply(box("a", (0.2, 0.2, 0.2), (1, 0, 0.7)))
+    world = around.asked()
+    assert world.obstacle("a").shape.sizes == (0.2, 0.2, 0.2) and len(world) == 2
+
+    around.apply(box("a", (0.3, 0.3, 0.3), (1, 1, 1), operation=WorldObject.APPEND))
+    places = around.poses()
+    np.testing.assert_allclose(places["a[0]"][:3, 3], (1, 0, 0.7))
+    np.testing.assert_allclose(places["a[1]"][:3, 3], (1, 1, 1))
+
+    moved = WorldObject(id="a", operation=WorldObject.MOVE, pose=pose_at(2.0, 0.0, 0.7))
+    around.apply(moved)
+    places = around.poses()
+    np.testing.assert_allclose(places["a[0]"][:3, 3], (2, 0, 0.7))
+    np.testing.assert_allclose(places["a[1]"][:3, 3], (2, 1, 1))
+    around.apply(WorldObject(id="a", operation=WorldObject.REMOVE))
+    assert list(around.poses()) == ["b"]
+    around.apply(WorldObject(operation=WorldObject.REMOVE))
+    assert around.asked() is None
+
+
+def test_without_is_diff_all_that_was_there_is_forgotten(around):
+    held = JointState(name=["panda_finger_joint1"], position=[0.04])
+    allowed = [AllowedContact(link="panda_hand", id="*")]
+    around.apply(box("a", (0.1, 0.1, 0.1), (1, 0, 0.5)), held=held, allowed=allowed)
+    around.apply(box("b", (0.1, 0.1, 0.1), (0, 1, 0.5)), is_diff=False)
+    content = around.world.content
+    assert list(content.objects) == ["b"] and not content.world.held()
+    assert not content.world.decisions()
+
+
+def test_a_request_is_done_as_a_whole_or_not_at_all(around):
+    around.apply(box("a", (0.1, 0.1, 0.1), (1, 0, 0.5)))
+    code, message = refused(
+        around, box("b", (0.1, 0.1, 0.1), (0, 1, 0.5)), box("c", (0.1, -0.1, 0.1), (0, 1, 0.5))
+    )
+    assert code == Codes.COLLISION_CHECKING_UNAVAILABLE and "'c'" in message
+    assert list(around.poses()) == ["a"]
+
+
+@pytest.mark.parametrize("operation", [WorldObject.MOVE, WorldObject.REMOVE, WorldObject.APPEND])
+def test_objects_that_do_not_exist_are_refused_by_name(around, operation):
+    around.apply(box("table", (0.1, 0.1, 0.1), (1, 0, 0.5)))
+    code, message = refused(around, WorldObject(id="tabel", operation=operation))
+    assert code == Codes.INVALID_OBJECT_NAME and "did you mean 'table'" in message
+
+
+@pytest.mark.parametrize("id", ["", "*", "panda_hand"])
+def test_ids_that_cannot_be_are_refused(around, id):
+    code, _ = refused(around, box(id, (0.1, 0.1, 0.1), (1, 0, 0.5)))
+    assert code == Codes.INVALID_OBJECT_NAME
+
+
+def test_what_no_world_can_have_is_refused_with_its_reason(around):
+    small = (0.1, 0.1, 0.1)
+    prism = box("p", small, (1, 0, 0))
+    prism.primitives[0].type = SolidPrimitive.PRISM
+    few = box("few", small, (1, 0, 0))
+    few.primitives[0].dimensions = [0.1, 0.1]
+    turned = box("turned", small, (1, 0, 0))
+    turned.pose.orientation.w = 0.9
+    nowhere = box("nowhere", small, (1, 0, float("nan")))
+    poses = box("poses", small, (1, 0, 0))
+    poses.primitive_poses = [pose_at(0.0, 0.0, 0.0)] * 2
+    flat = WorldObject(id="flat", meshes=[tetrahedron(0.1)])
+    flat.meshes[0].triangles = []
+    for message, words in (
+        (prism, "type 5"),
+        (few, "2 dimensions"),
+        (turned, "length 0.9"),
+        (nowhere, "finite"),
+        (poses, "2 poses for 1"),
+        (flat, "no triangles"),
+        (WorldObject(id="empty"), "no shapes"),
+        (box("odd", small, (1, 0, 0), operation=9), "operation"),
+        (box("thick", small, (1, 0, 0), padding=-1.0), "padding"),
+    ):
+        code, said = refused(around, message)
+        assert code == Codes.COLLISION_CHECKING_UNAVAILABLE and words in said, said
+
+
+def test_an_object_stays_where_its_frame_was_unless_it_is_locked_to_it(around):
+    around.frames["cart"] = np.eye(4)
+    around.apply(
+        box("left_there", (0.1, 0.1, 0.1), (1, 0, 0.5), "cart"),
+        box("carried", (0.1, 0.1, 0.1), (1, 0, 0.5), "cart", frame_locked=True),
+    )
+    around.frames["cart"] = np.eye(4)
+    around.frames["cart"][:3, 3] = 0, 3, 0
+    places = around.poses()
+    np.testing.assert_allclose(places["left_there"][:3, 3], (1, 0, 0.5))
+    np.testing.assert_allclose(places["carried"][:3, 3], (1, 3, 0.5))
+
+
+def test_a_frame_that_is_gone_is_an_error_and_never_an_object_left_out(around):
+    code, message = refused(around, box("a", (0.1, 0.1, 0.1), (1, 0, 0.5), "moon"))
+    assert code == Codes.FRAME_TRANSFORM_FAILURE and "'a'" in message and "moon" in message
+    around.frames["cart"] = np.eye(4)
+    around.apply(box("a", (0.1, 0.1, 0.1), (1, 0, 0.5), "cart", frame_locked=True))
+    del around.frames["cart"]
+    with pytest.raises(RequestError, match="cart") as error:
+        around.asked()
+    assert error.value.error_code == Codes.FRAME_TRANSFORM_FAILURE
+
+
+def test_an_attached_object_moves_with_its_link_and_is_left_where_the_robot_is(around, panda):
+    T_base_hand = Judge(panda).link(Q, "panda_hand").homogeneous
+    around.apply(box("can", (0.05, 0.05, 0.1), tuple(T_base_hand[:3, 3])))
+    attach = AttachedWorldObject(
+        link_name="panda_hand", object=WorldObject(id="can"), touch_links=FINGERS
+    )
+    around.apply(attached=[attach])
+    obstacle = around.asked().obstacle("can")
+    assert obstacle.link == "panda_hand" and obstacle.touch_links == set(FINGERS)
+    np.testing.assert_allclose(obstacle.pose[:3, 3], 0, atol=1e-9)
+    assert refused(around, WorldObject(id="can", operation=WorldObject.REMOVE))[0] == (
+        Codes.INVALID_OBJECT_NAME
+    )
+
+    other = Q + 0.1
+    around.state.receive(JointState(name=list(panda.joint_names), position=other.tolist()))
+    detach = AttachedWorldObject(object=WorldObject(id="can", operation=WorldObject.REMOVE))
+    around.apply(attached=[detach])
+    obstacle = around.asked().obstacle("can")
+    assert obstacle.link is None
+    there = Judge(panda).link(other, "panda_hand").homogeneous[:3, 3]
+    np.testing.assert_allclose(obstacle.pose[:3, 3], there, atol=1e-9)
+
+
+def test_a_shape_in_the_frame_of_its_link_is_attached_before_joint_states(panda):
+    around = Surroundings(panda, heard=False)
+    can = box("can", (0.05, 0.05, 0.1), (0, 0, 0.1), "panda_hand")
+    around.apply(attached=[AttachedWorldObject(link_name="panda_hand", object=can)])
+    np.testing.assert_allclose(around.poses()["can"][:3, 3], (0, 0, 0.1), atol=1e-9)
+    elsewhere = box("pen", (0.05, 0.05, 0.1), (0.5, 0, 0.1))
+    code, message = refused(
+        around, attached=[AttachedWorldObject(link_name="panda_hand", object=elsewhere)]
+    )
+    assert code == Codes.INVALID_ROBOT_STATE and "joint_states" in message
+
+
+def test_links_and_joints_that_do_not_exist_are_refused(around):
+    around.apply(box("can", (0.05, 0.05, 0.1), (1, 0, 0)))
+    lost = AttachedWorldObject(link_name="panda_hant", object=WorldObject(id="can"))
+    code, message = refused(around, attached=[lost])
+    assert code == Codes.INVALID_LINK_NAME and "did you mean 'panda_hand'" in message
+    code, _ = refused(around, allowed=[AllowedContact(link="nose", id="can")])
+    assert code == Codes.INVALID_LINK_NAME
+    code, _ = refused(around, allowed=[AllowedContact(link="panda_hand", id="cup")])
+    assert code == Codes.INVALID_OBJECT_NAME
+    for held in (
+        JointState(name=["panda_joint1"], position=[0.0]),
+        JointState(name=["panda_finger_joint1"], position=[]),
+    ):
+        assert refused(around, held=held)[0] == Codes.INVALID_ROBOT_STATE
+
+
+def test_what_is_allowed_stays_allowed_when_the_object_is_replaced(around):
+    wall = box("wall", (0.3, 0.3, 0.3), tuple(Judge(around.world.robot).poses(Q)[0][:3, 3]))
+    around.apply(wall)
+    touching = {contact.link for contact in around.asked().contacts(Q)}
+    assert touching
+    around.apply(allowed=[AllowedContact(link=link, id="wall") for link in touching])
+    assert not around.asked().in_collision(Q)
+    around.apply(wall)
+    assert not around.asked().in_collision(Q)
+    around.apply(allowed=[AllowedContact(link=link, id="wall", allowed=False) for link in touching])
+    assert around.asked().in_collision(Q)
+
+
+def test_the_world_as_messages_makes_the_same_world(around):
+    around.frames["cart"] = np.eye(4)
+    around.frames["cart"][:3, 3] = 0.1, 0.2, 0.3
+    floor = WorldObject(id="floor", planes=[Plane(coef=[0.0, 0.3, 1.0, 0.2])])
+    around.apply(
+        box("a", (0.1, 0.2, 0.3), (1, 0, 0.5), padding=0.01),
+        box("c", (0.1, 0.1, 0.1), (1, 0, 0.5), "cart", frame_locked=True),
+        WorldObject(id="m", meshes=[tetrahedron(0.2)], convex=True, pose=pose_at(0.5, 0.5, 0.0)),
+        floor,
+        attached=[
+            AttachedWorldObject(
+                link_name="panda_hand",
+                object=box("can", (0.05, 0.05, 0.1), (0, 0, 0.1), "panda_hand"),
+                touch_links=FINGERS,
+            )
+        ],
+        allowed=[AllowedContact(link="panda_hand", id="a")],
+        held=JointState(name=["panda_finger_joint1"], position=[0.03]),
+    )
+    content = around.world.content
+    objects, attached = messages_from_objects(content)
+    copy = Surroundings(around.world.robot, heard=False)
+    copy.frames = around.frames
+    copy.apply(
+        *objects, attached=attached, allowed=contacts_from_objects(content),
+        held=held_from_objects(content), is_diff=False,
+    )  # fmt: skip
+    first, second = (
+        around.asked(),
+        copy.asked(),
+    )
+    assert first.names() == second.names() and first.held() == second.held()
+    assert first.decisions() == second.decisions()
+    for name in first.names():
+        one, other = first.obstacle(name), second.obstacle(name)
+        assert (one.shape.kind, one.shape.sizes, one.shape.convex) == (
+            other.shape.kind, other.shape.sizes, other.shape.convex,
+        )  # fmt: skip
+        assert (one.padding, one.link, one.touch_links) == (
+            other.padding, other.link, other.touch_links,
+        )  # fmt: skip
+        # Turns about its normal do not change a half-space.
+        columns = slice(2 if one.shape.kind == "half_space" else 0, 4)
+        np.testing.assert_allclose(other.pose[:, columns], one.pose[:, columns], atol=1e-9)
