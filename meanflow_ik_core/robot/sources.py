@@ -47,7 +47,7 @@ def urdf_from_file(path: Path) -> Path:
         import xacro
     except ImportError as error:
         raise RobotError(
-            f"{path} is a xacro file; install xacro (`pip install 'meanflow-ik-ros[xacro]'`), or "
+            f"{path} is a xacro file; install xacro (`pip install '.[xacro]'`), or "
             f"run it first: {XACRO}"
         ) from error
     try:
