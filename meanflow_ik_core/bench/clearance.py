@@ -41,12 +41,12 @@ def run(
         touching = torch.from_numpy(check.in_collision(exact_input))
         spheres_time, exact_time = [], []
         for _ in range(_REPETITIONS):
-            started = time.perf_counter()
+            started = time.process_time()
             model.distance(q, cap=_MARGIN)
-            spheres_time.append(time.perf_counter() - started)
-            started = time.perf_counter()
+            spheres_time.append(time.process_time() - started)
+            started = time.process_time()
             check.in_collision(exact_input)
-            exact_time.append(time.perf_counter() - started)
+            exact_time.append(time.process_time() - started)
         scale = 1e6 / configurations
         found = {
             "spheres": (len(model.radius), ""),

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..collision.world_check import Contact
 from ..world.scene import GRAZE, Scene
 
 _SHORTEST = 1e-3  # m, what any sphere moves in a step that is not halved again
@@ -28,6 +29,10 @@ class Motion:
     def in_collision(self, q: np.ndarray) -> np.ndarray:
         """(N,) bool of q (N, J)."""
         return self.scene.in_collision(q, self.avoid_self_collision, GRAZE)
+
+    def contacts(self, q: np.ndarray) -> list[Contact]:
+        """What touches in q (J,), the deepest first."""
+        return self.scene.contacts(q[None], self.avoid_self_collision, GRAZE)[0]
 
     def blocked(self, q: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """(N,) bool: whether something touches on the way from q (N, J) to q + steps."""

@@ -75,14 +75,16 @@ def solve_path(
         solver: of the robot.
         waypoints: T_base_tip, (W, 4, 4) for one tip or (W, T, 4, 4).
         start_state: (J,) where the robot is: the path begins at the solution of the first waypoint
-            that is nearest to it, by the joint that has to move most. None: it begins anywhere.
+            that is nearest to it, by the joint that has to move most, of those that the world lets
+            it reach. None: it begins anywhere.
         times: (W,) s, of the waypoints, rising from 0 or later: no joint may be faster than its
             limit between them, nor from the start state to the first unless its time is 0.
         num_samples: starts per waypoint at which solutions are drawn.
         max_joint_step: rad or m, from one waypoint to the next; None: any.
         avoid_self_collision: the robot must not touch itself at a waypoint.
         world: the robot must touch nothing of it at a waypoint and on the straight way in joint
-            space from each to the next; with ``avoid_self_collision`` neither itself there.
+            space from each to the next, and from the start state to the first; with
+            ``avoid_self_collision`` neither itself there.
         position_tolerance: m.
         orientation_tolerance: rad.
         seed: of the random numbers; None draws a fresh one.
@@ -129,11 +131,13 @@ def solve_path(
         ),
         seed=seed,
     )
+    if query.motion is not None and query.start is not None:
+        query.motion.scene.warn_of_seed(query.start)
     search = PathSearch(solver, query)
     path, message, touching = _unbroken(robot, query, search, when)
     if (blocked := search.blocked(path)).any():
-        path = path[: int(blocked.argmax()) + 1]
-        message, touching = _no_way(len(path)), True
+        path = path[: int(blocked.argmax())]
+        message, touching = _no_way(query, len(path)), True
     steps = query.limits.along(path)
     errors = pose_errors(robot, path[:, None], T_base_tip[: len(path)], query.axis_weights)
     return PathResult(
@@ -190,18 +194,23 @@ def _unbroken(
             message = _smallest_step(robot, query.limits, search, reached, broken, times)
             return path, message, False
     if search.end < len(query.T_base_tip) and search.no_way:
-        return path, _no_way(search.end), True
+        return path, _no_way(query, search.end), True
     if search.end < len(query.T_base_tip):
         message = f"waypoint {search.end} has no IK solution: {search.unsolved}"
         return path, message, search.touching
     return path, "", False
 
 
-def _no_way(waypoint: int) -> str:
-    return (
+def _no_way(query: PathQuery, waypoint: int) -> str:
+    place = f"those found of waypoint {waypoint - 1}" if waypoint else "the start state"
+    message = (
         f"waypoint {waypoint} has IK solutions, but something touches on the way to each of them "
-        f"from those found of waypoint {waypoint - 1}"
+        f"from {place}"
     )
+    if waypoint == 0 and query.motion is not None and query.start is not None:
+        for contact in query.motion.contacts(query.start)[:1]:
+            message += f", in which {contact.link} touches {contact.other}"
+    return message
 
 
 def _too_fast_from_start(

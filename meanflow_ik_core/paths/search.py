@@ -149,11 +149,22 @@ class PathSearch:
                 checks += 1
 
     def blocked(self, path: np.ndarray) -> np.ndarray:
-        """(P - 1,) bool: between which waypoints of a path (P, J) the robot would touch."""
+        """(P,) bool: on the way to which waypoints of a path (P, J) the robot would touch, to the
+        first from the start state where one is given."""
         motion, steps = self._query.motion, self._query.limits.along(path)
-        if motion is None:
-            return np.zeros(len(steps), bool)
-        return motion.blocked(path[:-1], steps)
+        found = np.zeros(len(path), bool)
+        if motion is not None and len(path):
+            found[1:] = motion.blocked(path[:-1], steps)
+            found[0] = self._blocked_from_start(path[:1])[0]
+        return found
+
+    def _blocked_from_start(self, q: np.ndarray) -> np.ndarray:
+        """(N,) bool: whether the robot would touch on the way from the start state to q (N, J)."""
+        motion, start = self._query.motion, self._query.start
+        if motion is None or start is None:
+            return np.zeros(len(q), bool)
+        begin = np.broadcast_to(start, q.shape)
+        return motion.blocked(begin, self._query.limits.differences(begin, q))
 
     def _remove_blocked(self, chosen: np.ndarray) -> bool:
         """Remove candidates that those chosen before them do not lead to; whether there are any.
@@ -161,10 +172,13 @@ class PathSearch:
         Of two that nothing leads between, the one goes that fewer others can take the place of.
         """
         where = np.flatnonzero(self.blocked(self.q[np.arange(self.end), chosen]))
-        for step in where.tolist():
-            ahead = step + 1
-            others = self.valid[step].sum() > self.valid[ahead].sum()
-            place = step if others and step > 0 else ahead
+        for ahead in where.tolist():
+            place = ahead
+            if ahead == 0:
+                others = np.flatnonzero(self.valid[0])
+                self.valid[0, others[self._blocked_from_start(self.q[0, others])]] = False
+            elif ahead > 1 and self.valid[ahead - 1].sum() > self.valid[ahead].sum():
+                place = ahead - 1
             self.valid[place, chosen[place]] = False
             if not self.valid[place].any() and place < self.end:
                 self.end, self.no_way = place, True

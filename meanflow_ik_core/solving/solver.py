@@ -285,6 +285,8 @@ class IKSolver:
         if world is not None:
             scene = check_world(self.robot, world)
             guide = WorldGuide(scene, robot, avoid_self_collision, goal.asked)
+            if goal.seeded:
+                scene.warn_of_seed(goal.reference[0])
         scene = None if guide is None else guide.scene
         objectives = [one.within(scene) for one in build_objectives(objectives, robot)]
         guidance = Guidance(guidance_choices, guidance_steps, deadline=deadline)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from ..collision.self_collision import SelfCollision
 from ..collision.world_check import Contact, WorldCheck
 from ..collision.world_distance import WorldDistance
 from ..robot.robot import Robot
+
+_LOG = logging.getLogger(__name__)
 
 # m, how far a solution stays away from what it must not touch: so near, Coal's answer for round
 # shapes depends on what it was asked before.
@@ -48,7 +51,10 @@ class Structure:
         decisions: Mapping[tuple[str, str], bool],
         held: Mapping[str, float],
         padding: float,
+        told: set[tuple[str, str]],
     ):
+        """Keep what is given; ``told`` is what `Scene.warn_of_seed` has said already."""
+        self.told, self.seed_seen = told, False
         self.robot, self.obstacles = robot, tuple(obstacles)
         self.decisions, self.held, self.padding = dict(decisions), dict(held), padding
         self._building = threading.RLock()
@@ -60,7 +66,7 @@ class Structure:
         # Geometry is no part of a copy, which builds it when it is asked for.
         return {
             "robot": self.robot, "obstacles": self.obstacles, "decisions": self.decisions,
-            "held": self.held, "padding": self.padding,
+            "held": self.held, "padding": self.padding, "told": self.told,
         }  # fmt: skip
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -134,6 +140,21 @@ class Scene:
     ) -> list[list[Contact]]:
         """What touches in q (N, J), see `WorldCheck.contacts`."""
         return self.structure.check.contacts(q, self.poses, self_collision, margin)
+
+    def warn_of_seed(self, q: np.ndarray) -> None:
+        """Log what attached obstacles touch in the first seed state (J,), each contact once."""
+        carried = {one.name for one in self.structure.obstacles if one.link is not None}
+        if self.structure.seed_seen or not carried:
+            return
+        self.structure.seed_seen = True
+        for contact in self.contacts(q[None], self_collision=True)[0]:
+            pair = contact.link, contact.other
+            if carried & set(pair) and pair not in self.structure.told:
+                self.structure.told.add(pair)
+                _LOG.warning(
+                    "%s touches %s by %.1f mm in the seed state; where it may, name it in "
+                    "touch_links= or allow it", *pair, 1e3 * contact.depth,
+                )  # fmt: skip
 
     def fixed_contacts(self, q: np.ndarray, bodies: frozenset[str]) -> list[Contact]:
         """What some links touch in q (J,), see `WorldCheck.fixed_contacts`."""

@@ -62,6 +62,7 @@ class World:
         self._obstacles: dict[str, Obstacle] = {}
         self._decisions: dict[tuple[str, str], bool] = {}
         self._held: dict[str, float] = {}
+        self._told: set[tuple[str, str]] = set()  # contacts that were warned of
         self._structure: Structure | None = None
         self._scene: Scene | None = None
         self._lock = threading.RLock()
@@ -382,7 +383,7 @@ class World:
             if self._structure is None:
                 self._structure = Structure(
                     self.robot, list(self._obstacles.values()), self._decisions, self._held,
-                    self.padding,
+                    self.padding, self._told,
                 )  # fmt: skip
             if self._scene is None:
                 poses = tuple(obstacle.pose for obstacle in self._obstacles.values())

@@ -28,7 +28,7 @@ SMALL = {
     "solve": {"poses": 5, "sampler": "uniform"},
     "limits": {"poses": 3, "sampler": "uniform", "starts": 100},
     "unreachable": {"poses": 6, "sampler": "uniform"},
-    "world": {"most": 1, "repetitions": 1},
+    "world": {"most": 1, "repetitions": 1, "peers": "none"},
     "kernel": {"repetitions": 3},
     "latency": {"robots": "panda", "peers": "none", "poses": 2, "batches": 1, "batch": 3},
     "cold": {"repetitions": 1},

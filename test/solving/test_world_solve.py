@@ -158,3 +158,22 @@ def test_another_robots_world_is_refused(panda, dual_panda):
         solver.solve(np.eye(4)[None], world=mik.World(dual_panda))
     with pytest.raises(mik.WorldError, match="must be a World"):
         solver.solve(np.eye(4)[None], world="table")  # type: ignore
+
+
+def test_a_seed_in_which_an_attached_object_touches_is_warned_of_once(caplog):
+    solver = mik.load_solver("panda", sampler="uniform")
+    T_base_tip = np.asarray(solver.robot.forward(KEEP))
+    can = T_base_tip[0] @ solver.robot.tip_offset("panda_hand_tcp")[1]
+    world = mik.World(solver.robot)
+    world.add_cylinder("can", 0.02, 0.1, pose=can)
+    world.add_sphere("table", 0.02, pose=can)
+    world.attach("can", "panda_hand", q=KEEP)
+    with caplog.at_level("WARNING"):
+        solver.solve(T_base_tip, world=world, seed=0)
+        assert not caplog.messages
+        for _ in range(2):
+            solver.solve(T_base_tip, seed_state=KEEP, world=world, seed=0)
+            # another state of the world, and the same contact
+            world.add_sphere("elsewhere", 0.1, xyz=(0, 0, 3), replace=True)
+    (said,) = caplog.messages
+    assert said.startswith("can touches table by 40.0 mm in the seed state")

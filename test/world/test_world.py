@@ -108,6 +108,18 @@ def test_held_joints_stand_where_they_are_held(panda):
     assert world.in_collision(q).tolist() == expected
 
 
+@pytest.mark.parametrize("name, arm", [("panda", ""), ("dual_panda", "left_")])
+def test_the_fingers_are_open_unless_they_are_held_elsewhere(name, arm):
+    robot = mik.load_robot(name)
+    world, q = mik.World(robot), 0.5 * (robot.lower + robot.upper)
+    tip, T_tip_tcp = robot.tip_offset(f"{arm}panda_hand_tcp")
+    world.add_sphere("ball", 0.03, pose=np.asarray(robot.forward(q))[tip] @ T_tip_tcp)
+    assert not world.in_collision(q)
+    world.hold({f"{arm}panda_finger_joint1": 0.02})
+    fingers = {f"{arm}panda_leftfinger", f"{arm}panda_rightfinger"}
+    assert {contact.link for contact in world.contacts(q)} == fingers
+
+
 def test_an_attached_object_moves_with_its_link(panda):
     world, obstacles = furnished(panda, 6)
     q = solutions(panda, 150, 7)

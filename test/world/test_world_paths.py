@@ -73,3 +73,34 @@ def test_a_waypoint_inside_an_obstacle_has_no_solution(solver):
     assert not path.valid and path.failed_waypoint <= 2
     with pytest.raises(mik.WorldError, match="of the robot"):
         solver_path(solver, line(solver, 3), mik.World(mik.load_robot("dual_panda")))
+
+
+def test_the_way_from_the_start_state_is_free(solver):
+    first, last = line(solver, 2)
+    start = solver.solve(last[None], seed=0).joint_positions[0, 0]
+    judge, world = WorldJudge(solver.robot), mik.World(solver.robot)
+
+    def way(path):
+        return between(np.stack((start, path.joint_positions[0])))
+
+    path = mik.solve_path(solver, first[None], start, seed=0)
+    # where the flange passes half way to the nearest solution
+    middle = np.asarray(solver.robot.forward(0.5 * (start + path.joint_positions[0])))[0]
+    world.add_sphere("ball", 0.05, pose=middle)
+    ball = {"ball": (coal.Sphere(0.05), middle)}
+    assert any(judge.touching(q, ball) for q in way(path))
+    path = mik.solve_path(solver, first[None], start, seed=0, world=world)
+    assert path.valid and not any(judge.touching(q, ball) for q in way(path))
+
+
+def test_a_wall_in_front_of_the_first_waypoint_is_named_as_such(solver):
+    world = mik.World(solver.robot)
+    first, last = line(solver, 2)
+    world.add_box("wall", (3.0, 0.02, 3.0), xyz=(1.62, 0, 0))
+    start = solver.solve(last[None], world=world, seed=0).joint_positions[0, 0]
+    path = solver_path(solver, first[None], world, start_state=start)
+    assert not path.valid and path.failed_waypoint == 0 and not len(path.joint_positions)
+    assert path.message.endswith("from the start state")
+    world.add_sphere("ball", 0.02, xyz=last[:3, 3])
+    path = solver_path(solver, first[None], world, start_state=start)
+    assert path.message.endswith("touches ball")
