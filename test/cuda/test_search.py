@@ -77,8 +77,9 @@ def test_the_same_starts_converge_to_the_same_configurations(goal, sliding):
     known, good = refine_starts(
         expected, targets, reference, *arrays, sliding, False, COARSE_ITERATIONS
     )
-    # A free turn leaves it to rounding whether a joint at its limit is held.
-    assert (valid == good).mean() > 0.97
+    # A free turn leaves it to rounding whether a joint at its limit is held, and the CPU takes more
+    # steps from beside the tolerances into them, which the partial goals show.
+    assert (valid == good).mean() > (0.97 if asked is None else 0.94)
     assert good.mean() > 0.15
     both = valid & good
     # Rounding moves them along the solutions of a pose, which only slides pin down.

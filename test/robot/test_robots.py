@@ -231,7 +231,7 @@ def test_without_the_extra_it_is_named(monkeypatch):
     monkeypatch.setattr(packages.metadata, "distribution", missing)
     monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
     monkeypatch.delenv("ROS_PACKAGE_PATH", raising=False)
-    with pytest.raises(mik.RobotError, match=r"pip install meanflow_ik_ros\[robots\]"):
+    with pytest.raises(mik.RobotError, match=r"pip install '\.\[robots\]'"):
         mik.load_robot("baxter")
 
 
