@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 
+from meanflow_ik_core.bounds import short
 from meanflow_ik_core.errors import IKError
 from meanflow_ik_core.tensors import set_num_threads
 from meanflow_ik_ros.current_state import CurrentState
@@ -20,7 +20,7 @@ from meanflow_ik_ros.fair_lock import FairLock
 from meanflow_ik_ros.messages.errors import Codes, RequestError, response_from_error
 from meanflow_ik_ros.node_world import NodeWorld
 from meanflow_ik_ros.parameters import NodeParameters
-from meanflow_ik_ros.rare_log import RareLog
+from meanflow_ik_ros.rare_log import RareLog, trace
 from meanflow_ik_ros.request_statistics import RequestStatistics, outcome_from_response
 
 if TYPE_CHECKING:
@@ -144,11 +144,11 @@ class Desk:
                 raise RequestError(Codes.FAILURE, "the node is not active; activate it first")
             response = respond(started)
         except IKError as error:
-            self.log.warning(source, f"refused: {error}")
+            self.log.warning(source, f"refused: {short(error)}")
             response = response_from_error(error, response)
         except Exception as error:
             failed = True
-            self.log.error(source, f"failed: {traceback.format_exc()}")
+            self.log.error(source, f"failed: {trace()}")
             response = response_from_error(error, response)
         seconds = time.perf_counter() - started
         self.statistics.add(outcome_from_response(response, seconds, failed))

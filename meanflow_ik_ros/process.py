@@ -21,7 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from meanflow_ik_core.errors import IKError
-from meanflow_ik_ros.rare_log import WARN_EVERY_S
+from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 
 # There is a thread for each kind of request, for what must not wait behind them, and for TF.
 THREADS = 10
@@ -129,7 +129,7 @@ def spin_until(node: ProcessNode, stopped: threading.Event) -> None:
                 except Exception:
                     # A callback made a mistake, or a client died before its answer.
                     node.get_logger().error(
-                        f"a callback failed: {traceback.format_exc()}",
+                        f"a callback failed: {trace()}",
                         throttle_duration_sec=WARN_EVERY_S,
                     )
         except BaseException as error:

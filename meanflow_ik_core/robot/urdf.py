@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pinocchio as pin
 
+from ..bounds import MOST_NAME
 from ..errors import RobotError
 from .xml_file import read_xml
 
@@ -55,7 +56,7 @@ class UrdfModel(NamedTuple):
 
 def listing(names: Sequence[str], wanted: str = "", limit: int = 12) -> str:
     """Names that exist for an error message, those most like the wanted one first."""
-    close = difflib.get_close_matches(wanted, names, n=limit, cutoff=0.5)
+    close = difflib.get_close_matches(wanted[:MOST_NAME], names, n=limit, cutoff=0.5)
     ordered = [*close, *(name for name in names if name not in close)]
     rest = len(ordered) - limit
     return ", ".join(ordered[:limit]) + (f" and {rest} more" if rest > 0 else "")

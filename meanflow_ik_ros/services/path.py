@@ -18,6 +18,7 @@ from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.errors import Codes, RequestError
 from meanflow_ik_ros.messages.fields import count_from_request, doubles
 from meanflow_ik_ros.messages.joints import seed_from_joint_state
+from meanflow_ik_ros.messages.sizes import check_sizes
 from meanflow_ik_ros.messages.task import Task, task_from_request
 from meanflow_ik_ros.messages.tips import (
     FrameLookup,
@@ -101,7 +102,14 @@ def query_from_request(
     Raises:
         RequestError: with the code and message of the answer.
     """
+    check_sizes(request)
     num_samples = count_from_request(request, "num_samples", parameters)
+    if len(request.times) > parameters.max_batch_targets:
+        raise RequestError(
+            Codes.INVALID_GOAL_CONSTRAINTS,
+            f"{len(request.times)} times, the node's parameter max_batch_targets allows "
+            f"{parameters.max_batch_targets}",
+        )
     if len(request.times) and not max(request.times) <= _LATEST_S:
         raise RequestError(
             Codes.INVALID_GOAL_CONSTRAINTS,
