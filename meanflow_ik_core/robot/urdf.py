@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pinocchio as pin
 
-from ..bounds import MOST_NAME
+from ..bounds import MOST_LINKS, MOST_NAME
 from ..errors import RobotError
 from .xml_file import read_xml
 
@@ -256,9 +256,11 @@ def link_names(urdf_path: Path) -> list[str]:
     """All links, in the file's order.
 
     Raises:
-        RobotError: two have one name.
+        RobotError: two have one name, or there are too many.
     """
     names = [link.get("name", "") for link in read_urdf(urdf_path).findall("link")]
+    if len(names) > MOST_LINKS:
+        raise RobotError(f"{urdf_path} has {len(names)} links; {MOST_LINKS} are the most")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise RobotError(f"{urdf_path} has two links of the name {twice!r}")

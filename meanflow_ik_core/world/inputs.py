@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bounds import MOST_CORNERS, MOST_NAME
+from ..bounds import MOST_CORNERS, MOST_NAME, MOST_TRIANGLES
 from ..errors import WorldError
 from ..geometry import matrix_from_quat_xyzw
 from ..kernels.poses import RIGID_TOLERANCE
@@ -116,6 +116,8 @@ def checked_mesh(where: str, vertices: Any, triangles: Any) -> tuple[np.ndarray,
         faces, right = np.zeros((0, 3), np.int64), False
     if not right or not len(faces):
         raise WorldError(f"{where} has no triangles; they are (F, 3) integers, F at least 1")
+    if len(faces) > MOST_TRIANGLES:
+        raise WorldError(f"{where} has {len(faces)} triangles; {MOST_TRIANGLES} are the most")
     if faces.min() < 0 or faces.max() >= len(corners):
         raise WorldError(
             f"triangles of {where} name vertices {faces.min()} to {faces.max()}; "
