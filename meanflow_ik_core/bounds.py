@@ -41,6 +41,8 @@ MOST_XML_DEPTH = 64  # a URDF nests 6 deep; parsers and copies call themselves
 # The largest robots have some 200 links. What parses URDFs calls itself for every link of a chain,
 # and ends the process somewhere beyond 4000.
 MOST_LINKS = 1000
+# Degrees of freedom. Pinocchio takes 32 bytes times their cube for what it computes: 0.5 GB here.
+MOST_FREEDOMS = 256
 
 # Meshes for collision have up to some 100,000 triangles; a hull of a million takes seconds.
 MOST_MESH_BYTES = 256 << 20

@@ -19,7 +19,7 @@ WINGS = {
     ),
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "world_objects", "messages", "markers",
-        "current_state", "request_statistics", "node_world", "desk", "services", "topics",
+        "current_state", "request_statistics", "node_world", "turn", "desk", "services", "topics",
         "process", "node", "tools", "console",
     ),
 }  # fmt: skip

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pinocchio as pin
 
-from ..bounds import MOST_LINKS, MOST_NAME
+from ..bounds import MOST_FREEDOMS, MOST_LINKS, MOST_NAME
 from ..errors import RobotError
 from .xml_file import read_xml
 
@@ -19,6 +19,7 @@ XACRO = "`xacro robot.urdf.xacro > robot.urdf`"
 MOVING_JOINTS = ("revolute", "continuous", "prismatic")
 # Refused where they move a tip, left in their neutral place elsewhere.
 UNSUPPORTED_JOINTS = ("floating", "planar")
+_FREEDOMS = {"fixed": 0, "floating": 6, "planar": 3}  # of others 1
 
 
 class Mimic(NamedTuple):
@@ -138,6 +139,11 @@ def read_joint_elements(urdf_path: Path) -> dict[str, ElementTree.Element]:
         _check_numbers(element, urdf_path)
         children[child] = name
         joints[name] = element
+    freedoms = sum(_FREEDOMS.get(element.get("type", ""), 1) for element in joints.values())
+    if freedoms > MOST_FREEDOMS:
+        raise RobotError(
+            f"{urdf_path} has joints of {freedoms} degrees of freedom; {MOST_FREEDOMS} are the most"
+        )
     _refuse_cycles(joints, urdf_path)
     return joints
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -79,8 +80,9 @@ def answer(
             request, desk.robot, parameters, desk.T_base_frame, desk.current_state.q
         )
         query = replace(query, world=desk.obstacles(request.avoid_world, parameters))
-        with desk.solver_lock:
-            result = find_path(desk.solver, query, parameters, desk.seed(parameters))
+        with desk.turn(parameters) as turn:
+            seed = desk.seed(parameters)
+            result = find_path(desk.solver, query, parameters, seed, turn.give_way)
         total_time = time.perf_counter() - started
         return response_from_result(query, result, desk.robot, parameters, total_time)
 
@@ -135,9 +137,16 @@ def query_from_request(
 
 
 def find_path(
-    solver: IKSolver, query: IKPathQuery, parameters: NodeParameters, seed: int
+    solver: IKSolver,
+    query: IKPathQuery,
+    parameters: NodeParameters,
+    seed: int,
+    between: Callable[[], object] | None = None,
 ) -> PathResult:
     """Solve a query.
+
+    Args:
+        between: see `solve_path`.
 
     Raises:
         RequestError: the times or the step are out of range.
@@ -157,6 +166,7 @@ def find_path(
             position_tolerance=parameters.position_tolerance,
             orientation_tolerance=parameters.orientation_tolerance,
             seed=seed,
+            between=between,
         )
     except OptionError as error:
         raise RequestError(Codes.INVALID_GOAL_CONSTRAINTS, str(error)) from error
