@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from meanflow_ik_core.bounds import short
 from meanflow_ik_core.errors import IKError
 from meanflow_ik_core.solving.result import joined_results
 from meanflow_ik_core.tensors import set_num_threads
+from meanflow_ik_core.world.world import World
 from meanflow_ik_ros.current_state import CurrentState
 from meanflow_ik_ros.fair_lock import FairLock
 from meanflow_ik_ros.messages.errors import Codes, RequestError, response_from_error
@@ -28,7 +30,6 @@ from meanflow_ik_ros.turn import SLICE_S, Turn
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
     from meanflow_ik_core.solving.solver import IKResult, IKSolver
-    from meanflow_ik_core.world.world import World
     from meanflow_ik_ros.messages.query import IKQuery
     from meanflow_ik_ros.messages.tips import FrameLookup
 
@@ -115,6 +116,8 @@ class Desk:
         """
         targets, seed = query.targets @ query.T_tip_link, self.seed(parameters)
         size = len(targets) if parameters.timeout else 1
+        if isinstance(query.world, World):  # the same for all slices
+            query = replace(query, world=query.world.snapshot())
         first, found = 0, []
         with self.turn(parameters) as turn:
             if parameters.num_threads:
