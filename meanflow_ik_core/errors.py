@@ -5,9 +5,15 @@ Not finding a solution is a result of `IKSolver.solve`. It is an error only wher
 pose are asked for, as the exact answer that samplers are judged by.
 """
 
+from .bounds import MOST_ERROR, short
+
 
 class IKError(Exception):
-    """Bad input; the message says what came and what exists."""
+    """Bad input; the message says what came and what exists, and has no more than `MOST_ERROR`
+    characters whatever came."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message if len(message) <= MOST_ERROR else short(message, MOST_ERROR))
 
 
 class TargetError(IKError):

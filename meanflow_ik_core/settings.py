@@ -15,7 +15,10 @@ import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from .bounds import MOST_NAME
 from .errors import ConfigError
+
+_MOST_HINTS = 20  # unknown names that others are suggested for
 
 
 def setting(
@@ -75,7 +78,11 @@ def check_names(names: Iterable[Any], known: Collection[str], kind: str, source:
     unknown = sorted(str(name) for name in names if name not in known)
     if not unknown:
         return
-    near = [match for name in unknown for match in difflib.get_close_matches(name, known, n=1)]
+    near = [
+        match
+        for name in unknown[:_MOST_HINTS]
+        for match in difflib.get_close_matches(name[:MOST_NAME], known, n=1)
+    ]
     hint = f"did you mean {', '.join(near)}?" if near else f"there are: {', '.join(known)}"
     where = f" in {source}" if source else ""
     raise ConfigError(f"unknown {kind} {', '.join(unknown)}{where}; {hint}")

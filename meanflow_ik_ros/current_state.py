@@ -7,14 +7,13 @@ This is the seed of requests that bring none, and the reference of their ranking
 from __future__ import annotations
 
 import time
-import traceback
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sensor_msgs.msg import JointState
 
 from meanflow_ik_ros.messages.joints import known_positions, limit_violations
-from meanflow_ik_ros.rare_log import WARN_EVERY_S
+from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
@@ -58,9 +57,7 @@ class CurrentState:
                 )
             self.q = self.robot.clipped(q)
         except Exception:
-            self._logger.error(
-                f"joint_states: {traceback.format_exc()}", throttle_duration_sec=WARN_EVERY_S
-            )
+            self._logger.error(f"joint_states: {trace()}", throttle_duration_sec=WARN_EVERY_S)
 
     @property
     def missing(self) -> list[str]:

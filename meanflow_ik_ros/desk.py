@@ -5,34 +5,37 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 
+from meanflow_ik_core.bounds import short
 from meanflow_ik_core.errors import IKError
+from meanflow_ik_core.solving.result import joined_results
 from meanflow_ik_core.tensors import set_num_threads
+from meanflow_ik_core.world.world import World
 from meanflow_ik_ros.current_state import CurrentState
 from meanflow_ik_ros.fair_lock import FairLock
 from meanflow_ik_ros.messages.errors import Codes, RequestError, response_from_error
 from meanflow_ik_ros.node_world import NodeWorld
 from meanflow_ik_ros.parameters import NodeParameters
-from meanflow_ik_ros.rare_log import RareLog
+from meanflow_ik_ros.rare_log import RareLog, trace
 from meanflow_ik_ros.request_statistics import RequestStatistics, outcome_from_response
+from meanflow_ik_ros.turn import SLICE_S, Turn
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
     from meanflow_ik_core.solving.solver import IKResult, IKSolver
-    from meanflow_ik_core.world.world import World
     from meanflow_ik_ros.messages.query import IKQuery
     from meanflow_ik_ros.messages.tips import FrameLookup
 
 # While shutting down: how long without a request until the queue counts as empty, and at most.
 QUIET_S = 0.1
-LONGEST_DRAIN_S = 2.0
+LONGEST_DRAIN_S = 1.0
 
 
 class Desk:
@@ -104,28 +107,60 @@ class Desk:
     def solve(
         self, query: IKQuery, parameters: NodeParameters, max_rounds: int | None = None
     ) -> IKResult:
-        """Call the solver, once it is free."""
-        with self.solver_lock:
+        """Call the solver, once it is free; many targets in slices, with others between them.
+
+        A timeout is for all targets together, and so they are one slice.
+
+        Raises:
+            RequestError: it takes longer than the node's limit, or the node is about to end.
+        """
+        targets, seed = query.targets @ query.T_tip_link, self.seed(parameters)
+        size = len(targets) if parameters.timeout else 1
+        if isinstance(query.world, World):  # the same for all slices
+            query = replace(query, world=query.world.snapshot())
+        first, found = 0, []
+        with self.turn(parameters) as turn:
             if parameters.num_threads:
                 set_num_threads(parameters.num_threads)
-            return self.solver.solve(
-                **query.task.goal(query.targets @ query.T_tip_link),
-                objectives=query.task.objectives,
-                num_samples=query.num_samples,
-                max_solutions=query.max_solutions,
-                seed_state=query.seed_state,
-                seed=self.seed(parameters),
-                select=parameters.select,
-                timeout=parameters.timeout or None,
-                position_tolerance=parameters.position_tolerance,
-                orientation_tolerance=parameters.orientation_tolerance,
-                error_weight=parameters.error_weight,
-                distance_weight=parameters.distance_weight,
-                avoid_self_collision=query.avoid_self_collision,
-                world=query.world,
-                max_rounds=max_rounds,
-                approximate=query.approximate,
-            )
+            while first < len(targets):
+                turn.give_way()
+                began = time.perf_counter()
+                some = targets[first : first + size]
+                found.append(
+                    self._solve(query, some, parameters, seed, max_rounds, max(turn.left(), 1e-6))
+                )
+                first += len(some)
+                seconds = time.perf_counter() - began
+                size = max(1, min(4 * size, int(len(some) * SLICE_S / max(seconds, 1e-9))))
+        return joined_results(found)
+
+    def _solve(
+        self, query: IKQuery, targets: np.ndarray, parameters: NodeParameters, seed: int,
+        max_rounds: int | None, limit_s: float,
+    ) -> IKResult:  # fmt: skip
+        return self.solver.solve(
+            **query.task.goal(targets),
+            objectives=query.task.objectives,
+            num_samples=query.num_samples,
+            max_solutions=query.max_solutions,
+            seed_state=query.seed_state,
+            seed=seed,
+            select=parameters.select,
+            timeout=parameters.timeout or None,
+            position_tolerance=parameters.position_tolerance,
+            orientation_tolerance=parameters.orientation_tolerance,
+            error_weight=parameters.error_weight,
+            distance_weight=parameters.distance_weight,
+            avoid_self_collision=query.avoid_self_collision,
+            world=query.world,
+            max_rounds=max_rounds,
+            approximate=query.approximate,
+            time_limit=limit_s,
+        )
+
+    def turn(self, parameters: NodeParameters) -> Turn:
+        """A turn at the solver, within the node's limit."""
+        return Turn(self.solver_lock, parameters.time_limit, lambda: self.closing)
 
     def attempt(self, source: str, respond: Callable[[float], Any], response: Any) -> Any:
         """What `respond` makes of the time at which it starts, or a response that says why not.
@@ -144,11 +179,11 @@ class Desk:
                 raise RequestError(Codes.FAILURE, "the node is not active; activate it first")
             response = respond(started)
         except IKError as error:
-            self.log.warning(source, f"refused: {error}")
+            self.log.warning(source, f"refused: {short(error)}")
             response = response_from_error(error, response)
         except Exception as error:
             failed = True
-            self.log.error(source, f"failed: {traceback.format_exc()}")
+            self.log.error(source, f"failed: {trace()}")
             response = response_from_error(error, response)
         seconds = time.perf_counter() - started
         self.statistics.add(outcome_from_response(response, seconds, failed))

@@ -34,6 +34,12 @@ class FairLock:
             else:
                 self._held = False
 
+    def pass_on(self) -> None:
+        """Let all who wait now have the lock before it comes back; only its holder may call it."""
+        if self._waiting:
+            self.release()
+            self.acquire()
+
     def locked(self) -> bool:
         return self._held
 

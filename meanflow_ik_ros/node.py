@@ -23,6 +23,7 @@ from rclpy.wait_for_message import wait_for_message
 from std_msgs.msg import String
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.bounds import short
 from meanflow_ik_core.robot.sources import URDF_SUFFIXES
 from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.poses import pose_message
@@ -190,7 +191,7 @@ class MeanFlowIKNode(ProcessNode):
             if self.desk.configured:
                 check_with_robot(changed, self.desk.robot)
         except mik.IKError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+            return SetParametersResult(successful=False, reason=short(error))
         return SetParametersResult(successful=True)
 
     def take_parameters(self, parameters: list[Parameter[Any]]) -> None:

@@ -124,6 +124,14 @@ class NodeParameters:
         low=0.0,
         high=60.0,
     )
+    time_limit: float = setting(
+        10.0,
+        "How long one request may hold the solver [s], others not counted that get their turn "
+        "between the parts of a batch or path. A single target is then answered with what was "
+        "found, a batch or path refused.",
+        low=0.1,
+        high=3600.0,
+    )
     seed: int = setting(
         0,
         "Seed of the random numbers: the same request gets the same answer. "

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import queue
 import signal
 import sys
@@ -21,10 +22,12 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from meanflow_ik_core.errors import IKError
-from meanflow_ik_ros.rare_log import WARN_EVERY_S
+from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 
 # There is a thread for each kind of request, for what must not wait behind them, and for TF.
 THREADS = 10
+# From a signal to the end of the process, whatever it does.
+LONGEST_END_S = 1.8
 # A thread that comes back from the solver or from ROS waits for Python's lock as long as this while
 # another one holds it. The executor takes it all the time under load; with Python's 5 ms each of
 # some hundred short calls of a request would wait that long.
@@ -46,7 +49,7 @@ class ProcessNode(LifecycleNode):
 
 def run_node(make: Callable[[], ProcessNode], args: list[str] | None = None) -> int:
     """Make the node and spin it until SIGINT or SIGTERM; returns the exit code."""
-    stopped = threading.Event()
+    stopped, ended = threading.Event(), threading.Event()
     loading, asked_to_stop = True, False
     # A handler interrupts the main thread anywhere, also while that holds the lock of the event
     # that it waits for: to set the event there would wait for ever. A queue of this kind is safe.
@@ -63,6 +66,10 @@ def run_node(make: Callable[[], ProcessNode], args: list[str] | None = None) -> 
     def stop_on_request() -> None:
         requests.get()
         stopped.set()
+        if not ended.wait(LONGEST_END_S):
+            # A call into a library cannot be ended, only its process.
+            get_logger("meanflow_ik").error("stopped while something was still being worked on")
+            os._exit(1)
 
     threading.Thread(target=stop_on_request, name="signals", daemon=True).start()
 
@@ -95,6 +102,7 @@ def run_node(make: Callable[[], ProcessNode], args: list[str] | None = None) -> 
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+        ended.set()
     return 0
 
 
@@ -129,7 +137,7 @@ def spin_until(node: ProcessNode, stopped: threading.Event) -> None:
                 except Exception:
                     # A callback made a mistake, or a client died before its answer.
                     node.get_logger().error(
-                        f"a callback failed: {traceback.format_exc()}",
+                        f"a callback failed: {trace()}",
                         throttle_duration_sec=WARN_EVERY_S,
                     )
         except BaseException as error:

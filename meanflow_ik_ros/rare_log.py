@@ -6,7 +6,10 @@ from __future__ import annotations
 import math
 import threading
 import time
+import traceback
 from typing import Any
+
+from meanflow_ik_core.bounds import MOST_TRACE, short
 
 WARN_EVERY_S = 5.0
 
@@ -37,3 +40,14 @@ class RareLog:
                 return None
             self._sources[level, source] = now, 0
         return f"{source}: {text}" + (f" ({left_out} more were left out)" if left_out else "")
+
+
+def trace() -> str:
+    """The traceback of the exception that is handled, its beginning and its end where it is long.
+
+    Its text may repeat a request, which can be of any size.
+    """
+    text = traceback.format_exc()
+    if len(text) <= MOST_TRACE:
+        return text
+    return f"{text[: MOST_TRACE // 2]} ...\n{short(text[-MOST_TRACE // 2 :], MOST_TRACE // 2)}"

@@ -13,13 +13,13 @@ ROOT = Path(__file__).parents[1]
 # folder, or a module beside the folders.
 WINGS = {
     "meanflow_ik_core": (
-        "errors", "settings", "progress", "tensors", "geometry", "kernels", "robot", "network",
-        "cuda", "samplers", "collision", "world", "objectives", "solving", "paths", "evaluation",
-        "training", "bench", "commands", "cli",
+        "bounds", "errors", "plain_yaml", "settings", "progress", "tensors", "geometry", "kernels",
+        "robot", "network", "cuda", "samplers", "collision", "world", "objectives", "solving",
+        "paths", "evaluation", "training", "bench", "commands", "cli",
     ),
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "world_objects", "messages", "markers",
-        "current_state", "request_statistics", "node_world", "desk", "services", "topics",
+        "current_state", "request_statistics", "node_world", "turn", "desk", "services", "topics",
         "process", "node", "tools", "console",
     ),
 }  # fmt: skip

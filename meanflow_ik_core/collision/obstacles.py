@@ -7,6 +7,8 @@ from functools import cached_property
 import coal
 import numpy as np
 
+from ..errors import WorldError
+from .mesh_files import Mesh, tree_from_mesh
 from .shapes import convex_hull
 
 
@@ -33,6 +35,7 @@ class Shape:
 
         Raises:
             ValueError: the corners of a convex mesh enclose no volume.
+            WorldError: a corner is too far away.
         """
         simple = {
             "box": coal.Box, "sphere": coal.Sphere, "cylinder": coal.Cylinder,
@@ -46,11 +49,7 @@ class Shape:
         if self.kind == "points":
             return coal.makeOctree(self.vertices, self.sizes[0])
         assert self.triangles is not None
-        mesh = coal.BVHModelOBBRSS()
-        mesh.beginModel(len(self.triangles), len(self.vertices))
-        mesh.addVertices(self.vertices)
-        mesh.addTriangles(self.triangles)
-        mesh.endModel()
+        mesh = tree_from_mesh(Mesh(self.vertices, self.triangles), "the mesh", WorldError)
         if not self.convex:
             return mesh
         hull = convex_hull(mesh)

@@ -9,9 +9,11 @@ import coal
 import numpy as np
 import pinocchio as pin
 
+from ..bounds import FARTHEST_CORNER
 from ..errors import RobotError
 from ..robot.packages import resolve_uri
 from ..robot.urdf import linked_name, read_joint_elements, read_urdf
+from .mesh_files import Mesh, MeshReader, tree_from_mesh
 
 _FLAT = 1e-9  # extent of a mesh in its thinnest direction, as a share of the longest
 _Pair = tuple[coal.CollisionGeometry, coal.CollisionGeometry]  # exact, hull
@@ -35,25 +37,26 @@ def read_shapes(urdf_path: Path, model: pin.Model) -> Shapes:
     exact, hulls = pin.GeometryModel(), pin.GeometryModel()
     meshes: dict[tuple, _Pair] = {}
     links: list[str] = []
-    for link in read_urdf(urdf_path).findall("link"):
-        name = link.get("name", "")
-        for index, element in enumerate(link.findall("collision")):
-            frame_index = model.getFrameId(name, pin.FrameType.BODY)
-            frame = model.frames[frame_index]
-            try:
-                pair = _shape(element, urdf_path, meshes)
-                placement = frame.placement * _origin(element)
-            except (TypeError, ValueError) as error:
-                raise RobotError(
-                    f"a collision shape of link {name!r} in {urdf_path} is malformed: {error}"
-                ) from error
-            links.append(name)
-            for geometry, shape in zip((exact, hulls), pair, strict=True):
-                geometry.addGeometryObject(
-                    pin.GeometryObject(
-                        f"{name}_{index}", frame.parentJoint, frame_index, placement, shape
+    with MeshReader(RobotError) as reader:
+        for link in read_urdf(urdf_path).findall("link"):
+            name = link.get("name", "")
+            for index, element in enumerate(link.findall("collision")):
+                frame_index = model.getFrameId(name, pin.FrameType.BODY)
+                frame = model.frames[frame_index]
+                try:
+                    pair = _shape(element, urdf_path, meshes, reader)
+                    placement = frame.placement * _origin(element)
+                except (TypeError, ValueError) as error:
+                    raise RobotError(
+                        f"a collision shape of link {name!r} in {urdf_path} is malformed: {error}"
+                    ) from error
+                links.append(name)
+                for geometry, shape in zip((exact, hulls), pair, strict=True):
+                    geometry.addGeometryObject(
+                        pin.GeometryObject(
+                            f"{name}_{index}", frame.parentJoint, frame_index, placement, shape
+                        )
                     )
-                )
     differ = any(mesh is not hull for mesh, hull in meshes.values())
     return Shapes(exact, hulls, tuple(links), differ)
 
@@ -90,8 +93,11 @@ def _numbers(text: str | None, count: int, default: float) -> np.ndarray:
 
 def _sizes(shape: ElementTree.Element, key: str, count: int = 1) -> np.ndarray:
     values = _numbers(shape.get(key), count, np.nan)
-    if not (values > 0).all():
-        raise ValueError(f"the {key} of its {shape.tag} is {shape.get(key)!r}; it must be positive")
+    if not ((values > 0) & (values <= FARTHEST_CORNER)).all():
+        raise ValueError(
+            f"the {key} of its {shape.tag} is {shape.get(key)!r}; it must be positive, and at most "
+            f"{FARTHEST_CORNER:g}"
+        )
     return values
 
 
@@ -103,7 +109,9 @@ def _origin(element: ElementTree.Element) -> pin.SE3:
     return pin.SE3(pin.rpy.rpyToMatrix(*rpy), _numbers(origin.get("xyz"), 3, 0.0))
 
 
-def _shape(element: ElementTree.Element, urdf_path: Path, meshes: dict[tuple, _Pair]) -> _Pair:
+def _shape(
+    element: ElementTree.Element, urdf_path: Path, meshes: dict[tuple, _Pair], reader: MeshReader
+) -> _Pair:
     holder = element.find("geometry")
     shape = None if holder is None or len(holder) == 0 else holder[0]
     if shape is None:
@@ -115,7 +123,7 @@ def _shape(element: ElementTree.Element, urdf_path: Path, meshes: dict[tuple, _P
         key = (shape.get("filename"), *scale)
         if key not in meshes:
             path = resolve_uri(shape.get("filename") or "", urdf_path)
-            meshes[key] = _read_mesh(path, scale, urdf_path)
+            meshes[key] = _read_mesh(path, scale, urdf_path, reader)
         return meshes[key]
     if shape.tag == "box":
         solid = coal.Box(*_sizes(shape, "size", 3))
@@ -129,13 +137,11 @@ def _shape(element: ElementTree.Element, urdf_path: Path, meshes: dict[tuple, _P
     return solid, solid
 
 
-def _read_mesh(path: Path, scale: np.ndarray, urdf_path: Path) -> _Pair:
-    try:
-        mesh = coal.MeshLoader().load(str(path), scale * _metres_of_unit(path))
-    except Exception as error:
-        raise RobotError(
-            f"mesh {path}, which {urdf_path} names, cannot be read: {error}"
-        ) from error
+def _read_mesh(path: Path, scale: np.ndarray, urdf_path: Path, reader: MeshReader) -> _Pair:
+    what = f"mesh {path}, which {urdf_path} names,"
+    corners, triangles = reader.read(path, what)
+    metres = corners * (scale * _metres_of_unit(path))
+    mesh = tree_from_mesh(Mesh(metres, triangles), what, RobotError)
     hull = convex_hull(mesh)
     if hull is None:
         return mesh, mesh

@@ -63,8 +63,9 @@ def _numbers(option: str, text: str, count: int) -> list[float]:
 def read_poses(path: Path) -> np.ndarray:
     """The array (B, 4, 4) or (B, G, 4, 4) of a .npy file; TargetError where there is none."""
     try:
-        poses = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        # Mapped, a file that claims more than it has is refused before memory is taken.
+        poses = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError, OverflowError, zipfile.BadZipFile) as error:
         raise TargetError(f"cannot read poses from {path}: {error}") from error
     if not isinstance(poses, np.ndarray):
         names = ", ".join(poses.files)
@@ -76,7 +77,7 @@ def read_poses(path: Path) -> np.ndarray:
         )
     if not np.isfinite(poses).all():
         raise TargetError(f"{path} has entries that are not finite")
-    return poses
+    return np.array(poses)
 
 
 def goal_of_links(

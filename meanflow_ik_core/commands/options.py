@@ -56,18 +56,13 @@ def read_settings(pairs: list[str]) -> dict[str, Any]:
     Raises:
         ConfigError: one has no =, or its value is not YAML.
     """
-    import yaml
-
     from ..errors import ConfigError
+    from ..plain_yaml import plain_from_text
 
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(f"--set takes KEY=VALUE, not {pair!r}")
-        try:
-            settings[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            said = " ".join(str(error).split())
-            raise ConfigError(f"--set {pair!r} is not YAML: {said}") from error
+        settings[key.strip()] = plain_from_text(value, f"--set {pair!r}", ConfigError)
     return settings

@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from ..bounds import MOST_CHECKPOINT_BYTES, check_file_size
 from ..errors import CheckpointError, OptionError
 from .sizes import SIZES, MlpSizes, NetworkSizes
 
@@ -109,6 +110,7 @@ def read_checkpoint(name: str | Path | None, robot: Robot) -> Checkpoint:
         CheckpointError: the file is missing, damaged, not ours, or of another robot.
     """
     path = _shipped(robot) if name is None else _find(name)
+    check_file_size(path, MOST_CHECKPOINT_BYTES, CheckpointError)
     with _opened(path) as file:
         record = _read_record(path, file)
         _check_robot(path, record, robot)
@@ -178,7 +180,7 @@ def _read_record(path: Path, file: Any) -> dict[str, Any]:
         )
     try:
         record = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: its metadata is not JSON: {error}") from error
     missing = [key for key in _KEYS if key not in record] if isinstance(record, dict) else _KEYS
     if missing:
@@ -227,7 +229,11 @@ def _read_weight(path: Path, file: Any, name: str) -> np.ndarray:
         weight = file.get_tensor(name)
     except TypeError as error:  # bfloat16, say
         raise CheckpointError(f"{path} has {name} of a type that is not read: {error}") from error
-    return weight if weight.dtype == np.float16 else weight.astype(np.float32)
+    if weight.dtype not in (np.float16, np.float32):
+        raise CheckpointError(
+            f"{path} has {name} of {weight.dtype}; weights are float16 or float32"
+        )
+    return weight
 
 
 def _check_shapes(path: Path, weights: Mapping[str, np.ndarray], sizes: NetworkSizes) -> None:

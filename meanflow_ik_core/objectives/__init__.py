@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from ..bounds import MOST_OBJECTIVE_TEXT, MOST_OBJECTIVES
 from ..errors import LinkError, OptionError
+from ..plain_yaml import plain_from_file, plain_from_text
 from ..robot.robot import Robot
 from ..robot.urdf import listing
 from ..tensors import require_torch
@@ -87,6 +87,8 @@ def build_objectives(specs: Any, robot: Robot, *, trusted: bool = False) -> list
     """
     if isinstance(specs, str | Mapping | Objective) or not isinstance(specs, Sequence):
         raise OptionError(f"objectives are {specs!r}; they must be a list, even of only one")
+    if len(specs) > MOST_OBJECTIVES:
+        raise OptionError(f"{len(specs)} objectives; {MOST_OBJECTIVES} are the most")
     return [_build(spec, robot, trusted) for spec in specs]
 
 
@@ -94,12 +96,10 @@ def spec_from_text(text: str) -> Any:
     """A name, or a mapping in YAML such as "{name: posture, weight: 2.0}", for `build_objectives`.
 
     Raises:
-        OptionError: the text is not YAML.
+        OptionError: the text is not YAML, or too long or deep.
     """
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise OptionError(f"objective {text!r} is not YAML: {_one_line(error)}") from error
+    what = f"objective {text[:80]!r}"
+    return plain_from_text(text, what, OptionError, MOST_OBJECTIVE_TEXT)
 
 
 def read_objectives(path: str | Path, robot: Robot) -> list[Objective]:
@@ -112,13 +112,9 @@ def read_objectives(path: str | Path, robot: Robot) -> list[Objective]:
         OptionError: the file cannot be read, or see `build_objectives`.
     """
     try:
-        specs = yaml.safe_load(Path(path).read_text())
+        specs = plain_from_file(Path(path), OptionError)
     except TypeError as error:
         raise OptionError(f"the file of objectives is {path!r}; it must be a path") from error
-    except OSError as error:
-        raise OptionError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise OptionError(f"{path} is not YAML: {_one_line(error)}") from error
     if isinstance(specs, Mapping):
         unknown = [str(key) for key in specs if key != "objectives"]
         if unknown:
@@ -157,7 +153,7 @@ def number(
     try:
         value = float(given)
         right = abs(value) < float("inf") and value >= least and (above is None or value > above)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         right = False
     if not right or isinstance(given, bool):
         raise OptionError(f"{key} of objective {owner!r} is {given!r}; it must be {wanted}")
@@ -169,7 +165,7 @@ def vector(owner: str, key: str, given: Any, length: int = 3) -> list[float]:
     try:
         entries = [float(value) for value in given]
         right = len(entries) == length and all(abs(value) < float("inf") for value in entries)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         right = False
     if not right:
         raise OptionError(f"{key} of objective {owner!r} is {given!r}; it must be {length} numbers")
@@ -245,10 +241,6 @@ def _importable(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(folder))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _hint(wrong: str, names: Sequence[str]) -> str:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..robot.robot import Robot
@@ -16,6 +18,7 @@ def follow(
     solutions: np.ndarray,
     tolerances: tuple[float, float],
     axis_weights: np.ndarray | None = None,
+    between: Callable[[], object] = lambda: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Follow solutions of some waypoints to both ends of the path.
 
@@ -29,6 +32,7 @@ def follow(
         solutions: (A, N, J) there.
         tolerances: m and rad.
         axis_weights: (T, 6), see `refine_lm`.
+        between: called before each step.
 
     Returns:
         Tracks (W, A N, J), and which of them are solutions (W, A N).
@@ -40,6 +44,7 @@ def follow(
     first = refine_lm(robot, solutions, T_base_tip[anchors], *tolerances, axis_weights=axis_weights)
     q[anchors, rows], valid[anchors, rows] = first.q, first.converged
     for step in range(1, waypoints):
+        between()
         ahead, back = anchors + step < waypoints, anchors - step >= 0
         here = np.concatenate((anchors[ahead] + step, anchors[back] - step))
         if not len(here):

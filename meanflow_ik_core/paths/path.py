@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,7 @@ def solve_path(
     seed: int | None = None,
     tips: Sequence[str] | None = None,
     free_axes: Mapping[str, str] | None = None,
+    between: Callable[[], object] | None = None,
 ) -> PathResult:
     """Find joint positions for every waypoint such that the joints go there in small steps.
 
@@ -90,6 +91,8 @@ def solve_path(
         seed: of the random numbers; None draws a fresh one.
         tips: what the waypoints are for, as in `IKSolver.solve`.
         free_axes: of the waypoints, as in `IKSolver.solve`; then starts are uniform.
+        between: called between parts of the work, mostly of some milliseconds; what it raises ends
+            the search.
 
     Raises:
         LinkError: an unknown tip, or one named twice.
@@ -130,6 +133,7 @@ def solve_path(
             else Motion(check_world(solver.robot, world), avoid_self_collision)
         ),
         seed=seed,
+        between=between or _nothing,
     )
     if query.motion is not None and query.start is not None:
         query.motion.scene.warn_of_seed(query.start)
@@ -256,3 +260,7 @@ def _smallest_step(
         return message
     between = times[waypoint] - times[waypoint - 1]
     return f"{message} in {between:.3g} s (speed limit {robot.velocity_limit[joint]:g})"
+
+
+def _nothing() -> None:
+    """What is called between parts where nobody waits."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,6 +45,7 @@ class PathQuery:
     avoid_self_collision: bool
     motion: Motion | None  # what the robot must not touch at waypoints and between; None: nothing
     seed: int | None
+    between: Callable[[], object]  # called between parts of the work
 
 
 class PathSearch:
@@ -106,7 +107,7 @@ class PathSearch:
             return smooth(
                 self._robot, query.T_base_tip[: len(path)], path, query.limits, query.tolerances,
                 hold_first=query.start is not None, in_collision=self._in_collision,
-                axis_weights=query.axis_weights,
+                axis_weights=query.axis_weights, between=query.between,
             )  # fmt: skip
 
     def check_all(self) -> None:
@@ -132,6 +133,7 @@ class PathSearch:
         limits = self._query.limits
         checks = 0
         while True:
+            self._query.between()
             self._complete()
             if self.end == 0:
                 return np.empty(0, np.int64)
@@ -202,6 +204,7 @@ class PathSearch:
         """Draw solutions at waypoints that no track came to, until the first that has none."""
         together = 1
         while len(missing := np.flatnonzero(~self.valid[: self.end].any(1))):
+            self._query.between()
             missing = missing[:together]
             result = self._solve(missing)
             found = result.valid.any(1)
@@ -272,7 +275,7 @@ class PathSearch:
             query = self._query
             q, valid = follow(
                 self._robot, query.T_base_tip, anchors, filled, query.tolerances,
-                query.axis_weights,
+                query.axis_weights, query.between,
             )  # fmt: skip
         where = np.zeros_like(valid)
         where[np.repeat(anchors, count), np.arange(valid.shape[1])] = checked

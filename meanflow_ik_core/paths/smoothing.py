@@ -32,6 +32,7 @@ def smooth(
     in_collision: Callable[[np.ndarray], np.ndarray] | None = None,
     rounds: int = 20,
     axis_weights: np.ndarray | None = None,
+    between: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
     """Lower the dearest step of a path, and with equal ones its length.
 
@@ -49,12 +50,14 @@ def smooth(
         in_collision: (N, J) -> (N,) what no waypoint may come to; None: anything goes.
         rounds: at most.
         axis_weights: (T, 6), see `refine_lm`.
+        between: called before each round.
 
     Returns:
         (P, J) solutions; the steps cost no more than those of ``q``.
     """
     worth = _worth(limits, q)
     for _ in range(rounds if len(q) > 1 else 0):
+        between()
         change = _descent(_task_jacobian(robot, q, T_base_tip, axis_weights), q, limits, hold_first)
         change *= min(1.0, _LARGEST_CHANGE / max(np.abs(change).max(), 1e-12))
         starts = q[:, None] + change[:, None] * _SHARES_OF_STEP[:, None]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a URDF, read through Pinocchio, to the flat arrays of a kinematic tree."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,6 +129,7 @@ class _Walk:
         self._places: dict[int, _Place] = {
             base.parentJoint: (-1, base.placement.inverse().homogeneous)
         }
+        self._beyond: set[int] = set()  # joints behind mimics of solved ones
         # For each joint above the base's the one below it, through which it is reached.
         self._below: dict[int, int] = {}
         joint = base.parentJoint
@@ -177,11 +178,18 @@ class _Walk:
 
     def _cross_to(self, joint: int) -> _Place:
         """Reach a joint through such as are held, and such as become nodes."""
-        if joint not in self._places:
-            before, crossed, upward = self._step_to(joint)
-            self._cross_to(before)
-            self._places[joint] = self._crossed(before, crossed, upward)
+        for place in self._way_to(joint):
+            self._places[place] = self._crossed(*self._step_to(place))
         return self._places[joint]
+
+    def _way_to(self, joint: int, but: Collection[int] = ()) -> list[int]:
+        """Joints on the way to one, itself included, after the last that was reached or is in
+        ``but``. A loop, for chains may be longer than calls can be deep."""
+        way = []
+        while joint not in self._places and joint not in but:
+            way.append(joint)
+            joint = self._step_to(joint)[0]
+        return way[::-1]
 
     def _crossed(self, before: int, crossed: int, upward: bool) -> _Place:
         node, T_node_before = self._places[before]
@@ -215,16 +223,17 @@ class _Walk:
 
         Joints behind one that is not even held are added to those that are resting.
         """
-        if joint in self._places:
-            return
-        before, crossed, upward = self._step_to(joint)
-        self._stand_at(before, resting)
-        leader = self._urdf.motion(self._model.names[crossed]).joint
-        if before in self._places and all(node.joint != leader for node in self.nodes):
+        leaders = {node.joint for node in self.nodes}
+        for place in self._way_to(joint, self._beyond):
+            before, crossed, upward = self._step_to(place)
+            leader = self._urdf.motion(self._model.names[crossed]).joint
+            if before not in self._places or leader in leaders:
+                self._beyond.add(place)
+                continue
             node, T_node_before = self._places[before]
-            self._places[joint] = node, T_node_before @ self._standing(crossed, upward)
+            self._places[place] = node, T_node_before @ self._standing(crossed, upward)
             if before in resting or leader not in self._held:
-                resting.add(joint)
+                resting.add(place)
 
     def _standing(self, joint: int, upward: bool) -> np.ndarray:
         """(4, 4) through a joint at the value that it is held at, or at rest."""

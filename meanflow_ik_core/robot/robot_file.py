@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
 from ..errors import RobotError
+from ..plain_yaml import plain_from_file, plain_from_text
 from .composition import MountedUrdf, compose
 from .packages import resolve_uri
 from .sources import URDF_SUFFIXES, is_text, urdf_from_file, urdf_from_text
@@ -84,12 +84,10 @@ def read_settings(path: Path, text: str | None = None) -> dict[str, Any]:
         path: of the file.
         text: its content, where it is not written yet.
     """
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8") if text is None else text)
-    except OSError as error:
-        raise RobotError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RobotError(f"{path} is not YAML: {error}") from error
+    if text is None:
+        settings = plain_from_file(path, RobotError)
+    else:
+        settings = plain_from_text(text, str(path), RobotError)
     if not isinstance(settings, dict) or ("urdf" in settings) == ("parts" in settings):
         raise RobotError(f"{path} must be a mapping with one of the keys 'urdf' and 'parts'")
     _refuse_unknown_keys(settings, KEYS, str(path))

@@ -5,10 +5,12 @@ import hashlib
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from ..bounds import MOST_XML_BYTES
 from ..errors import RobotError
 from .cache import cached_file
 from .composition import with_resolved_meshes
 from .urdf import XACRO
+from .xml_file import refuse_deep
 
 URDF_SUFFIXES = (".urdf", ".xml", ".xacro")
 
@@ -59,10 +61,14 @@ def urdf_from_file(path: Path) -> Path:
 
 
 def _root_of(text: str, what: str) -> ElementTree.Element:
+    if len(text) > MOST_XML_BYTES:
+        raise RobotError(f"{what} has {len(text)} characters; {MOST_XML_BYTES} are the most")
     try:
-        return ElementTree.fromstring(text.lstrip("\ufeff \t\r\n"))
-    except ElementTree.ParseError as error:
+        root = ElementTree.fromstring(text.lstrip("\ufeff \t\r\n"))
+    except (ElementTree.ParseError, ValueError) as error:
         raise RobotError(f"{what} is not well-formed XML: {error}") from error
+    refuse_deep(root, what)
+    return root
 
 
 def _written(root: ElementTree.Element, near: Path, name: str) -> Path:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pinocchio as pin
 
+from ..bounds import MOST_FREEDOMS, MOST_LINKS, MOST_NAME
 from ..errors import RobotError
 from .xml_file import read_xml
 
@@ -18,6 +19,7 @@ XACRO = "`xacro robot.urdf.xacro > robot.urdf`"
 MOVING_JOINTS = ("revolute", "continuous", "prismatic")
 # Refused where they move a tip, left in their neutral place elsewhere.
 UNSUPPORTED_JOINTS = ("floating", "planar")
+_FREEDOMS = {"fixed": 0, "floating": 6, "planar": 3}  # of others 1
 
 
 class Mimic(NamedTuple):
@@ -55,7 +57,7 @@ class UrdfModel(NamedTuple):
 
 def listing(names: Sequence[str], wanted: str = "", limit: int = 12) -> str:
     """Names that exist for an error message, those most like the wanted one first."""
-    close = difflib.get_close_matches(wanted, names, n=limit, cutoff=0.5)
+    close = difflib.get_close_matches(wanted[:MOST_NAME], names, n=limit, cutoff=0.5)
     ordered = [*close, *(name for name in names if name not in close)]
     rest = len(ordered) - limit
     return ", ".join(ordered[:limit]) + (f" and {rest} more" if rest > 0 else "")
@@ -137,6 +139,11 @@ def read_joint_elements(urdf_path: Path) -> dict[str, ElementTree.Element]:
         _check_numbers(element, urdf_path)
         children[child] = name
         joints[name] = element
+    freedoms = sum(_FREEDOMS.get(element.get("type", ""), 1) for element in joints.values())
+    if freedoms > MOST_FREEDOMS:
+        raise RobotError(
+            f"{urdf_path} has joints of {freedoms} degrees of freedom; {MOST_FREEDOMS} are the most"
+        )
     _refuse_cycles(joints, urdf_path)
     return joints
 
@@ -255,9 +262,11 @@ def link_names(urdf_path: Path) -> list[str]:
     """All links, in the file's order.
 
     Raises:
-        RobotError: two have one name.
+        RobotError: two have one name, or there are too many.
     """
     names = [link.get("name", "") for link in read_urdf(urdf_path).findall("link")]
+    if len(names) > MOST_LINKS:
+        raise RobotError(f"{urdf_path} has {len(names)} links; {MOST_LINKS} are the most")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise RobotError(f"{urdf_path} has two links of the name {twice!r}")

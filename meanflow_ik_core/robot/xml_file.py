@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from ..bounds import MOST_XML_BYTES, MOST_XML_DEPTH, check_file_size
 from ..errors import RobotError
 
 # The byte order mark of UTF-32 begins with that of UTF-16.
@@ -24,6 +25,7 @@ def read_xml(path: Path) -> ElementTree.Element:
 
     Names in the root's namespace come without it.
     """
+    check_file_size(path, MOST_XML_BYTES, RobotError)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -32,6 +34,7 @@ def read_xml(path: Path) -> ElementTree.Element:
         root = ElementTree.fromstring(_decoded(data, path).lstrip())
     except (ElementTree.ParseError, ValueError) as error:
         raise RobotError(f"{path} is not well-formed XML: {error}") from error
+    refuse_deep(root, str(path))
     if root.tag.startswith("{"):
         namespace = root.tag[: root.tag.index("}") + 1]
         for element in root.iter():
@@ -51,3 +54,13 @@ def _decoded(data: bytes, path: Path) -> str:
         raise RobotError(f"{path} is in the encoding {encoding!r}, which is unknown") from error
     except UnicodeError as error:
         raise RobotError(f"{path} is not in the encoding {encoding!r}: {error}") from error
+
+
+def refuse_deep(root: ElementTree.Element, source: str) -> None:
+    """RobotError where elements are nested so deep that what copies them could not follow."""
+    level = [root]
+    for _ in range(MOST_XML_DEPTH):
+        level = [child for element in level for child in element]
+        if not level:
+            return
+    raise RobotError(f"{source} nests elements more than {MOST_XML_DEPTH} deep")

@@ -4,7 +4,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _NEAR_S = 0.25
 
@@ -15,6 +15,12 @@ class Deadline:
 
     moment: float = math.inf  # s; infinite: there is no deadline
     now: Callable[[], float] = time.perf_counter
+    prolongs: bool = True  # whether a search goes on until then; else it may end before, as without
+
+    @property
+    def is_timeout(self) -> bool:
+        """Whether the search lasts until the moment, whatever number of starts that takes."""
+        return self.moment < math.inf and self.prolongs
 
     def passed(self) -> bool:
         return self.moment < math.inf and self.now() >= self.moment
@@ -24,11 +30,11 @@ class Deadline:
         return self.moment < math.inf and self.moment - self.now() < _NEAR_S
 
     def earlier(self, seconds: float) -> "Deadline":
-        return Deadline(self.moment - seconds, self.now)
+        return replace(self, moment=self.moment - seconds)
 
     def share(self, count: int) -> "Deadline":
         """The deadline of the first of ``count`` that have the time that is left in equal parts."""
         if self.moment == math.inf:
             return self
         now = self.now()
-        return Deadline(now + (self.moment - now) / count, self.now)
+        return replace(self, moment=now + (self.moment - now) / count)

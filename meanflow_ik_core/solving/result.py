@@ -2,7 +2,8 @@
 """What a search returns."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 
 import numpy as np
@@ -102,3 +103,21 @@ class IKResult:
     def origin_counts(self) -> dict[str, int]:
         """How many valid rows came from where."""
         return dict(Counter(self.origin[self.valid].tolist()))
+
+
+def joined_results(results: Sequence[IKResult]) -> IKResult:
+    """One result of the targets of several, which were asked for in the same way."""
+    first = results[0]
+    if len(results) == 1:
+        return first
+    together = {}
+    for item in fields(first):
+        if isinstance(getattr(first, item.name), np.ndarray):
+            together[item.name] = np.concatenate([getattr(each, item.name) for each in results])
+    starts = sum((Counter(each.starts) for each in results), Counter())
+    timing = sum((Counter(each.timing) for each in results), Counter())
+    evidence = first._evidence.joined([each._evidence for each in results])
+    return replace(
+        first, starts=dict(starts), timing={part: timing[part] for part in first.timing},
+        _evidence=evidence, **together,
+    )  # fmt: skip

@@ -175,10 +175,9 @@ class Search:
 
     def _needy(self, used: int) -> np.ndarray:
         """Problems that have too few solutions and budget left."""
-        if self._deadline.moment < math.inf:
-            in_budget = not self._deadline.passed()
-        else:
-            in_budget = used < self._starts.budget
+        in_budget = not self._deadline.passed()
+        if not self._deadline.is_timeout:
+            in_budget &= used < self._starts.budget
         in_budget &= self._per_pass > 0  # else there is no time for another pass
         return np.flatnonzero(in_budget & (self._num_valid() < self._preferences.max_solutions))
 

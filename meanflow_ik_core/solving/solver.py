@@ -64,6 +64,7 @@ __all__ = ["IKResult", "IKSolver", "load_solver"]
 # choose among samples; elsewhere as many as memory is meant for, some 300 MB for an arm.
 _STARTS_PER_PASS, _GUIDED_PER_PASS, _STARTS_ON_DEVICE = 4096, 256, 1 << 20
 _STARTS_AT_ONCE = 1 << 20  # drawn before one compiled call
+_STARTS_UNTIMED = 1 << 17  # of a call that has a limit and does not look at the clock
 
 
 class IKSolver:
@@ -193,6 +194,7 @@ class IKSolver:
         recombining: bool = True,
         num_threads: int = 1,
         approximate: bool = False,
+        time_limit: float | None = None,
     ) -> IKResult:
         """Find up to ``max_solutions`` different exact solutions for every target.
 
@@ -251,6 +253,8 @@ class IKSolver:
             approximate: where a target has no solution, its first row is the nearest configuration
                 that steps of least squares come to, with its true errors; it is not valid, and
                 marked in the result's ``approximate``.
+            time_limit: seconds after which the call returns what it has, as a timeout does; but it
+                is no reason to go on. Small searches in one compiled call are not cut short.
 
         Raises:
             TargetError: a target has the wrong shape, is not finite, or is not rigid.
@@ -272,7 +276,10 @@ class IKSolver:
             avoid_self_collision,
         )  # fmt: skip
         check_positive("timeout", timeout, "positive seconds", or_none=True)
-        deadline = Deadline(math.inf if timeout is None else began + timeout, self.clock)
+        check_positive("time_limit", time_limit, "positive seconds", or_none=True)
+        seconds = min(math.inf if each is None else each for each in (timeout, time_limit))
+        prolongs = timeout is not None and timeout <= seconds
+        deadline = Deadline(began + seconds, self.clock, prolongs)
         check_count("objective_steps", objective_steps, 0)
         check_count("num_threads", num_threads, 1)
         check_flag("approximate", approximate)
@@ -301,6 +308,7 @@ class IKSolver:
         # Starts that are not drawn by the compiled search have to fit into memory.
         fits = drawing.is_uniform(sampler) or on_device is not None
         fits = fits or len(goal) * starts.first <= _STARTS_AT_ONCE
+        fits &= time_limit is None or len(goal) * starts.budget <= _STARTS_UNTIMED
         if is_simple and drawing.is_uniform("uniform") and fits:
             at_once = SearchAtOnce(
                 robot, starts, refining, preferences, drawing, per_pass, num_threads, on_device,

@@ -5,6 +5,7 @@ It is found out when it is asked, so that solves cost nothing. A bound on the re
 else is what some further starts found, and the texts say so.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
@@ -65,6 +66,21 @@ class Evidence:
     timed_out: np.ndarray  # (B,) bool: the time ended the search
     plan: Starts  # how many there may be
     min_separation: float
+
+    def joined(self, parts: Sequence["Evidence"]) -> "Evidence":
+        """What is known of the targets of several searches, of which this is one."""
+        goals = [part.goal for part in parts]
+        goal = replace(
+            self.goal,
+            T_base_tip=np.concatenate([goal.T_base_tip for goal in goals]),
+            reference=np.concatenate([goal.reference for goal in goals]),
+        )
+        return replace(
+            self,
+            goal=goal,
+            starts=np.concatenate([part.starts for part in parts]),
+            timed_out=np.concatenate([part.timed_out for part in parts]),
+        )
 
     def findings(
         self, q: np.ndarray, position_error: np.ndarray, orientation_error: np.ndarray,

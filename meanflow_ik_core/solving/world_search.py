@@ -8,7 +8,6 @@ solutions that are free, others are reached by steps in theirs. Both are starts 
 like all others, so that every pose stays exact.
 """
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -178,7 +177,7 @@ class WorldSearch(Search):
                 break
             missing = wanted - len(chosen)
             explored = self._explored(goal, pool, missing, rng) if worth and rng else None
-            if explored is None and deadline.moment == math.inf:
+            if explored is None and not deadline.is_timeout:
                 if used >= starts.budget or 0 < len(chosen) <= _GAIN * before_round:
                     break
                 before_round = len(chosen)

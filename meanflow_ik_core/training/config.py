@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import ConfigError
 from ..network.sizes import SIZES
+from ..plain_yaml import plain_from_file
 from ..settings import check_names, check_settings, setting
 
 JVP_TANGENTS = ("total", "partial")
@@ -308,12 +307,7 @@ def _read_mapping(path: Path, depth: int = 0) -> dict[str, Any]:
     """Settings of a file and of those it builds on."""
     if depth > _LONGEST_CHAIN:
         raise ConfigError(f"{path}: more than {_LONGEST_CHAIN} files build on one another")
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+    settings = plain_from_file(path, ConfigError)
     if settings is None:
         settings = {}
     if not isinstance(settings, dict):

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import yaml
 
+from ..bounds import MOST_WORLD_BYTES, check_file_size
 from ..errors import WorldError
 from ..geometry import quat_xyzw_from_matrix
+from ..plain_yaml import plain_from_file
 from ..robot.packages import package_folders
 from .inputs import checked_pose, unknown_name
 
@@ -31,7 +33,6 @@ _TYPES: dict[str, tuple[str, ...]] = {
 }
 _PLACE = ("xyz", "quat_xyzw", "padding")
 _ATTACHED = ("link", "touch_links")
-_MOST_BYTES = 256 << 20
 
 
 def load_world(world: Any, path: Path) -> None:
@@ -40,19 +41,15 @@ def load_world(world: Any, path: Path) -> None:
     Raises:
         WorldError: it cannot be read, or says what no world can be.
     """
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise WorldError(f"{path} has more than {_MOST_BYTES >> 20} MB")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WorldError(f"cannot read {path}: {error}") from error
     if path.suffix == ".scene":
+        check_file_size(path, MOST_WORLD_BYTES, WorldError)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise WorldError(f"cannot read {path}: {error}") from error
         _add_moveit_scene(world, path, text)
         return
-    try:
-        content = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise WorldError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    content = plain_from_file(path, WorldError, MOST_WORLD_BYTES)
     content = {} if content is None else content
     _known_keys(content, _KEYS, str(path))
     if content.get("robot") not in (None, world.robot.name):

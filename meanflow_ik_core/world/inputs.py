@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ..bounds import MOST_CORNERS, MOST_NAME, MOST_TRIANGLES
 from ..errors import WorldError
 from ..geometry import matrix_from_quat_xyzw
 from ..kernels.poses import RIGID_TOLERANCE
 
 _UNIT_TOLERANCE = 1e-3  # of the length of a quaternion
 MOST_CELLS = 200_000  # of a cloud of points
-MOST_CORNERS = 1_000_000  # of a mesh
 
 
 def checked_name(name: Any, what: str = "name") -> str:
@@ -27,7 +27,7 @@ def checked_name(name: Any, what: str = "name") -> str:
 def unknown_name(name: Any, names: Iterable[str], what: str) -> WorldError:
     """The error that says what exists instead of a name."""
     known = sorted(names)
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
+    close = difflib.get_close_matches(str(name)[:MOST_NAME], known, n=1, cutoff=0.4)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     some = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
     return WorldError(f"unknown {what} {name!r}{hint}; there are {some or 'none'}")
@@ -116,6 +116,8 @@ def checked_mesh(where: str, vertices: Any, triangles: Any) -> tuple[np.ndarray,
         faces, right = np.zeros((0, 3), np.int64), False
     if not right or not len(faces):
         raise WorldError(f"{where} has no triangles; they are (F, 3) integers, F at least 1")
+    if len(faces) > MOST_TRIANGLES:
+        raise WorldError(f"{where} has {len(faces)} triangles; {MOST_TRIANGLES} are the most")
     if faces.min() < 0 or faces.max() >= len(corners):
         raise WorldError(
             f"triangles of {where} name vertices {faces.min()} to {faces.max()}; "

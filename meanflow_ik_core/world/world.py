@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..collision.mesh_files import read_mesh
+from ..collision.mesh_files import MeshReader
 from ..collision.obstacles import Obstacle, Shape
 from ..collision.world_check import Contact
 from ..errors import OptionError, WorldError
@@ -189,7 +189,10 @@ class World:
                 raise WorldError(f"scale of {where} is {scale!r}; it must be positive")
             if (file is None) == (vertices is None):
                 raise WorldError(f"{where} needs either a file or vertices and triangles")
-            corners, faces = (vertices, triangles) if file is None else read_mesh(Path(file), where)
+            corners, faces = vertices, triangles
+            if file is not None:
+                with MeshReader(WorldError) as reader:
+                    corners, faces = reader.read(Path(file), f"the mesh {file} of {where}")
             corners, faces = checked_mesh(where, corners, faces)
             made = Shape(
                 "mesh", (), frozen(corners * factors), faces, bool(convex),

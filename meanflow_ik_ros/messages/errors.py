@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from meanflow_ik_core.bounds import short
 from meanflow_ik_core.errors import IKError, LinkError, SeedError, TargetError, WorldError
 from meanflow_ik_ros.srv import ApplyWorld, GetIKSolutions
 
@@ -26,9 +27,12 @@ class FrameError(IKError):
 
 
 def response_from_error(error: Exception, response: Any) -> Any:
-    """A response of the same type to a request that failed, with nothing else in it."""
+    """A response of the same type to a request that failed, with nothing else in it.
+
+    Its message has no more than `bounds.MOST_MESSAGE` characters.
+    """
     refused = type(response)(
-        error_code=error_code_of(error), message=str(error) or type(error).__name__
+        error_code=error_code_of(error), message=short(error) or type(error).__name__
     )
     if hasattr(refused, "failed_waypoint"):
         refused.failed_waypoint = -1  # 0 is the first

@@ -12,6 +12,7 @@ from geometry_msgs.msg import PoseStamped
 from meanflow_ik_ros.messages.task import COMPLETE, Task
 
 if TYPE_CHECKING:
+    from meanflow_ik_core.world.scene import Scene
     from meanflow_ik_core.world.world import World
 
 
@@ -35,7 +36,7 @@ class IKQuery:
     avoid_self_collision: bool
     task: Task = COMPLETE
     approximate: bool = False
-    world: World | None = None
+    world: World | Scene | None = None
     poses: tuple[PoseStamped, ...] = ()
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from meanflow_ik_core.bounds import MOST_OBJECTIVES
 from meanflow_ik_core.errors import IKError, OptionError
 from meanflow_ik_core.objectives import build_objectives, spec_from_text
 from meanflow_ik_core.solving.inputs import check_free_axes
@@ -113,6 +114,8 @@ def objectives_from_texts(texts: Sequence[str], robot: Robot) -> tuple[Any, ...]
         OptionError: a text is not YAML, or no such objective exists.
         LinkError: an objective names a link that does not exist.
     """
+    if len(texts) > MOST_OBJECTIVES:
+        raise OptionError(f"{len(texts)} objectives; {MOST_OBJECTIVES} are the most")
     specs = [spec_from_text(text) for text in texts if text.strip()]
     build_objectives(specs, robot)
     return tuple(specs)

@@ -112,15 +112,14 @@ def targets_from_pose_array(
     Raises:
         RequestError: number of poses, frame or pose is wrong, or there are too many.
     """
-    T_frame_link = matrices_from_poses(poses)
-    width = len(links.names)
-    if len(T_frame_link) == 0 or len(T_frame_link) % width:
+    width, given = len(links.names), len(poses.poses)
+    if given == 0 or given % width:
         raise RequestError(
             Codes.INVALID_GOAL_CONSTRAINTS,
-            f"{len(T_frame_link)} poses, expected one or more for each of the {width} "
+            f"{given} poses, expected one or more for each of the {width} "
             f"tip links: {', '.join(links.names)}",
         )
-    count = len(T_frame_link) // width
+    count = given // width
     if count > parameters.max_batch_targets:
         raise RequestError(
             Codes.INVALID_GOAL_CONSTRAINTS,
@@ -133,6 +132,7 @@ def targets_from_pose_array(
             f"{count} targets with {rows} starts or solutions each, the node's parameter "
             f"max_batch_samples allows {parameters.max_batch_samples} together",
         )
+    T_frame_link = matrices_from_poses(poses)
     T_base_frame = frame_from_lookup(frame_lookup, poses.header)
     T_base_link = T_base_frame @ T_frame_link.reshape(count, width, 4, 4)
     targets = np.tile(np.eye(4), (count, robot.num_tips, 1, 1))

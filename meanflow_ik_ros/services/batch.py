@@ -17,6 +17,7 @@ from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.messages.fields import count_from_request, doubles
 from meanflow_ik_ros.messages.joints import seed_from_joint_state
 from meanflow_ik_ros.messages.query import IKQuery
+from meanflow_ik_ros.messages.sizes import check_sizes
 from meanflow_ik_ros.messages.task import task_from_request
 from meanflow_ik_ros.messages.tips import (
     FrameLookup,
@@ -75,6 +76,7 @@ def query_from_request(
     Raises:
         RequestError: with the code and message of the answer.
     """
+    check_sizes(request)
     max_solutions = count_from_request(request, "max_solutions", parameters)
     enough = min(parameters.num_samples, STARTS_PER_SOLUTION * max_solutions)
     num_samples = count_from_request(request, "num_samples", parameters, enough)

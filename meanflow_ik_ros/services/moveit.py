@@ -22,6 +22,7 @@ from meanflow_ik_ros.messages.errors import Codes, RequestError
 from meanflow_ik_ros.messages.fields import doubles
 from meanflow_ik_ros.messages.joints import limit_violations
 from meanflow_ik_ros.messages.query import IKQuery
+from meanflow_ik_ros.messages.sizes import check_joint_state, check_sizes
 from meanflow_ik_ros.messages.task import task_from_request
 from meanflow_ik_ros.messages.tips import FrameLookup, targets_from_poses, tip_links_from_names
 from meanflow_ik_ros.messages.touching import code_of_unsolved, explanation
@@ -133,6 +134,8 @@ def query_from_request(
         RequestError: with the code and message of the answer.
     """
     ik_request = request.ik_request
+    check_sizes(ik_request)
+    check_joint_state("robot_state", ik_request.robot_state.joint_state)
     if group and ik_request.group_name not in ("", group):
         raise RequestError(
             INVALID_GROUP_NAME,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.errors import Codes, RequestError
 from meanflow_ik_ros.messages.fields import count_from_request, doubles
 from meanflow_ik_ros.messages.joints import seed_from_joint_state
+from meanflow_ik_ros.messages.sizes import check_sizes
 from meanflow_ik_ros.messages.task import Task, task_from_request
 from meanflow_ik_ros.messages.tips import (
     FrameLookup,
@@ -78,8 +80,9 @@ def answer(
             request, desk.robot, parameters, desk.T_base_frame, desk.current_state.q
         )
         query = replace(query, world=desk.obstacles(request.avoid_world, parameters))
-        with desk.solver_lock:
-            result = find_path(desk.solver, query, parameters, desk.seed(parameters))
+        with desk.turn(parameters) as turn:
+            seed = desk.seed(parameters)
+            result = find_path(desk.solver, query, parameters, seed, turn.give_way)
         total_time = time.perf_counter() - started
         return response_from_result(query, result, desk.robot, parameters, total_time)
 
@@ -101,7 +104,14 @@ def query_from_request(
     Raises:
         RequestError: with the code and message of the answer.
     """
+    check_sizes(request)
     num_samples = count_from_request(request, "num_samples", parameters)
+    if len(request.times) > parameters.max_batch_targets:
+        raise RequestError(
+            Codes.INVALID_GOAL_CONSTRAINTS,
+            f"{len(request.times)} times, the node's parameter max_batch_targets allows "
+            f"{parameters.max_batch_targets}",
+        )
     if len(request.times) and not max(request.times) <= _LATEST_S:
         raise RequestError(
             Codes.INVALID_GOAL_CONSTRAINTS,
@@ -127,9 +137,16 @@ def query_from_request(
 
 
 def find_path(
-    solver: IKSolver, query: IKPathQuery, parameters: NodeParameters, seed: int
+    solver: IKSolver,
+    query: IKPathQuery,
+    parameters: NodeParameters,
+    seed: int,
+    between: Callable[[], object] | None = None,
 ) -> PathResult:
     """Solve a query.
+
+    Args:
+        between: see `solve_path`.
 
     Raises:
         RequestError: the times or the step are out of range.
@@ -149,6 +166,7 @@ def find_path(
             position_tolerance=parameters.position_tolerance,
             orientation_tolerance=parameters.orientation_tolerance,
             seed=seed,
+            between=between,
         )
     except OptionError as error:
         raise RequestError(Codes.INVALID_GOAL_CONSTRAINTS, str(error)) from error

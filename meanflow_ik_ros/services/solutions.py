@@ -16,6 +16,7 @@ from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.messages.fields import count_from_request
 from meanflow_ik_ros.messages.joints import seed_from_joint_state
 from meanflow_ik_ros.messages.query import IKQuery
+from meanflow_ik_ros.messages.sizes import check_sizes
 from meanflow_ik_ros.messages.solutions import solutions_from_result
 from meanflow_ik_ros.messages.task import task_from_request
 from meanflow_ik_ros.messages.tips import FrameLookup, targets_from_poses, tip_links_from_names
@@ -82,6 +83,7 @@ def query_from_request(
     Raises:
         RequestError: with the code and message of the answer.
     """
+    check_sizes(request)
     num_samples = count_from_request(request, "num_samples", parameters)
     max_solutions = count_from_request(request, "max_solutions", parameters)
     links = tip_links_from_names(request.tip_links, robot, parameters.tip_link, partial=True)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import TYPE_CHECKING
 
 from geometry_msgs.msg import PoseArray, PoseStamped
@@ -15,12 +14,14 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from visualization_msgs.msg import MarkerArray
 
+from meanflow_ik_core.bounds import MOST_TIPS
 from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.markers.goal_markers import GoalMarkers
 from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.messages.query import IKQuery
 from meanflow_ik_ros.msg import IKSolutionArray
 from meanflow_ik_ros.qos import create_publisher, create_subscription
+from meanflow_ik_ros.rare_log import trace
 from meanflow_ik_ros.services import solutions
 from meanflow_ik_ros.srv import GetIKSolutions
 
@@ -79,7 +80,8 @@ class GoalTopics:
 
     def receive_goals(self, goals: PoseArray) -> None:
         """A goal for every tip of the robot, in its order."""
-        targets = [PoseStamped(header=goals.header, pose=pose) for pose in goals.poses]
+        poses = list(goals.poses)[: MOST_TIPS + 1]  # more are refused, whatever their number
+        targets = [PoseStamped(header=goals.header, pose=pose) for pose in poses]
         self._answer(GOALS, targets, list(self._desk.robot.tips))
 
     def _answer(self, source: str, targets: list[PoseStamped], tip_links: list[str]) -> None:
@@ -98,7 +100,7 @@ class GoalTopics:
         try:
             self._publish(query, response, parameters)
         except Exception:
-            desk.log.error(source, f"publishing failed: {traceback.format_exc()}")
+            desk.log.error(source, f"publishing failed: {trace()}")
 
     def _publish(
         self, query: IKQuery, response: GetIKSolutions.Response, parameters: NodeParameters

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much of anything is taken from outside; each bound with its reason.
+
+What is more than its bound is refused before it is converted, copied or repeated in a message.
+docs/security.md lists the bounds. What the operator of a node may want to set is a parameter of
+the node instead.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+# A line that a terminal and a log show whole, with room for what it is about.
+MOST_MESSAGE = 290  # characters of a message about something refused
+MOST_ERROR = 2000  # characters of any message: a listing of a robot's links, not of a file
+MOST_TRACE = 4000  # characters of a traceback: some forty frames
+
+# Names of links, joints and frames; ROS itself allows no more for a topic.
+MOST_NAME = 255  # characters
+# A mapping with the arguments of any objective needs some 200 characters.
+MOST_OBJECTIVE_TEXT = 4096  # characters
+# All objectives that exist, each several times; more than these cost seconds per solve.
+MOST_OBJECTIVES = 32
+# A humanoid with two hands has about 100 joints. States of whole cells are larger.
+MOST_JOINT_NAMES = 4096  # in a joint state
+MOST_TIPS = 64
+# Of a path. Parameters of the node bound it further.
+MOST_WAYPOINTS = 10_000_000
+
+# YAML of objectives, robots and settings is flat; worlds have lists of corners of objects.
+MOST_YAML_DEPTH = 16
+# Robots list a pair of links per line: 1 MB are 25,000 pairs.
+MOST_YAML_BYTES = 1 << 20
+MOST_YAML_SCALAR = 4096  # characters: the longest path of Linux. Python refuses longer integers
+# A million corners of meshes with their triangles, as text.
+MOST_WORLD_BYTES = 256 << 20
+
+# The largest URDF of example-robot-data has 0.2 MB.
+MOST_XML_BYTES = 16 << 20
+MOST_XML_DEPTH = 64  # a URDF nests 6 deep; parsers and copies call themselves
+# The largest robots have some 200 links. What parses URDFs calls itself for every link of a chain,
+# and ends the process somewhere beyond 4000.
+MOST_LINKS = 1000
+# Degrees of freedom. Pinocchio takes 32 bytes times their cube for what it computes: 0.5 GB here.
+MOST_FREEDOMS = 256
+
+# Meshes for collision have up to some 100,000 triangles; a hull of a million takes seconds.
+MOST_MESH_BYTES = 256 << 20
+MOST_TRIANGLES = 1_000_000
+MOST_CORNERS = 1_000_000
+# Farther corners leave nothing of a millimetre in float32, and Coal's hulls end the process.
+FARTHEST_CORNER = 1e5  # m
+# Loading takes milliseconds per megabyte; some damaged files never end.
+MESH_SECONDS = 10.0
+MESH_MEMORY = 4 << 30  # bytes of address space of what loads meshes
+
+# Networks of the largest kinds that are trained here have some 50 million weights.
+MOST_CHECKPOINT_BYTES = 1 << 30
+
+_SPACE = re.compile(r"\s+")
+
+
+def short(text: object, most: int = MOST_MESSAGE) -> str:
+    """A text as one line of at most so many characters, its beginning and its end."""
+    given = text if isinstance(text, str) else str(text)
+    if len(given) > 4 * most:  # what is left out is not looked at
+        given = given[: 2 * most] + given[-2 * most :]
+        line = _SPACE.sub(" ", given).strip()
+        line = line if len(line) > most else line + " " * (most + 1 - len(line))
+    else:
+        line = _SPACE.sub(" ", given).strip()
+    if len(line) <= most:
+        return line
+    tail = most // 3
+    return f"{line[: most - tail - 5]} ... {line[-tail:]}"
+
+
+def check_file_size(path: Path, most: int, error: Callable[[str], Exception]) -> None:
+    """Refuse a file that is larger than so many bytes, before it is read.
+
+    Raises:
+        Exception: of the given class; the file is too large, or is none.
+    """
+    try:
+        if not path.is_file():
+            raise error(f"cannot read {short(path)}: it is no file that exists")
+        size = path.stat().st_size
+    except (OSError, ValueError) as problem:  # a name that is too long, or holds a zero
+        raise error(f"cannot read {short(path)}: {problem}") from problem
+    if size > most:
+        raise error(f"{short(path)} has {size} bytes; {most} are the most that is read")

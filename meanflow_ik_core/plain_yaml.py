@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""YAML from outside, of which only plain values are read.
+
+Aliases, of which a short text makes gigabytes, and tags are refused, and so is what is too long or
+too deep.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .bounds import (
+    MOST_YAML_BYTES,
+    MOST_YAML_DEPTH,
+    MOST_YAML_SCALAR,
+    check_file_size,
+    short,
+)
+from .errors import IKError
+
+# The compiled one is ten times faster, and comes with all usual builds of PyYAML.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_OPENING = (yaml.MappingStartEvent, yaml.SequenceStartEvent)
+_CLOSING = (yaml.MappingEndEvent, yaml.SequenceEndEvent)
+
+
+def plain_from_text(
+    text: str, source: str, error: type[IKError], most: int = MOST_YAML_BYTES
+) -> Any:
+    """The value of a text: mappings, lists, texts, numbers, booleans, dates, None.
+
+    Args:
+        text: YAML.
+        source: what it is, for the message.
+        error: the class of what is raised.
+        most: characters of it.
+
+    Raises:
+        IKError: of the given class; it is no YAML, or has aliases, tags, or more of something than
+            `bounds` allow.
+    """
+    if len(text) > most:
+        raise error(f"{source} has {len(text)} characters; {most} are the most")
+    try:
+        _check_events(text)
+        return yaml.load(text, _LOADER)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as problem:
+        # Of numbers and dates that are none ValueError comes, without a class of PyYAML's.
+        raise error(f"{source} is not YAML: {short(problem)}") from None
+
+
+def plain_from_file(path: Path, error: type[IKError], most: int = MOST_YAML_BYTES) -> Any:
+    """As `plain_from_text`, of a file in UTF-8."""
+    check_file_size(path, most, error)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as problem:
+        raise error(f"cannot read {path}: {problem.strerror}") from problem
+    except UnicodeDecodeError as problem:
+        raise error(f"{path} is not YAML: {problem}") from problem
+    return plain_from_text(text, str(path), error, most)
+
+
+def _check_events(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, _LOADER):
+        if isinstance(event, _CLOSING):
+            depth -= 1
+            continue
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > MOST_YAML_SCALAR:
+            what = f"has a value of {len(event.value)} characters, {MOST_YAML_SCALAR} are the most"
+        elif isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            what = "has an alias or anchor, which is not read"
+        elif getattr(event, "tag", None) is not None:
+            what = f"has the tag {short(event.tag, 40)}, which is not read"
+        elif isinstance(event, _OPENING) and (depth := depth + 1) > MOST_YAML_DEPTH:
+            what = f"is nested more than {MOST_YAML_DEPTH} deep"
+        else:
+            continue
+        raise yaml.YAMLError(f"it {what} (line {event.start_mark.line + 1})")

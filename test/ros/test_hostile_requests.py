@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests of somebody who means harm: short refusals with their own code, and the node goes on."""
+
+import time
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import PoseArray, PoseStamped
+from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
+from oracles import Judge
+from rclpy.parameter import Parameter
+from ros_user import Q, pose_array
+from sensor_msgs.msg import JointState
+
+from meanflow_ik_core.bounds import MOST_JOINT_NAMES, MOST_NAME, MOST_OBJECTIVES, MOST_TIPS
+from meanflow_ik_ros.messages.poses import pose_message
+from meanflow_ik_ros.services import batch, path, solutions
+
+Codes = GetIKSolutions.Response
+LONG = "x" * 10_000_000
+BOMB = "[&a [x,x,x,x,x,x,x,x,x,x]" + "".join(
+    f", &{chr(98 + i)} [" + ",".join([f"*{chr(97 + i)}"] * 10) + "]" for i in range(9)
+)
+
+pytestmark = pytest.mark.usefixtures("ros")
+
+# What is sent beside a right target, and the code that refuses it.
+REFUSED = {
+    "aliases": ({"objectives": [BOMB + "]"]}, Codes.INVALID_GOAL_CONSTRAINTS),
+    "deep YAML": ({"objectives": ["[" * 4000]}, Codes.INVALID_GOAL_CONSTRAINTS),
+    "a long objective": ({"objectives": [LONG]}, Codes.INVALID_GOAL_CONSTRAINTS),
+    "many digits": (
+        {"objectives": ["{name: posture, weight: " + "9" * 4000 + "}"]},
+        Codes.INVALID_GOAL_CONSTRAINTS,
+    ),
+    "many objectives": (
+        {"objectives": ["manipulability"] * 100_000},
+        Codes.INVALID_GOAL_CONSTRAINTS,
+    ),
+    "one objective too many": (
+        {"objectives": ["manipulability"] * (MOST_OBJECTIVES + 1)},
+        Codes.INVALID_GOAL_CONSTRAINTS,
+    ),
+    "a long link": ({"tip_links": [LONG]}, Codes.INVALID_LINK_NAME),
+    "many links": ({"tip_links": ["panda_link8"] * (MOST_TIPS + 1)}, Codes.INVALID_LINK_NAME),
+    "a link at the bound": ({"tip_links": ["x" * MOST_NAME]}, Codes.INVALID_LINK_NAME),
+    "long axes": ({"free_axes": [LONG]}, Codes.INVALID_GOAL_CONSTRAINTS),
+    "a long joint": (
+        {"seed_state": JointState(name=[LONG], position=[0.0])},
+        Codes.INVALID_ROBOT_STATE,
+    ),
+    "many joints": (
+        {"seed_state": JointState(name=["x"] * (MOST_JOINT_NAMES + 1))},
+        Codes.INVALID_ROBOT_STATE,
+    ),
+    "unknown joints": (
+        {"seed_state": JointState(name=["x" * 200] * 4000, position=[0.0] * 4000)},
+        Codes.INVALID_ROBOT_STATE,
+    ),
+    "many positions": ({"seed_state": JointState(position=[0.0] * 100_000)}, -17),
+}
+
+
+def right(node, **fields) -> GetIKSolutions.Request:
+    robot = node.desk.robot
+    target = pose_message(robot.forward(Q)[0], robot.base)
+    return GetIKSolutions.Request(targets=[target], **fields)
+
+
+def refused(node, answer, request, code, most_s=0.5):
+    """That a request is answered with a code, in time and in a short line, and the next is."""
+    failures = node.desk.statistics.failures()
+    began = time.process_time()
+    response = answer(node.desk, request, _empty(request))
+    assert time.process_time() - began < most_s
+    assert response.error_code == code, response.message
+    assert 0 < len(response.message) < 300 and "\n" not in response.message
+    assert node.desk.statistics.failures() == failures
+    after = solutions.answer(node.desk, right(node), Codes())
+    assert after.error_code == Codes.SUCCESS
+    return response
+
+
+def _empty(request):
+    kinds = {
+        GetIKSolutions.Request: GetIKSolutions,
+        GetIKSolutionsBatch.Request: GetIKSolutionsBatch,
+        GetIKPath.Request: GetIKPath,
+    }
+    return kinds[type(request)].Response()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_hostile_request_is_refused_by_its_code_and_the_next_is_answered(panda_node, name):
+    fields, code = REFUSED[name]
+    refused(panda_node, solutions.answer, right(panda_node, **fields), code)
+
+
+def test_a_long_frame_is_refused_before_it_is_looked_up(panda_node):
+    robot = panda_node.desk.robot
+    single = right(panda_node)
+    single.targets[0].header.frame_id = LONG
+    many = GetIKSolutionsBatch.Request(targets=pose_array(robot.forward(Q), LONG))
+    way = GetIKPath.Request(waypoints=pose_array(robot.forward(Q), LONG))
+    code = Codes.FRAME_TRANSFORM_FAILURE
+    for answer, request in ((solutions.answer, single), (batch.answer, many), (path.answer, way)):
+        assert str(len(LONG)) in refused(panda_node, answer, request, code).message
+
+
+def test_poses_and_times_are_counted_before_they_are_converted(panda_node):
+    robot = panda_node.desk.robot
+    (pose,) = pose_array(robot.forward(Q), robot.base).poses
+    poses = PoseArray(poses=[pose] * 1_000_000)
+    poses.header.frame_id = robot.base
+    code = Codes.INVALID_GOAL_CONSTRAINTS
+    many = GetIKSolutionsBatch.Request(targets=poses)
+    assert "max_batch_targets" in refused(panda_node, batch.answer, many, code).message
+    way = GetIKPath.Request(waypoints=poses)
+    assert "max_batch_targets" in refused(panda_node, path.answer, way, code).message
+    timed = GetIKPath.Request(
+        waypoints=pose_array(robot.forward(Q), robot.base), times=np.arange(1e6)
+    )
+    assert "1000000 times" in refused(panda_node, path.answer, timed, code).message
+
+
+def test_more_targets_than_a_robot_has_tips_are_counted_alone(panda_node):
+    request = GetIKSolutions.Request(targets=[PoseStamped()] * 100_000)
+    code = Codes.INVALID_GOAL_CONSTRAINTS
+    assert "100000 targets" in refused(panda_node, solutions.answer, request, code).message
+
+
+def test_a_hostile_parameter_is_refused_in_a_short_line(panda_node):
+    for texts in ([BOMB + "]"], ["manipulability"] * 1000, [LONG]):
+        (result,) = panda_node.set_parameters([Parameter("objectives", value=texts)])
+        assert not result.successful and 0 < len(result.reason) < 300
+    response = solutions.answer(panda_node.desk, right(panda_node), Codes())
+    q = np.array(response.solutions[0].joint_state.position)
+    assert Judge(panda_node.desk.robot).accepts(q, panda_node.desk.robot.forward(Q))
+
+
+def test_the_checks_cost_an_ordinary_request_under_20_us(panda_node):
+    from meanflow_ik_ros.messages.sizes import check_sizes
+
+    robot = panda_node.desk.robot
+    seed = JointState(name=list(robot.joint_names), position=Q)
+    request = right(panda_node, seed_state=seed, tip_links=["panda_link8"])
+    spent = []
+    for _ in range(50):
+        began = time.process_time()
+        for _ in range(100):
+            check_sizes(request)
+        spent.append((time.process_time() - began) / 100)
+    assert min(spent) < 20e-6

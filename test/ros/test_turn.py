@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Long work goes in slices with others between them, ends in time, and finds the same."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from oracles import reachable
+
+from meanflow_ik_ros.fair_lock import FairLock
+from meanflow_ik_ros.messages.errors import RequestError
+from meanflow_ik_ros.messages.query import IKQuery
+from meanflow_ik_ros.turn import SLICE_S, Turn
+
+pytestmark = pytest.mark.usefixtures("ros")
+
+
+def query_of(robot, targets, **fields):
+    whole = {"num_samples": 64, "max_solutions": 8, "avoid_self_collision": False, **fields}
+    middle = 0.5 * (robot.lower + robot.upper)
+    return IKQuery(targets, np.eye(4)[None], middle, **whole)
+
+
+@pytest.mark.parametrize("avoid", [False, True])
+def test_a_batch_in_slices_has_the_solutions_of_one_call(panda_node, avoid):
+    desk = panda_node.desk
+    targets = reachable(desk.robot, 60)
+    targets[7, 0, :3, 3] = 3.0
+    query = query_of(desk.robot, targets, avoid_self_collision=avoid)
+    found = desk.solve(query, desk.parameters)
+    whole = desk.solver.solve(
+        targets, 64, 8, query.seed_state, desk.parameters.seed, avoid_self_collision=avoid
+    )
+    assert not found.valid[7].any() and found.valid.any(1).sum() > 50
+    for name in ("joint_positions", "valid", "distance", "cost", "origin", "status"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name), err_msg=name)
+    assert found.starts == whole.starts and found.explain(7) == whole.explain(7)
+
+
+def test_who_waits_for_a_batch_waits_for_a_slice(panda_node):
+    desk = panda_node.desk
+    targets = reachable(desk.robot, 2000)
+    single, waits = query_of(desk.robot, targets[:1]), []
+    batch = query_of(desk.robot, targets, num_samples=128, max_solutions=16)
+    thread = threading.Thread(target=desk.solve, args=(batch, desk.parameters))
+    thread.start()
+    while thread.is_alive():
+        began = time.monotonic()
+        desk.solve(single, desk.parameters)
+        waits.append(time.monotonic() - began)
+    thread.join()
+    assert len(waits) > 3 and np.median(waits) < 10 * SLICE_S
+
+
+def test_a_batch_ends_with_its_time_and_when_the_node_does(panda_node):
+    desk = panda_node.desk
+    batch = query_of(desk.robot, reachable(desk.robot, 2000), num_samples=128, max_solutions=16)
+    limited = desk.parameters.changed({"time_limit": 0.1})
+    with pytest.raises(RequestError, match=r"for 0.1 s.*time_limit"):
+        desk.solve(batch, limited)
+    desk.closing = True
+    try:
+        with pytest.raises(RequestError, match="shutting down"):
+            desk.solve(batch, desk.parameters)
+    finally:
+        desk.closing = False
+
+
+def test_a_turn_is_given_to_all_who_wait_before_it_comes_back():
+    lock, order = FairLock(), []
+
+    def wait_for_it(name):
+        with lock:
+            order.append(name)
+
+    with Turn(lock, 60.0, lambda: False) as turn:
+        others = [threading.Thread(target=wait_for_it, args=(name,)) for name in "ab"]
+        for count, thread in enumerate(others):
+            thread.start()
+            while len(lock._waiting) <= count:
+                time.sleep(0.001)
+        turn.give_way()  # too early
+        assert order == []
+        time.sleep(SLICE_S)
+        turn.give_way()
+        assert order == ["a", "b"]
+    assert not lock.locked()
+
+
+STUCK = """
+import os, signal, sys, threading, time
+from meanflow_ik_ros import process
+
+class Node:
+    def destroy_node(self): pass
+
+def make():
+    if sys.argv[1] == "loading":
+        threading.Timer(0.3, lambda: print("stuck", flush=True)).start()
+        while True:
+            try: time.sleep(60)
+            except KeyboardInterrupt: pass
+    return Node()
+
+def forever(node, stopped):
+    print("stuck", flush=True)
+    while True:
+        try: time.sleep(60)
+        except KeyboardInterrupt: pass
+
+process.spin_until = forever
+process.run_node(make)
+"""
+
+
+@pytest.mark.parametrize("when", ["loading", "spinning"])
+def test_sigterm_ends_a_process_that_is_stuck_within_two_seconds(when):
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK, when], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == b"stuck\n"
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 1
+    assert 1.0 < time.monotonic() - began < 2.5
