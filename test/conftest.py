@@ -24,6 +24,8 @@ RUN = os.getppid() + int(WORKER.removeprefix("gw")) if WORKER else os.getpid()
 os.environ["ROS_DOMAIN_ID"] = str(1 + RUN % 101)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
+# Tables are as wide as this says; a worker gets it from nobody's terminal.
+os.environ.pop("COLUMNS", None)
 os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(Path(__file__).parent / "ros" / "fastdds.xml")
 # The tensors of the tests are small: several threads in several processes only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -194,7 +194,7 @@ def test_objectives_of_a_request_and_of_the_node_move_the_solutions(running, dua
 @pytest.mark.parametrize(
     ("fields", "code", "word"),
     [
-        ({"tip_links": ["nose"]}, Codes.INVALID_LINK_NAME, "right_panda_link8"),
+        ({"tip_links": ["nose"]}, Codes.INVALID_LINK_NAME, "left_panda_link8"),
         ({"tip_links": TIPS}, Codes.INVALID_GOAL_CONSTRAINTS, "1 targets"),
         ({"tip_links": TIPS[:1], "free_axes": ["roll"]}, Codes.INVALID_GOAL_CONSTRAINTS,
          "roll"),

@@ -297,7 +297,7 @@ def refusals(world: mik.World):
             "cannot be convex",
         ),
         "no mesh": (lambda: world.add_mesh("a"), "either a file or vertices"),
-        "no file": (lambda: world.add_mesh("a", "nowhere.stl"), "does not exist"),
+        "no file": (lambda: world.add_mesh("a", "nowhere.stl"), "no file that exists"),
         "scale": (lambda: world.add_mesh("a", "nowhere.stl", scale=0), "scale of .*positive"),
         "resolution": (lambda: world.add_points("a", np.zeros((1, 3))), "has no resolution"),
         "no points": (lambda: world.add_points("a", np.zeros((0, 3)), 0.1), "has no points"),
