@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 # While shutting down: how long without a request until the queue counts as empty, and at most.
 QUIET_S = 0.1
 LONGEST_DRAIN_S = 1.0
+_MOST_AT_ONCE = 128  # targets of a slice; of more the solver looks at the clock as it goes
 
 
 class Desk:
@@ -131,7 +132,8 @@ class Desk:
                 )
                 first += len(some)
                 seconds = time.perf_counter() - began
-                size = max(1, min(4 * size, int(len(some) * SLICE_S / max(seconds, 1e-9))))
+                within = int(len(some) * SLICE_S / max(seconds, 1e-9))
+                size = max(1, min(4 * size, within, _MOST_AT_ONCE))
         return joined_results(found)
 
     def _solve(
