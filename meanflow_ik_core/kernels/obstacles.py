@@ -19,7 +19,7 @@ from .forward import place_base
 from .jit import cached_jit, jit
 from .layout import FRAME
 from .simd import LANES, absolute, any_lane, load, select, square_root, store
-from .spheres import coordinate, place_nodes
+from .spheres import coordinate, place_nodes, place_spheres
 
 SPHERE, BOX, CYLINDER, CAPSULE, CONE, HALF_SPACE, GRID = range(7)
 SHIFT, SIZES, PADDING = 9, 12, 16  # columns of the numbers
@@ -270,15 +270,7 @@ def obstacle_distances(
     point, normal = np.empty(3), np.empty(3)
     for tile in range(count // LANES):
         place_nodes(frames, motion, tile, parent, prismatic, placement)
-        for i in range(len(frames)):
-            coarse[i] = frames[i]
-        for i in range(all_spheres):
-            row = (node[i] + 1) * FRAME
-            x, y, z = np.float32(centre[i, 0]), np.float32(centre[i, 1]), np.float32(centre[i, 2])
-            for r in range(3):
-                a, b = load(coarse, row + r) * x, load(coarse, row + r + 3) * y
-                c, d = load(coarse, row + r + 6) * z, load(coarse, row + r + 9)
-                store(work, r * all_spheres + i, a + b + c + d)
+        place_spheres(frames, coarse, work, node, centre)
         for row in range(num_rows):
             state = 3 * all_spheres + 3 * row
             store(work, state, np.float32(cap))

@@ -85,6 +85,24 @@ def _search(work, radius, first, pairs, correction, cap):
             _search_pair(work, radius, first, a, b, correction[pair], state)
 
 
+@jit
+def place_spheres(frames, coarse, work, node, centre):
+    """Write the centres (S, 3) of spheres on nodes into the first 3 S rows of work, in float32.
+
+    frames are those of `place_nodes`, and coarse is scratch as long as they are.
+    """
+    for i in range(len(frames)):
+        coarse[i] = frames[i]
+    count = len(node)
+    for i in range(count):
+        row = (node[i] + 1) * FRAME
+        x, y, z = np.float32(centre[i, 0]), np.float32(centre[i, 1]), np.float32(centre[i, 2])
+        for r in range(3):
+            a, b = load(coarse, row + r) * x, load(coarse, row + r + 3) * y
+            c, d = load(coarse, row + r + 6) * z, load(coarse, row + r + 9)
+            store(work, r * count + i, a + b + c + d)
+
+
 @cached_jit
 def closest_spheres(centres, radius, first, pairs, correction, cap, whole):
     """Find the spheres that links are closest at.
@@ -199,15 +217,7 @@ def least_distances(
     work = np.zeros((state + 2) * LANES, np.float32)
     for tile in range(len(found) // LANES):
         place_nodes(frames, motion, tile, parent, prismatic, placement)
-        for i in range(len(frames)):
-            coarse[i] = frames[i]
-        for i in range(all_spheres):
-            row = (node[i] + 1) * FRAME
-            x, y, z = np.float32(centre[i, 0]), np.float32(centre[i, 1]), np.float32(centre[i, 2])
-            for r in range(3):
-                a, b = load(coarse, row + r) * x, load(coarse, row + r + 3) * y
-                c, d = load(coarse, row + r + 6) * z, load(coarse, row + r + 9)
-                store(work, r * all_spheres + i, a + b + c + d)
+        place_spheres(frames, coarse, work, node, centre)
         _search(work, radius, first, pairs, correction, cap)
         for lane in range(LANES):
             distance = np.float64(cap)
