@@ -27,14 +27,21 @@ from ..kernels.layout import (
     RobotArrays,
     unpack,
 )
-from ..kernels.refinement import FINE_ITERATIONS
+from ..kernels.refinement import (
+    ENTERING_ITERATIONS,
+    FINE_ITERATIONS,
+    IN_REACH,
+    within_tolerances,
+)
 from ..kernels.search import Weights
 from ..robot.robot import Robot
 from .generated import RowFunction, compile_rows, robot_tables
 
 DESCENT_TEXTS = ("kinematics.h", "least_squares.h", "descent.h")
 SEARCH_TEXTS = ("kinematics.h", "least_squares.h", "counter_stream.h", "search.h")
+ENTERING_TEXTS = ("kinematics.h", "least_squares.h", "enter.h")
 SEARCH_NAMES = ("draw", "recombine", "find_lost", "finish_part", "finish", "choose")
+_ALL, _ENTERED, _LOST = range(3)  # what `finish` of search.h works on
 _ALONE = 32  # samples of a problem whose parts are refined one by one, as in `kernels.refinement`
 _MANY = 64  # goals of a robot whose kernels are kept
 
@@ -74,9 +81,10 @@ class GoalKernels:
         self.active = self._fine.active  # (G,) which of the tips
         self.num_parts = int(self._fine.tip_parts.max()) + 1
         precision = slice(POSITION_PRECISION, POSITION_PRECISION + 2)
+        weights, slack, within = within_tolerances.py_func(self._fine.tolerances)
         self._of_stages = [
             self._coarse.tip_numbers[:, precision], self._fine.tip_numbers[:, precision],
-            self._fine.tolerances,
+            self._fine.tolerances, within, slack, weights,
         ]  # fmt: skip
 
     def settings(self, weights: Weights) -> np.ndarray:
@@ -137,10 +145,10 @@ class GoalKernels:
         distance, cost = self._empty(batch, count), self._empty(batch, count)
         descend, others = self._descent[sliding != STAY], self._search
 
-        def finish(again: int) -> None:
+        def finish(which: int) -> None:
             results = errors, distance, cost, valid
             others["finish"](
-                (settings, target, reference, lost, q, outcome, *results, count, again), rows
+                (settings, target, reference, lost, q, outcome, *results, count, which), rows
             )
 
         def steps(kernel: RowFunction, how: int, part: int) -> None:
@@ -149,8 +157,11 @@ class GoalKernels:
 
         steps(descend, sliding, -1)
         if several:
-            others["recombine"]((lost, q, outcome, found, count, 0), batch)
-        finish(0)
+            have = torch.empty_like(found)
+            others["recombine"]((lost, q, outcome, found, have, count, 0), batch)
+        finish(_ALL)
+        self._enter((settings, target, errors, valid, q, outcome, count), rows)
+        finish(_ENTERED)
         if several and count > 1:  # a step from a known configuration has one start
             others["find_lost"]((valid, outcome, found, lost, count), batch)
             for part in range(self.num_parts):
@@ -158,8 +169,8 @@ class GoalKernels:
                 others["finish_part"](
                     (settings, target, lost, q, outcome, found, count, part), rows
                 )
-            others["recombine"]((lost, q, outcome, found, count, 1), batch)
-            finish(1)
+            others["recombine"]((lost, q, outcome, found, have, count, 1), batch)
+            finish(_LOST)
         return Candidates(q, errors, distance, cost, valid, start)
 
     def choose(
@@ -194,10 +205,20 @@ class GoalKernels:
         return _Descent(tables, self._device)
 
     @cached_property
+    def _enter(self) -> RowFunction:
+        tables = goal_tables(self._robot, self._fine) | {"ENTERING": 1}
+        return compile_rows(ENTERING_TEXTS, tables, ("enter",), self._device, "double")["enter"]
+
+    @cached_property
     def _search(self) -> dict[str, RowFunction]:
         tables = goal_tables(self._robot, self._fine)
         return compile_rows(
-            SEARCH_TEXTS, tables, SEARCH_NAMES, self._device, "double", blocks=("choose",)
+            SEARCH_TEXTS,
+            tables,
+            SEARCH_NAMES,
+            self._device,
+            "double",
+            blocks=("choose", "recombine"),
         )
 
 
@@ -249,6 +270,11 @@ def goal_tables(robot: Robot, arrays: RobotArrays) -> dict[str, Any]:
         "ALL_TIPS": robot.num_tips,
         "PARTS": int(arrays.tip_parts.max()) + 1,
         "ALONE": _ALONE,
+        "ALL": _ALL,
+        "LOST": _LOST,
+        "ENTERING": 0,
+        "ENTERING_ITERATIONS": ENTERING_ITERATIONS,
+        "IN_REACH": IN_REACH,
         "FINE_ITERATIONS": FINE_ITERATIONS,
         "DAMPING_FACTOR": factor,
         "DAMPING_FLOOR": floor,
@@ -260,6 +286,7 @@ def goal_tables(robot: Robot, arrays: RobotArrays) -> dict[str, Any]:
         "COARSE": 3,
         "FINE": 3 + 2 * count,
         "TOLERANCES": 3 + 4 * count,
+        "WITHIN": 3 + 6 * count,
         "tip_node": tips[:, CARRIER] - 1,
         "tip_placement": numbers[:, :12].astype(float),
         "ancestor": (arrays.columns != UNMOVED).astype(int),

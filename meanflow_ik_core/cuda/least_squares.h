@@ -6,7 +6,7 @@
 // Row 6 t + i of errors and Jacobian is component i of tip t: position, then orientation.
 
 enum { NOT_ASKED = -1, PLAIN, WEIGHTED, SWING, TWIST };
-enum { OPEN, FAILED, CONVERGED };
+enum { OPEN, FAILED, CONVERGED, ENTERED };
 enum { STAY, SLIDE_AFTERWARDS, SLIDE_AT_ONCE };
 
 #define ROWS (6 * TIPS)
@@ -111,7 +111,15 @@ INLINE REAL twist_error(const REAL* wanted, const REAL* reached, int axis, const
   return twist * twist;
 }
 
-// Error (6) of tip t and its maps (18); returns its size in tolerances, squared.
+// Cut an error (3) to what of it is beyond the slack; returns the square of that.
+INLINE REAL beyond(REAL* error, REAL square, REAL slack) {
+  const REAL size = sqrt(square), rest = size > slack ? size - slack : 0.f;
+  for (int a = 0; a < 3; a++) error[a] *= size > slack ? rest / size : 0.f;
+  return rest * rest;
+}
+
+// Error (6) of tip t and its maps (18); returns its size in tolerances, squared. The precision
+// (TIPS, 2) is followed, in steps into the tolerances, by slack and weights of the errors.
 INLINE REAL tip_error(int t, const REAL* reached, const REAL* position, const REAL* wanted,
                       const double* precision, REAL* error, REAL* maps) {
   REAL v[3], square = 0.f, ratio = 0.f;
@@ -120,9 +128,12 @@ INLINE REAL tip_error(int t, const REAL* reached, const REAL* position, const RE
     v[a] = wanted[a * 4 + 3] - position[a];
     error[a] = error[3 + a] = 0.f;
   }
-  if (position_measure[t] != NOT_ASKED)
+  if (position_measure[t] != NOT_ASKED) {
     ratio = vector_error(position_measure[t], wanted, v, position_weight[t], axis_weight + t * 6,
-                         axis_counts + t * 6, error, maps) * (REAL)precision[t * 2];
+                         axis_counts + t * 6, error, maps);
+    if (ENTERING) ratio = beyond(error, ratio, (REAL)precision[TIPS * 2 + t * 2]);
+    ratio *= (REAL)precision[t * 2];
+  }
   if (orientation_measure[t] == PLAIN || orientation_measure[t] == WEIGHTED) {
     const REAL trace = turn_to(wanted, reached, v), half = trace + 1.f;
     // 1 + trace is 4 cos^2(angle / 2), so this makes the turn 2 sin(angle / 2) axis.
@@ -139,6 +150,11 @@ INLINE REAL tip_error(int t, const REAL* reached, const REAL* position, const RE
   } else if (orientation_measure[t] == TWIST) {
     square = twist_error(wanted, reached, free_axis[t], axis_weight + t * 6 + 3, error + 3,
                          maps + 9);
+  }
+  if (ENTERING) {
+    if (orientation_measure[t] != NOT_ASKED)
+      square = beyond(error + 3, square, (REAL)precision[TIPS * 2 + t * 2 + 1]);
+    for (int a = 0; a < 6; a++) error[a] *= (REAL)precision[TIPS * 4 + t * 2 + a / 3];
   }
   return ratio + square * (REAL)precision[t * 2 + 1];
 }
@@ -362,6 +378,10 @@ INLINE int descend_sample(REAL* q, const REAL* wanted, const REAL* reference,
       tip_jacobian(t, rotation, origin, position[t], maps[t], jacobian + t * 6);
       if (!COUNTS(t, part)) EACH_COMMON(j, t, t) {
         for (int a = 0; a < 6; a++) jacobian[t * 6 + a][j] = 0.f;
+      }
+      if (ENTERING) EACH_COMMON(j, t, t) {
+        for (int a = 0; a < 6; a++)
+          jacobian[t * 6 + a][j] *= (REAL)precision[TIPS * 4 + t * 2 + a / 3];
       }
     }
     motion = damped_step(q, reference, error, jacobian, y, slides);

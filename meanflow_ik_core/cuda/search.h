@@ -30,33 +30,48 @@ KERNEL void draw(const unsigned long long* keys, const double* seeds, const floa
 }
 
 // Complete failed samples of a problem, part by part, with what others found: `recombination`.
-// again: only lost problems (B), of which all samples have failed.
+// A block for each problem. again: only lost problems (B), of which all samples have failed.
+//   have (B, count) is room to work in: which samples have a part, in their order.
 KERNEL void recombine(const unsigned char* lost, double* q, unsigned char* outcome,
-                      const int* found, int count, int again, int problems) {
-  EACH_ROW(problem, problems) {
-    const long long begin = (long long)problem * count;
+                      const int* found, int* have, int count, int again, int problems) {
+  EACH_BLOCK(problem, lane, problems) {
+    SHARED int haves[LANES];
+    SHARED int needs[LANES];
     if (!again || lost[problem]) {
+      const long long begin = (long long)problem * count;
+      const int share = (count + LANES - 1) / LANES;  // consecutive samples of a thread
+      const int first = lane * share, end = first + share < count ? first + share : count;
       int complete = 1;
       for (int part = 0; part < PARTS; part++) {
-        int have = 0, source = -1;
-        for (int n = 0; n < count; n++) have += found[begin + n] >> part & 1;
-        complete &= have > 0;
-        if (have == 0) continue;
-        // One after another, with a shift per part so that not the same samples meet again.
-        for (int turn = part * have / PARTS; turn >= 0; turn--) {
-          do source = (source + 1) % count;
-          while (!(found[begin + source] >> part & 1));
+        haves[lane] = needs[lane] = 0;
+        for (int n = first; n < end; n++) {
+          const int is_found = found[begin + n] >> part & 1;
+          haves[lane] += is_found;
+          needs[lane] += !is_found && outcome[begin + n] == FAILED;
         }
-        for (int n = 0; n < count; n++) {
+        SYNC
+        int total = 0, next = 0, turn = 0;
+        for (int other = 0; other < LANES; other++) {
+          total += haves[other];
+          next += other < lane ? haves[other] : 0;
+          turn += other < lane ? needs[other] : 0;
+        }
+        for (int n = first; n < end; n++)
+          if (found[begin + n] >> part & 1) have[begin + next++] = n;
+        SYNC
+        complete &= total > 0;
+        // One after another, with a shift per part so that not the same samples meet again.
+        turn += part * total / PARTS;
+        for (int n = first; n < end && total > 0; n++) {
           if (outcome[begin + n] != FAILED || found[begin + n] >> part & 1) continue;
+          const int source = have[begin + turn++ % total];
           for (int j = 0; j < JOINTS; j++)
             if (joint_part[j] == part)
               q[(begin + n) * JOINTS + j] = q[(begin + source) * JOINTS + j];
-          do source = (source + 1) % count;
-          while (!(found[begin + source] >> part & 1));
         }
+        SYNC
       }
-      for (int n = 0; complete && n < count; n++)
+      for (int n = first; complete && n < end; n++)
         if (outcome[begin + n] == FAILED) outcome[begin + n] = CONVERGED;
     }
   }
@@ -111,16 +126,17 @@ KERNEL void finish_part(const double* settings, const double* target, const unsi
 }
 
 // Steps in double where those in float came close; then what a candidate is worth: errors, valid,
-// distance to the reference and cost. again: only lost problems, without steps if these failed.
+// distance to the reference and cost. which: ALL candidates; without further steps, those that
+// ENTERED tolerances, or those of LOST problems.
 KERNEL void finish(const double* settings, const double* target, const double* reference,
                    const unsigned char* lost, double* q, const unsigned char* outcome,
                    double* errors, double* distance, double* cost, unsigned char* valid, int count,
-                   int again, int rows) {
+                   int which, int rows) {
   EACH_ROW(row, rows) {
     const int problem = row / count;
     double* sample = q + (long long)row * JOINTS;
     double* error = errors + (long long)row * TIPS * 2;
-    if (!again || lost[problem]) {
+    if (which == ALL || (which == LOST ? lost[problem] : outcome[row] == ENTERED)) {
       const double* wanted = target + (long long)problem * TIPS * 16;
       double own[JOINTS], aim[TIPS * 16], square = 0., sum = 0.;
       int is_valid = 1;
@@ -128,7 +144,7 @@ KERNEL void finish(const double* settings, const double* target, const double* r
       for (int j = 0; j < JOINTS; j++) own[j] = sample[j];
       UNROLL
       for (int i = 0; i < TIPS * 16; i++) aim[i] = wanted[i];
-      if (!again && outcome[row] == CONVERGED)
+      if (which == ALL && outcome[row] == CONVERGED)
         descend_sample(own, aim, own, settings + FINE, FINE_ITERATIONS, STAY, -1);
       if (outcome[row] != OPEN) {
         UNROLL

@@ -35,7 +35,6 @@ from .layout import (
     AXIS_WEIGHTS,
     FRAME,
     ORIENTATION_PRECISION,
-    ORIENTATION_SLACK,
     PLAIN,
     POSITION_MEASURE,
     POSITION_PRECISION,
@@ -47,9 +46,9 @@ from .recombination import parts_found, recombine
 
 COARSE_ITERATIONS = 15
 FINE_ITERATIONS = 8
-_ENTERING_ITERATIONS = 30
+ENTERING_ITERATIONS = 30
 _SLACK = 0.9  # of a tolerance; the rest is where steps end
-_IN_REACH = 4.0  # times the sum of the squared tolerances
+IN_REACH = 4.0  # times the sum of the squared tolerances
 _LEAST_WEIGHT = 1e-3  # of an error in units of its tolerance, relative to that of the strictest
 _ALONE = 32  # samples of a problem whose parts are refined one by one
 _TURN = 2 * np.pi
@@ -172,6 +171,25 @@ def _finish(q, frames, errors, valid, todo, count, work, integers, floats):
 
 
 @jit
+def within_tolerances(tolerances):
+    """Weights of errors, their slack and their precision (3, G, 2) for steps into tolerances.
+
+    Args:
+        tolerances: (G, 2) m and rad.
+    """
+    numbers = np.empty((3, tolerances.shape[0], 2))
+    least = tolerances.min()
+    for t in range(tolerances.shape[0]):
+        for k in range(2):
+            tolerance = tolerances[t, k]
+            size = tolerance if k == 0 else 2 * np.sin(0.5 * min(tolerance, np.pi))
+            numbers[0, t, k] = max(least / tolerance, _LEAST_WEIGHT)
+            numbers[1, t, k] = _SLACK * size
+            numbers[2, t, k] = ((1 - _SLACK) * size) ** -2
+    return numbers
+
+
+@jit
 def _enter_tolerances(
     q, frames, reference, errors, valid, todo, count, outcome, work, integers, floats
 ):  # fmt: skip
@@ -192,7 +210,7 @@ def _enter_tolerances(
         total = 0.0
         for t in range(num_tips):
             total += errors[b, n, t, 0] ** 2 + errors[b, n, t, 1] ** 2
-        if not valid[b, n] and total <= _IN_REACH * within:
+        if not valid[b, n] and total <= IN_REACH * within:
             todo[some] = todo[i]
             some += 1
     if some == 0:
@@ -200,27 +218,19 @@ def _enter_tolerances(
     # A copy, for other threads read the robot as well.
     own_floats = floats.copy()
     own = unpack(integers, own_floats)
-    least = arrays.tolerances[0, 0]
-    for t in range(num_tips):
-        least = min(least, arrays.tolerances[t, 0], arrays.tolerances[t, 1])
+    weights, slack, precision = within_tolerances(arrays.tolerances)
     for t in range(num_tips):
         numbers = own.tip_numbers[t]
         for k in range(2):
-            weight = max(least / arrays.tolerances[t, k], _LEAST_WEIGHT)
-            numbers[POSITION_WEIGHT + k] *= (
-                weight if arrays.tips[t, POSITION_MEASURE + k] == PLAIN else 1.0
-            )
+            if arrays.tips[t, POSITION_MEASURE + k] == PLAIN:
+                numbers[POSITION_WEIGHT + k] *= weights[t, k]
             for i in range(AXIS_WEIGHTS + 3 * k, AXIS_WEIGHTS + 3 * k + 3):
-                numbers[i] *= weight
-        linear = arrays.tolerances[t, 0]
-        angular = 2 * np.sin(0.5 * min(arrays.tolerances[t, 1], np.pi))
-        numbers[POSITION_SLACK] = _SLACK * linear
-        numbers[ORIENTATION_SLACK] = _SLACK * angular
-        numbers[POSITION_PRECISION] = ((1 - _SLACK) * linear) ** -2
-        numbers[ORIENTATION_PRECISION] = ((1 - _SLACK) * angular) ** -2
+                numbers[i] *= weights[t, k]
+            numbers[POSITION_SLACK + k] = slack[t, k]
+            numbers[POSITION_PRECISION + k] = precision[t, k]
     descend(
         q, frames, reference, todo, some, outcome, work, integers, own_floats,
-        _ENTERING_ITERATIONS, STAY,
+        ENTERING_ITERATIONS, STAY,
     )  # fmt: skip
     _finish(q, frames, errors, valid, todo, some, work, integers, floats)
 

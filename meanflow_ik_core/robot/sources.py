@@ -4,6 +4,7 @@
 import hashlib
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 from ..bounds import MOST_XML_BYTES
 from ..errors import RobotError
@@ -53,7 +54,8 @@ def urdf_from_file(path: Path) -> Path:
             f"run it first: {XACRO}"
         ) from error
     try:
-        text = xacro.process_file(str(path)).toxml()
+        document: Any = xacro.process_file(str(path))
+        text = document.toxml()
     except Exception as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise RobotError(f"xacro cannot expand {path}: {said}") from error

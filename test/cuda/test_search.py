@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from chains import FIVE, chain, write
 from example_robots import ROBOTS
 from oracles import Judge
 
@@ -77,9 +78,8 @@ def test_the_same_starts_converge_to_the_same_configurations(goal, sliding):
     known, good = refine_starts(
         expected, targets, reference, *arrays, sliding, False, COARSE_ITERATIONS
     )
-    # A free turn leaves it to rounding whether a joint at its limit is held, and the CPU takes more
-    # steps from beside the tolerances into them, which the partial goals show.
-    assert (valid == good).mean() > (0.97 if asked is None else 0.94)
+    # Where the last joint turns the tip about its free axis, rounding alone moves it.
+    assert (valid == good).mean() > 0.96
     assert good.mean() > 0.15
     both = valid & good
     # Rounding moves them along the solutions of a pose, which only slides pin down.
@@ -93,6 +93,30 @@ def test_the_same_starts_converge_to_the_same_configurations(goal, sliding):
         judge = Judge(robot)
         for b, n in np.argwhere(valid)[::20]:
             assert judge.accepts(q[b, n], targets[b])
+
+
+def test_steps_lead_into_tolerances_where_no_exact_configuration_is_near(tmp_path):
+    robot = mik.load_robot(write(tmp_path, chain(FIVE)))
+    tolerances = 5e-3, 0.05
+    arrays = packed(robot, *tolerances)
+    targets = robot.forward(draw(robot, 40, 0))
+    targets[..., :3, 3] += 0.004 * np.array([1.0, -1.0, 1.0])  # five joints cannot follow
+    starts = draw(robot, 800, 1).reshape(40, 20, -1)
+    reference = starts[:, 0].copy()
+    q, errors, valid = DeviceSearch(robot, CPU).refined(
+        starts, targets, reference, arrays, STAY, False
+    )
+    expected = starts.copy()
+    _, good = refine_starts(
+        expected, targets, reference, *arrays, STAY, False, COARSE_ITERATIONS
+    )  # fmt: skip
+    assert (valid == good).mean() > 0.99
+    assert good.mean() > 0.15
+    assert errors[valid].max() > 1e-4  # by steps into the tolerances, not by exact ones
+    judge = Judge(robot)
+    for b, n in np.argwhere(valid)[::20]:
+        found = np.ravel(judge.errors(q[b, n], targets[b]))
+        assert (found <= np.multiply(tolerances, 1 + 1e-9)).all()
 
 
 @pytest.mark.parametrize("name", ["dual_panda", "torso_two_arms"])
