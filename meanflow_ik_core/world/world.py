@@ -324,6 +324,8 @@ class World:
                 if joint not in free:
                     raise unknown_name(joint, free, "joint to hold")
                 new[joint] = checked_number(f"joint {joint!r}", "value", value)
+            if new == self._held:
+                return
             self._held, self._scene = new, None
             if self._structure is not None:
                 self._structure = self._structure.holding(new)
