@@ -35,6 +35,16 @@ MOST_YAML_SCALAR = 4096  # characters: the longest path of Linux. Python refuses
 # A million corners of meshes with their triangles, as text.
 MOST_WORLD_BYTES = 256 << 20
 
+# Of a node's world, as messages bring it. Building takes time by their cube, as Pinocchio keeps a
+# table of all pairs for each: 1.5 s here, 8 s of twice as many.
+MOST_SHAPES = 1000
+# Of all meshes of a message; rclpy makes an object of each, which takes longer than all else.
+MOST_MESSAGE_CORNERS = 200_000  # and triangles
+MOST_CONTACTS = 20_000  # allowed ones: sixty links by three hundred objects
+MOST_MATRIX_NAMES = 2000  # of links and objects, in MoveIt's matrix of those that may touch
+# Nodes of an octomap: of 200,000 occupied cells, and the free ones between them.
+MOST_OCTOMAP_BYTES = 5 << 20
+
 # The largest URDF of example-robot-data has 0.2 MB.
 MOST_XML_BYTES = 16 << 20
 MOST_XML_DEPTH = 64  # a URDF nests 6 deep; parsers and copies call themselves

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sensor_msgs.msg import JointState
 
+from meanflow_ik_core.bounds import FARTHEST_CORNER
+from meanflow_ik_core.world.world import holdable_joints
 from meanflow_ik_ros.messages.joints import known_positions, limit_violations
 from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 
@@ -25,11 +27,16 @@ class CurrentState:
     q: (J,) within the limits, their middle until all joints are known; continuous joints are on the
         turn that was heard. It is replaced as a whole and messages are taken in one thread:
         readers need no lock.
+    others: joints that are not solved for and move no tip, such as those of fingers, of which
+        something was heard, and where they are [rad or m]; replaced as a whole as well.
     """
 
     def __init__(self, robot: Robot, logger: Any) -> None:
         self.robot = robot
         self.q = 0.5 * (robot.lower + robot.upper)
+        self.others: dict[str, float] = {}
+        self._names = frozenset(robot.joint_names)
+        self._other_names = frozenset(holdable_joints(robot))
         self._logger = logger
         self._positions: dict[str, float] = {}
         self._heard = 0.0  # by time.monotonic; 0: never
@@ -38,7 +45,11 @@ class CurrentState:
     def receive(self, state: JointState) -> None:
         """Take what a message says of this robot's joints; a bad one is passed over with a log."""
         try:
-            positions = known_positions(state, self.robot)
+            others = known_positions(state, self._other_names)
+            others = {name: at for name, at in others.items() if abs(at) <= FARTHEST_CORNER}
+            if others.items() - self.others.items():
+                self.others = {**self.others, **others}
+            positions = known_positions(state, self._names)
             if not positions:
                 return
             now = time.monotonic()

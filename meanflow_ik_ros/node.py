@@ -39,10 +39,11 @@ from meanflow_ik_ros.topics.diagnostics import Diagnostics
 from meanflow_ik_ros.topics.frames import Frames
 from meanflow_ik_ros.topics.goals import GoalTopics
 from meanflow_ik_ros.topics.joint_states import JointStateTopic
+from meanflow_ik_ros.topics.planning_scene import PlanningSceneTopics
 from meanflow_ik_ros.topics.world_markers import WorldMarkersTopic
 
 DESCRIPTION_TIMEOUT_S = 30.0
-TOPICS = (JointStateTopic, GoalTopics, WorldMarkersTopic, CloudTopics)
+TOPICS = (JointStateTopic, GoalTopics, WorldMarkersTopic, CloudTopics, PlanningSceneTopics)
 
 
 class MeanFlowIKNode(ProcessNode):

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from meanflow_ik_core.bounds import MOST_SHAPES
 from meanflow_ik_core.errors import WorldError
 from meanflow_ik_core.world.inputs import unknown_name
 from meanflow_ik_core.world.scene import GRAZE
-from meanflow_ik_ros.messages.errors import FrameError, RequestError, WorldCodes
+from meanflow_ik_ros.messages.errors import RequestError, WorldCodes, error_code_of
 from meanflow_ik_ros.messages.tips import FrameLookup
 from meanflow_ik_ros.messages.world import (
     has_shapes,
@@ -23,7 +24,9 @@ from meanflow_ik_ros.messages.world import (
     operation_of,
     places_from_message,
 )
+from meanflow_ik_ros.messages.world_sizes import check_world_sizes
 from meanflow_ik_ros.msg import WorldObject as WorldObjectMessage
+from meanflow_ik_ros.whereabouts import Whereabouts
 from meanflow_ik_ros.world_objects import WorldObject, WorldObjects
 
 if TYPE_CHECKING:
@@ -32,8 +35,9 @@ if TYPE_CHECKING:
     from meanflow_ik_ros.current_state import CurrentState
     from meanflow_ik_ros.parameters import NodeParameters
 
-# Of all objects together: beyond, one configuration takes longer to check than the rest of a solve.
-MOST_SHAPES = 2000
+# rad or m, by which joints that are not solved for may have moved before the world follows: as near
+# as solutions come to what they must not touch.
+STILL = GRAZE
 
 
 class NodeWorld:
@@ -58,16 +62,21 @@ class NodeWorld:
             clouds: names of clouds that will come.
         """
         self.robot = robot
-        self._clouds = frozenset(clouds)
+        self.clouds = frozenset(clouds)
         self.changed: Callable[[WorldObjects], Any] = lambda content: None
         self._state, self._lookup = state, frame_lookup
         self._content = WorldObjects(robot)
+        self._held = self._content, {}, self._content
         self._changing = threading.Lock()
 
     @property
     def content(self) -> WorldObjects:
         """What there is now; not to be changed."""
         return self._content
+
+    def whereabouts(self) -> Whereabouts:
+        """Where frames and joints are, for one message."""
+        return Whereabouts(self.robot, self._state, self._lookup)
 
     def change(self, edit: Callable[[WorldObjects], Any], empty: bool = False) -> WorldObjects:
         """Make a change, all of it or nothing.
@@ -82,6 +91,7 @@ class NodeWorld:
         with self._changing:
             content = self._content.emptied() if empty else self._content.copy()
             edit(content)
+            content.decide_by_matrix()
             if len(content.world) > MOST_SHAPES:
                 raise WorldError(f"{len(content.world)} shapes; {MOST_SHAPES} are the most")
             if len(content.world):
@@ -98,26 +108,50 @@ class NodeWorld:
         scene.distances(scene.structure.rigid_to(tuple(range(self.robot.num_tips)))).distance(q)
 
     def of_request(self, parameters: NodeParameters) -> World | None:
-        """The world as a request finds it; None where it is empty.
+        """The solver's world as a request finds it; None where it is empty.
 
         Raises:
-            RequestError: a frame that an object is locked to is not known, or a cloud is too old.
+            RequestError: see `content_of_request`.
         """
-        content = self._content
+        world = self.content_of_request(parameters).world
+        return world if len(world) else None
+
+    def content_of_request(self, parameters: NodeParameters) -> WorldObjects:
+        """What there is as a request finds it; not to be changed.
+
+        Raises:
+            RequestError: a frame that an object is locked to is not known, a cloud is too old, or
+                something of the planning scene could not be taken.
+        """
+        content = self.held()
+        for error in content.problems.values():
+            more = f" (and {len(content.problems) - 1} more)" if len(content.problems) > 1 else ""
+            raise RequestError(error_code_of(error), f"the planning scene: {error}{more}")
         if parameters.cloud_max_age:
             self._check_age(content, parameters)
-        if not len(content.world):
-            return None
         locked = list(content.locked())
         if not locked:
-            return content.world
-        moved = content.copy()
-        frames: dict[str, np.ndarray] = {}
+            return content
+        moved, whereabouts = content.copy(), self.whereabouts()
         for known in locked:
-            if known.frame not in frames:
-                frames[known.frame] = self._frame(f"object {known.id!r}", known.frame, None)
-            moved.move(known, frames[known.frame] @ known.T_frame_object)
-        return moved.world
+            T_base_frame = whereabouts.frame(f"object {known.id!r}", known.frame)
+            moved.move(known, T_base_frame @ known.T_frame_object)
+        return moved
+
+    def held(self) -> WorldObjects:
+        """What there is now, with joints that are not solved for where joint_states has them.
+
+        What ApplyWorld has said of them counts more.
+        """
+        content, (known, held, posed) = self._content, self._held
+        told = content.world.held()
+        heard = {name: at for name, at in self._state.others.items() if name not in told}
+        still = known is content and heard.keys() == held.keys()
+        if not still or any(abs(at - held[name]) > STILL for name, at in heard.items()):
+            posed = content.copy()
+            posed.world.hold(heard)
+            self._held = content, heard, posed
+        return posed
 
     def _check_age(self, content: WorldObjects, parameters: NodeParameters) -> None:
         for name in parameters.cloud_topics:
@@ -137,23 +171,26 @@ class NodeWorld:
             RequestError, WorldError: one of them cannot be made.
         """
 
+        check_world_sizes(request)
+        whereabouts = self.whereabouts()
+
         def edit(content: WorldObjects) -> None:
             for message in request.objects:
-                self._take_object(content, message)
+                self._take_object(content, message, whereabouts)
             for message in request.attached_objects:
-                self._take_attached(content, message)
+                self._take_attached(content, message, whereabouts)
             for contact in request.allowed_contacts:
                 self._take_contact(content, contact)
             self._take_held(content, request.held)
 
         return self.change(edit, empty=not request.is_diff)
 
-    def _take_object(self, content: WorldObjects, message: Any) -> None:
+    def _take_object(self, content: WorldObjects, message: Any, whereabouts: Whereabouts) -> None:
         operation = operation_of(message)
         if operation == WorldObjectMessage.ADD:
             self._check_new(content, message.id)
             added = object_from_message(message)
-            T_frame_object, T_base_frame = self._pose(message)
+            T_frame_object, T_base_frame = whereabouts.pose(message)
             if getattr(message, "frame_locked", False):
                 added = replace(added, frame=message.header.frame_id, T_frame_object=T_frame_object)
             content.add(added, T_base_frame @ T_frame_object)
@@ -164,10 +201,15 @@ class NodeWorld:
             self._free(content, message.id)
             content.remove(message.id)
         elif operation == WorldObjectMessage.APPEND:
-            self._append(content, message)
+            self._append(content, message, whereabouts)
         elif operation == WorldObjectMessage.MOVE:
             known = self._free(content, message.id)
-            T_frame_object, T_base_frame = self._pose(message)
+            if has_shapes(message):
+                raise WorldError(
+                    f"MOVE of object {known.id!r} brings shapes; ADD replaces them, "
+                    "APPEND adds some"
+                )
+            T_frame_object, T_base_frame = whereabouts.pose(message)
             places = places_from_message(message, known)
             if places is not None:
                 parts = zip(known.parts, places, strict=True)
@@ -183,9 +225,9 @@ class NodeWorld:
                 "APPEND 2 and MOVE 3"
             )
 
-    def _append(self, content: WorldObjects, message: Any) -> None:
+    def _append(self, content: WorldObjects, message: Any, whereabouts: Whereabouts) -> None:
         known = self._free(content, message.id)
-        T_frame_object, T_base_frame = self._pose(message)
+        T_frame_object, T_base_frame = whereabouts.pose(message)
         T_base_object = content.pose(known.id)
         new = object_from_message(message)
         # They stand where the message says, whatever pose the object has by now.
@@ -198,12 +240,12 @@ class NodeWorld:
             )
         content.add(replace(known, parts=together), T_base_object)
 
-    def _take_attached(self, content: WorldObjects, message: Any) -> None:
+    def _take_attached(self, content: WorldObjects, message: Any, whereabouts: Whereabouts) -> None:
         inner, link = message.object, message.link_name
         operation = operation_of(inner)
         if operation == WorldObjectMessage.REMOVE:
             for id in self._attached(content, inner.id, link):
-                content.detach(id, self._q("detach", id))
+                content.detach(id, whereabouts.q("detach", id))
             return
         if operation != WorldObjectMessage.ADD:
             raise WorldError(
@@ -216,19 +258,19 @@ class NodeWorld:
                 raise RequestError(WorldCodes.INVALID_LINK_NAME, str(error))
         if not has_shapes(inner):
             self._free(content, inner.id)
-            q = self._q("attach", inner.id)
+            q = whereabouts.q("attach", inner.id)
             content.attach(inner.id, link, message.touch_links, q)
             return
         self._check_new(content, inner.id)
         added = object_from_message(inner)
-        T_link_frame = self._fixed_to(link, inner.header.frame_id)
+        T_link_frame = whereabouts.fixed_to(link, inner.header.frame_id)
         if T_link_frame is not None:
             pose = T_link_frame @ matrix_of_pose(f"object {inner.id!r}", inner.pose)
             content.add(added, pose)
             content.attach(inner.id, link, message.touch_links, T_link_object=pose)
             return
-        q = self._q("attach", inner.id)
-        T_frame_object, T_base_frame = self._pose(inner)
+        q = whereabouts.q("attach", inner.id)
+        T_frame_object, T_base_frame = whereabouts.pose(inner)
         content.add(added, T_base_frame @ T_frame_object)
         content.attach(inner.id, link, message.touch_links, q)
 
@@ -243,13 +285,14 @@ class NodeWorld:
         return [id]
 
     def _take_contact(self, content: WorldObjects, contact: Any) -> None:
-        attached = [known.id for known in content.objects.values() if known.link]
-        if contact.link not in self.robot.frames and contact.link not in attached:
+        carried = content.objects.get(contact.link)
+        if contact.link not in self.robot.frames and (carried is None or not carried.link):
+            attached = [known.id for known in content.objects.values() if known.link]
             error = unknown_name(contact.link, [*self.robot.frames, *attached], "link")
             raise RequestError(WorldCodes.INVALID_LINK_NAME, str(error))
-        ids = [*content.objects, *self._clouds]
-        if contact.id != "*" and contact.id not in ids:
-            error = unknown_name(contact.id, ids, "object")
+        known = contact.id in content.objects or contact.id in self.clouds
+        if contact.id != "*" and not known:
+            error = unknown_name(contact.id, [*content.objects, *self.clouds], "object")
             raise RequestError(WorldCodes.INVALID_OBJECT_NAME, str(error))
         content.decide(contact.link, contact.id, bool(contact.allowed))
 
@@ -272,7 +315,7 @@ class NodeWorld:
             problem = "must be text, not empty and not '*'"
         elif id in self.robot.frames:
             problem = f"is a link of {self.robot.name!r}"
-        elif id in self._clouds:
+        elif id in self.clouds:
             problem = "is a cloud of a topic"
         elif id in content.objects and content.objects[id].link:
             problem = f"is attached to {content.objects[id].link!r}; detach it first"
@@ -288,39 +331,3 @@ class NodeWorld:
             raise RequestError(WorldCodes.INVALID_OBJECT_NAME, str(error))
         self._check_new(content, id)
         return content.objects[id]
-
-    def _pose(self, message: Any) -> tuple[np.ndarray, np.ndarray]:
-        """T_frame_object and T_base_frame (4, 4) of a message."""
-        where = f"object {message.id!r}"
-        T_frame_object = matrix_of_pose(where, message.pose)
-        return T_frame_object, self._frame(where, message.header.frame_id, message.header.stamp)
-
-    def _frame(self, where: str, frame_id: str, stamp: Any) -> np.ndarray:
-        """T_base_frame (4, 4); RequestError that names the object where it is not known."""
-        if not frame_id:
-            return np.eye(4)
-        try:
-            return self._lookup(frame_id, stamp)
-        except FrameError as error:
-            raise RequestError(WorldCodes.FRAME_TRANSFORM_FAILURE, f"{where}: {error}") from error
-
-    def _fixed_to(self, link: str, frame_id: str) -> np.ndarray | None:
-        """T_link_frame (4, 4) of a frame that is rigidly fixed to a link, else None."""
-        frames, moving = self.robot.frames, self.robot.at_rest
-        if frame_id == link:
-            return np.eye(4)
-        if frame_id not in frames or frame_id in moving or link in moving:
-            return None
-        (node, T_node_link), (other, T_node_frame) = frames[link], frames[frame_id]
-        return np.linalg.inv(T_node_link) @ T_node_frame if node == other else None
-
-    def _q(self, what: str, id: str) -> np.ndarray:
-        """Where the robot's joints are; RequestError while joint_states has not told of all."""
-        if self._state.missing:
-            raise RequestError(
-                WorldCodes.INVALID_ROBOT_STATE,
-                f"to {what} {id!r}, joint_states must have told where all joints are; it has not "
-                f"told of {', '.join(self._state.missing)}. An object in the frame of its link can "
-                "be attached without",
-            )
-        return self._state.q

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 # Parameters that rclpy itself declares or reads on every node.
 BUILT_IN = ("use_sim_time", "start_type_description_service")
 BUILT_IN_PREFIXES = ("qos_overrides.",)
+# Topics of MoveIt, and their types in moveit_msgs/msg.
+SCENE_TOPICS = {
+    "monitored_planning_scene": "PlanningScene",
+    "planning_scene": "PlanningScene",
+    "planning_scene_world": "PlanningSceneWorld",
+    "collision_object": "CollisionObject",
+    "attached_collision_object": "AttachedCollisionObject",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,6 +217,18 @@ class NodeParameters:
         low=0.0,
         high=1e6,
     )
+    planning_scene_topics: tuple[str, ...] = setting(
+        tuple(SCENE_TOPICS),
+        "Topics of MoveIt's planning scene, which is part of the world where moveit_msgs is "
+        "installed; the last part of a name is one of these. Empty: none.",
+        read_only=True,
+    )
+    planning_scene_service: str = setting(
+        "get_planning_scene",
+        "Service that is asked for all of MoveIt's planning scene, once it is there and the node "
+        "active. Empty: none.",
+        read_only=True,
+    )
     autostart: bool = setting(
         True,
         "true: the node configures and activates itself. false: it waits for the transitions of a "
@@ -253,6 +273,24 @@ class NodeParameters:
                 f"max_solutions {self.max_solutions} is above "
                 f"max_num_samples {self.max_num_samples}"
             )
+
+        for topic in self.planning_scene_topics:
+            self.planning_scene_kind(topic)
+
+    @staticmethod
+    def planning_scene_kind(topic: str) -> str:
+        """The type of moveit_msgs/msg that a topic of the planning scene has.
+
+        Raises:
+            ConfigError: its name does not end in one that MoveIt has.
+        """
+        name = topic.rpartition("/")[2]
+        if name not in SCENE_TOPICS:
+            raise ConfigError(
+                f"planning_scene_topics has {topic!r}; a name ends in {', '.join(SCENE_TOPICS)}. "
+                "Others are remapped from one of these"
+            )
+        return SCENE_TOPICS[name]
 
     def changed(self, values: Mapping[str, Any]) -> NodeParameters:
         """Copy with `values`; parameters of other owners (`use_sim_time`) are passed over.

@@ -24,8 +24,9 @@ from rclpy.task import Future
 from meanflow_ik_core.errors import IKError
 from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 
-# There is a thread for each kind of request, for what must not wait behind them, and for TF.
-THREADS = 10
+# A thread for each kind of request, for what must not wait behind them, for what changes the
+# world, and for TF.
+THREADS = 12
 # From a signal to the end of the process, whatever it does.
 LONGEST_END_S = 1.8
 # A thread that comes back from the solver or from ROS waits for Python's lock as long as this while

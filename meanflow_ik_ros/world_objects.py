@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,10 @@ import numpy as np
 from meanflow_ik_core.world.world import World
 
 if TYPE_CHECKING:
+    from meanflow_ik_core.errors import IKError
     from meanflow_ik_core.robot.robot import Robot
+
+OCTOMAP = "<octomap>"  # MoveIt's name of the octomap in its matrix of allowed collisions
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +41,7 @@ class WorldObject:
     padding: m.
     frame: that it moves with, with its pose (4, 4) T_frame_object there; empty: none.
     link: that it is attached to, with the links that it may touch besides; None: none.
+    of_scene: whether MoveIt's planning scene has brought it.
     """
 
     id: str
@@ -45,12 +51,60 @@ class WorldObject:
     T_frame_object: np.ndarray = field(default_factory=lambda: np.eye(4))
     link: str | None = None
     touch_links: tuple[str, ...] = ()
+    of_scene: bool = False
+
+    def has_shapes_of(self, other: WorldObject) -> bool:
+        """Whether its parts are those of another object, though elsewhere in it."""
+        return self.padding == other.padding and [
+            (part.kind, _plain(part.arguments)) for part in self.parts
+        ] == [(part.kind, _plain(part.arguments)) for part in other.parts]
 
     def names(self) -> list[str]:
         """Of its parts in the world."""
         if len(self.parts) == 1:
             return [self.id]
         return [f"{self.id}[{index}]" for index in range(len(self.parts))]
+
+
+@dataclass(frozen=True, eq=False)
+class AllowedMatrix:
+    """Which links and objects may touch.
+
+    place: of N names in the matrix.
+    allowed: (N, N) bool, symmetric.
+    defaults: of names, for pairs that are not in the matrix.
+    """
+
+    place: Mapping[str, int]
+    allowed: np.ndarray
+    defaults: Mapping[str, bool]
+
+    def allows(self, first: str, second: str) -> bool:
+        """Whether two may touch: by their entry, else by the defaults of both, else not."""
+        i, j = self.place.get(first), self.place.get(second)
+        if i is not None and j is not None:
+            return bool(self.allowed[i, j])
+        known = [self.defaults[name] for name in (first, second) if name in self.defaults]
+        return bool(known) and all(known)
+
+    def knows(self, both: set[str]) -> bool:
+        """Whether it says anything of two."""
+        return both <= self.place.keys() or not both.isdisjoint(self.defaults)
+
+    def without(self, name: str) -> AllowedMatrix:
+        """The matrix that says nothing of one of the names."""
+        place = {one: index for one, index in self.place.items() if one != name}
+        defaults = {one: may for one, may in self.defaults.items() if one != name}
+        return replace(self, place=place, defaults=defaults)
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that can be compared; where a plane lies in its part is no part of its shape."""
+    return {
+        key: value.tobytes() if isinstance(value, np.ndarray) else value
+        for key, value in arguments.items()
+        if key != "T_pose_plane"
+    }
 
 
 class WorldObjects:
@@ -64,6 +118,9 @@ class WorldObjects:
     decisions: by link, or id of an attached object, and id, or "*": whether they may touch.
     clouds: names of clouds of points, which are obstacles without an object, and by
         `time.monotonic` when their points were measured.
+    matrix: what of the planning scene may touch, where `decisions` say nothing; None: nothing.
+    problems: what of the planning scene could not be taken, and why; with any of them the world is
+        not known.
     """
 
     def __init__(self, robot: Robot) -> None:
@@ -71,23 +128,47 @@ class WorldObjects:
         self.objects: dict[str, WorldObject] = {}
         self.decisions: dict[tuple[str, str], bool] = {}
         self.clouds: dict[str, float] = {}
+        self.matrix: AllowedMatrix | None = None
+        self.problems: dict[tuple[str, str], IKError] = {}
 
     def copy(self) -> WorldObjects:
         """Of its own, with the same content."""
         other = WorldObjects(self.world.robot)
         other.world = self.world.copy()
         other.objects, other.decisions = dict(self.objects), dict(self.decisions)
-        other.clouds = dict(self.clouds)
+        other.clouds, other.matrix = dict(self.clouds), self.matrix
+        other.problems = dict(self.problems)
         return other
 
     def emptied(self) -> WorldObjects:
-        """One with the same clouds and nothing else."""
+        """One with the same clouds and objects of the planning scene, and nothing else."""
         other = WorldObjects(self.world.robot)
+        other.matrix, other.problems = self.matrix, dict(self.problems)
         for name, measured in self.clouds.items():
-            shape = self.world.obstacle(name).shape if name in self.world else None
-            points, edge = (None, 0.0) if shape is None else (shape.vertices, shape.sizes[0])
-            other.set_cloud(name, points, edge, measured)
+            if name in self.world:
+                cloud = self.world.obstacle(name)
+                points, edge = cloud.shape.vertices, cloud.shape.sizes[0]
+                other.set_cloud(name, points, edge, measured, cloud.pose)
+            else:
+                other.clouds[name] = measured
+        for known in self.objects.values():
+            if known.of_scene:
+                pose = self.pose(known.id)
+                other.add(replace(known, link=None, touch_links=()), pose)
+                if known.link:
+                    other.attach(known.id, known.link, known.touch_links, T_link_object=pose)
+        other.decide_by_matrix()
         return other
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Changes that are all made, or none of them where an exception leaves."""
+        before = self.copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__.update(before.__dict__)
+            raise
 
     def pose(self, id: str) -> np.ndarray:
         """(4, 4) T_base_object, or T_link_object of an attached one."""
@@ -154,21 +235,55 @@ class WorldObjects:
         self.decisions[link, id] = allowed
         self._decide((link, id), allowed)
 
-    def set_cloud(self, name: str, points: Any, resolution: float, measured: float) -> None:
-        """Add a cloud of points (N, 3) in the base [m], or replace it; without points it is free.
+    def set_cloud(
+        self,
+        name: str,
+        points: Any,
+        resolution: float,
+        measured: float,
+        pose: np.ndarray | None = None,
+    ) -> None:
+        """Add a cloud of points (N, 3), or replace it; without points it is free.
 
         Args:
             name: of the cloud, which is the id of no object.
             points: m.
             resolution: m, edge of a cell.
             measured: by `time.monotonic`.
+            pose: (4, 4) of the frame of the points in the base; None: the base.
         """
-        if points is not None and len(points):
-            self.world.add_points(name, points, resolution, replace=True)
+        if len(points):
+            self.world.add_points(name, points, resolution, pose=pose, replace=True)
             self._decide_again(name)
-        elif name in self.world:
-            self.world.remove(name)
+        else:
+            self.remove_cloud(name)
         self.clouds[name] = measured
+
+    def remove_cloud(self, name: str) -> None:
+        """Forget a cloud, if there is one."""
+        if name in self.world:
+            self.world.remove(name)
+        self.clouds.pop(name, None)
+
+    def decide_by_matrix(self) -> None:
+        """Allow what the matrix says of the scene's objects, where `decisions` say nothing."""
+        world, matrix = self.world, self.matrix
+        before = world.decisions()
+        if matrix is None and not any(before.values()):
+            return
+        attached = [id for id, known in self.objects.items() if known.link]
+        links = [*world.robot.frames, *attached]
+        of_scene = [id for id, known in self.objects.items() if known.of_scene]
+        of_scene += [OCTOMAP] if OCTOMAP in world else []
+        for id in of_scene:
+            names = self._names(id)
+            for link in links:
+                if link == id or {(link, id), (link, "*")} & self.decisions.keys():
+                    continue
+                may = matrix is not None and matrix.allows(link, id)
+                for pair in itertools.product(self._names(link), names):
+                    if may != before.get(pair, False):
+                        (world.allow if may else world.forbid)(*pair)
 
     def locked(self) -> Iterator[WorldObject]:
         """Objects that move with a frame."""

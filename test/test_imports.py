@@ -19,8 +19,9 @@ WINGS = {
     ),
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "world_objects", "messages", "markers",
-        "current_state", "request_statistics", "node_world", "turn", "desk", "services", "topics",
-        "process", "node", "tools", "console",
+        "current_state", "request_statistics", "whereabouts", "scene_change", "node_world",
+        "planning_scene", "turn", "desk", "services", "topics", "process", "node", "tools",
+        "console",
     ),
 }  # fmt: skip
 # A dependency and the wings that may import it.

@@ -17,7 +17,13 @@ from ..robot.cache import cached_file
 from ..robot.robot import Robot
 from ..tensors import is_tensor
 from .self_collision import SelfCollision
-from .sphere_bodies import SphereBodies, exact_distances, find_bodies, lanes_of_motion
+from .sphere_bodies import (
+    SphereBodies,
+    exact_distances,
+    find_bodies,
+    lanes_of_motion,
+    moved_centres,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,13 +73,19 @@ class SphereModel:
         self.robot = robot
         with _FINDING:
             if robot in _FOUND:
-                self._take(*_FOUND[robot])
-                return
-            check = check or SelfCollision(robot)
-            bodies = find_bodies(robot, check)
-            self._take(bodies, np.zeros(len(bodies.pairs)))
-            self._correct_by(self._calibrated(check))
-            _FOUND[robot] = bodies, self.correction
+                bodies, correction = _FOUND[robot]
+            else:
+                usual = check.holding({}) if check else SelfCollision(robot)
+                bodies = find_bodies(robot, usual)
+                self._take(bodies, np.zeros(len(bodies.pairs)))
+                correction = self._calibrated(usual)
+                _FOUND[robot] = bodies, correction
+        if check:
+            centre = moved_centres(
+                check, check.usual, bodies.links, bodies.first, bodies.node, bodies.centre
+            )
+            bodies = bodies._replace(centre=centre)
+        self._take(bodies, correction)
 
     def _take(self, bodies: SphereBodies, correction: np.ndarray) -> None:
         robot = self.robot

@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import coal
 import numpy as np
@@ -28,6 +29,10 @@ class Shape:
     convex: bool = False  # a mesh that is solid
     source: str = ""  # what a mesh was read from, where its file is to be named again
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of that file
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Coal's is made again: an octree cannot be pickled.
+        return {name: value for name, value in self.__dict__.items() if name != "geometry"}
 
     @cached_property
     def geometry(self) -> coal.CollisionGeometry:

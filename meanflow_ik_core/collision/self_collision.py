@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Self-collision of configurations, exact on the URDF's collision shapes, by Pinocchio and Coal."""
 
+import copy
 import logging
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -44,28 +45,24 @@ class SelfCollision:
     leaves them. A robot without any shape never touches itself.
 
     Attributes:
-        kinematics: places the links.
+        robot: whose links.
+        kinematics: places them.
+        usual: places them where the robot's file holds joints.
         shapes: that are checked.
     """
 
-    def __init__(
-        self,
-        robot: Robot,
-        ignored: Sequence[tuple[str, str]] | None = None,
-        held: Mapping[str, float] | None = None,
-    ):
+    def __init__(self, robot: Robot, ignored: Sequence[tuple[str, str]] | None = None):
         """Read the collision shapes.
 
         Args:
             robot: whose links.
             ignored: pairs of links that are left out, instead of the robot's own.
-            held: see `PinocchioModel`.
 
         Raises:
             RobotError: a shape cannot be read, for example a mesh file that does not exist.
         """
-        self._robot = robot
-        self.kinematics = PinocchioModel(robot, held)
+        self.robot = robot
+        self.kinematics = self.usual = PinocchioModel(robot)
         self.shapes = read_shapes(robot.urdf_path, self.kinematics.model)
         self._geometry, self._hulls = self.shapes.exact, self.shapes.hulls
         if ignored is None and not self._geometry.ngeoms:
@@ -86,13 +83,19 @@ class SelfCollision:
         ]
         self._turn = Lock()
 
+    def holding(self, held: Mapping[str, float]) -> "SelfCollision":
+        """The same check of the same pairs with joints [rad or m] held, which costs nothing."""
+        other = copy.copy(self)
+        other.kinematics = self.usual.holding(held) if held else self.usual
+        return other
+
     def pairs(self) -> list[tuple[str, str]]:
         """The pairs of links that are checked, by name."""
         return sorted(set(self._link_pairs()))
 
     def in_collision(self, q: np.ndarray) -> np.ndarray:
         """(...) bool for configurations q (..., J)."""
-        flat = np.asarray(q, dtype=np.float64).reshape(-1, self._robot.num_joints)
+        flat = np.asarray(q, dtype=np.float64).reshape(-1, self.robot.num_joints)
         touching = np.zeros(len(flat), dtype=bool)
         if not len(self._geometry.collisionPairs):
             return touching.reshape(np.shape(q)[:-1])
@@ -126,7 +129,7 @@ class SelfCollision:
         pairs = sorted(set(links))
         places = {pair: place for place, pair in enumerate(pairs)}
         column = np.array([places[pair] for pair in links], dtype=np.int64)
-        robot, rng = self._robot, np.random.default_rng(seed)
+        robot, rng = self.robot, np.random.default_rng(seed)
         unit = rng.random((max(first, samples), robot.num_joints))
         full = self.kinematics.configurations(robot.lower + unit * (robot.upper - robot.lower))
         touching = np.zeros(len(pairs))
@@ -204,7 +207,7 @@ class SelfCollision:
             geometry.removeAllCollisionPairs()
         links = self.shapes.links
         joints = [item.parentJoint for item in self._geometry.geometryObjects]
-        above, left_out = self.solved_above(), neighbours(self._robot.urdf_path).union(ignored)
+        above, left_out = self.solved_above(), neighbours(self.robot.urdf_path).union(ignored)
         for first in range(len(links)):
             for second in range(first + 1, len(links)):
                 moving = above[joints[first]] != above[joints[second]]

@@ -3,7 +3,7 @@
 
 import hashlib
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import coal
@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import RobotError
 from ..kernels.simd import LANES
 from ..robot.cache import cached_file
+from ..robot.pinocchio_model import PinocchioModel
 from ..robot.robot import Robot
 from .self_collision import SelfCollision
 from .sphere_fit import METHOD, Spheres, body_from_shapes, fit_spheres, triangles_from_shape
@@ -44,6 +45,48 @@ def find_bodies(
     Raises:
         RobotError: a collision shape has no surface.
     """
+    bodies = _usual_bodies(robot, check, links)
+    centre = moved_centres(
+        check, check.usual, bodies.links, bodies.first, bodies.node, bodies.centre
+    )
+    return bodies._replace(centre=centre)
+
+
+def moved_centres(
+    check: SelfCollision, before: PinocchioModel, links: Sequence[str],
+    first: np.ndarray, node: np.ndarray, centre: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """Centres (S, 3) of the spheres of bodies, moved from where other joints were held.
+
+    Args:
+        check: holds the joints.
+        before: held them elsewhere.
+        links: L, that the bodies are rigid to.
+        first: (L + 1,), spheres first[l]:first[l + 1] belong to the body of link l.
+        node: (S,), the robot's node that a sphere moves with.
+        centre: (S, 3) m, before.
+    """
+    after = check.kinematics
+    if after.held == before.held or not len(centre):
+        return centre
+    robot = check.robot
+    q = 0.5 * (robot.lower + robot.upper)[None]
+    (old,), (new,) = before.link_poses(q, links), after.link_poses(q, links)
+    T_base_node = np.concatenate((robot.arrays.node_poses(q)[0], np.eye(4)[None]))
+    centre = centre.copy()
+    for link in np.flatnonzero((old != new).any((1, 2))).tolist():
+        own = slice(first[link], first[link + 1])
+        if first[link] < first[link + 1]:
+            home = T_base_node[node[own][0]]
+            motion = np.linalg.inv(home) @ new[link] @ np.linalg.inv(old[link]) @ home
+            centre[own] = centre[own] @ motion[:3, :3].T + motion[:3, 3]
+    return centre
+
+
+def _usual_bodies(
+    robot: Robot, check: SelfCollision, links: Collection[str] | None
+) -> SphereBodies:
+    """Spheres where the robot's file holds the joints that are not solved for."""
     bodies: dict[str, tuple[int, Spheres]] = {}
     named = check.pairs()
     needed = {link for pair in named for link in pair} if links is None else set(links)
@@ -70,7 +113,7 @@ def _shapes_by_link(robot: Robot, check: SelfCollision) -> dict[str, tuple[int, 
     """For each link the node that it moves with, and its shapes as (T_node_shape, shape)."""
     shapes = check.shapes
     q = robot.random_configurations(3, np.random.default_rng(0))
-    homes = find_homes(robot, q, check.kinematics.shape_poses(q, shapes.exact))
+    homes = find_homes(robot, q, check.usual.shape_poses(q, shapes.exact))
     result: dict[str, tuple[int, list]] = {}
     for index, item in enumerate(shapes.exact.geometryObjects):
         node, T_node_shape = homes[index]

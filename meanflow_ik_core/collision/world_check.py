@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a robot touches obstacles, exactly, by Coal: they and its own links in one pool."""
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -84,15 +85,24 @@ class WorldCheck:
                 link for link, joint in zip(links, self._joint, strict=True) if self._moved[joint]
             )
         )
+        self._T_root_base = own.kinematics.root_to_base()
         self._placements = [self._placement(obstacle) for obstacle in obstacles]
         self._joint += [joint for joint, _, _ in self._placements]
         self._pairs = self._all_pairs(allowed, padding)
         self._names = [*links, *(obstacle.name for obstacle in obstacles)]
         self._stages: dict[tuple[bool, float], list[_Stage]] = {}
-        self._written: dict[tuple[bool, float], Sequence[np.ndarray]] = {}
+        self._written: dict[tuple[bool, float], tuple] = {}
         self._looked_at: dict[tuple, tuple] = {}  # geometries whose contacts were asked for
         self._turn = Lock()
         self._say_what_stands_in(allowed)
+
+    def holding(self, own: SelfCollision) -> "WorldCheck":
+        """The same check with the held joints where another check of the robot holds them."""
+        other = copy.copy(self)
+        other.own, other._T_root_base = own, own.kinematics.root_to_base()
+        if other._T_root_base != self._T_root_base:
+            other._placements = [other._placement(obstacle) for obstacle in self.obstacles]
+        return other
 
     def in_collision(
         self,
@@ -197,7 +207,7 @@ class WorldCheck:
         index = kinematics.model.getFrameId(link, pin.FrameType.BODY)
         if obstacle.link is None:
             # The base may hang on joints that are held, so that it stands still in the root alone.
-            return 0, 0, kinematics.root_to_base()
+            return 0, 0, self._T_root_base
         frame = kinematics.model.frames[index]
         return frame.parentJoint, index, frame.placement
 
@@ -271,10 +281,11 @@ class WorldCheck:
                     requests[index].security_margin = pair.margin + margin
                 stages.append(_Stage(pool, pool.getGeometryModels()[0]))
             self._stages[key] = stages
-        if self._written.get(key) is not poses:
+        known = self._written.get(key, (None, None))
+        if known[0] is not poses or known[1] is not self._placements:
             for stage in self._stages[key]:
                 self._place(stage.geometry, poses)
-            self._written[key] = poses
+            self._written[key] = poses, self._placements
         return self._stages[key]
 
     def _say_what_stands_in(self, allowed: Callable[[str, str], bool]) -> None:

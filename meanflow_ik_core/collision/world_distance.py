@@ -9,7 +9,7 @@ import numpy as np
 
 from ..kernels.obstacles import obstacle_distances
 from .obstacle_arrays import ObstacleArrays, obstacle_arrays
-from .sphere_bodies import find_bodies, find_homes, fitted, lanes_of_motion
+from .sphere_bodies import find_bodies, find_homes, fitted, lanes_of_motion, moved_centres
 from .world_check import WorldCheck
 
 _ROWS_PER_PASS = 2048  # as many as stay in the caches
@@ -45,12 +45,14 @@ class WorldDistance:
         pads = [robot.padding.get(link, 0.0) for link in bodies.links]
         sizes = np.diff(bodies.first)
         names, node, centre, radius = list(bodies.links), [bodies.node], [bodies.centre], []
+        self._check, self._homes = check, list(bodies.links)  # links that the bodies are rigid to
         radius.append(bodies.radius + np.repeat(pads, sizes))
         carried = [one for one in check.obstacles if one.link and one.name not in without]
         for obstacle, home, T_node_link in _homes(check, [one.link or "" for one in carried]):
             one = carried[obstacle]
             spheres = fitted([(T_node_link @ one.pose, one.shape.geometry)], f"{one.name!r}")
             names.append(one.name)
+            self._homes.append(one.link or "")
             node.append(np.full(len(spheres.radius), home))
             centre.append(spheres.centre)
             radius.append(spheres.radius + one.padding)
@@ -71,6 +73,20 @@ class WorldDistance:
         )
         self._arrays: ObstacleArrays = obstacle_arrays(fixed)
         self._at: tuple[Sequence[np.ndarray], WorldDistance] | None = None
+
+    def holding(self, check: WorldCheck) -> "WorldDistance":
+        """The same distances with the held joints where another check of the world holds them."""
+        moved = copy.copy(self)
+        node, centre, radius, first = self._spheres
+        count, links = first[-1], len(self._homes)
+        own, before = check.own, self._check.own.kinematics
+        inner = moved_centres(own, before, self._homes, first, node[:count], centre[:count])
+        around = moved_centres(
+            own, before, self._homes, np.arange(links + 1), node[count:], centre[count:]
+        )
+        moved._spheres = node, np.concatenate((inner, around)), radius, first
+        moved._check, moved._at = check, None
+        return moved
 
     def at(self, poses: Sequence[np.ndarray]) -> "WorldDistance":
         """The distances where the check's obstacles have these poses."""

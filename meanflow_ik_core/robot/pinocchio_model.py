@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A robot as Pinocchio sees it: all links of its URDF, not only those that move its tips."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -22,23 +23,24 @@ class PinocchioModel:
         held: joints that stay at a value, rad or m.
     """
 
-    def __init__(self, robot: Robot, held: Mapping[str, float] | None = None):
+    def __init__(self, robot: Robot):
         """Read the URDF.
 
         Args:
             robot: whose URDF.
-            held: joints [rad or m] that stay at a value, besides the robot's own.
 
         Raises:
             RobotError: it is no URDF.
         """
         urdf = read_urdf_model(robot.urdf_path)
         self.model = urdf.model
-        self.held = {**robot.held, **(held or {})}
+        self._robot = robot
         self.column = np.full(self.model.njoints, -1)
         self._base = self._frame(robot.base)
         self._resting = np.array(pin.neutral(self.model), np.float64)
         bounded, turning = [], []
+        # (first place and count in Pinocchio's q, joint, multiplier, offset) of those that rest
+        self._rests: list[tuple[int, int, str, float, float]] = []
         for index in range(1, self.model.njoints):
             joint, motion = self.model.joints[index], urdf.motion(self.model.names[index])
             if joint.nq not in (1, 2):  # floating or planar
@@ -48,11 +50,25 @@ class PinocchioModel:
                 row = (joint.idx_q, self.column[index], motion.multiplier, motion.offset)
                 (bounded if joint.nq == 1 else turning).append(row)
                 continue
-            value = motion.multiplier * self.held.get(motion.joint, 0.0) + motion.offset
-            # what turns without end is cosine and sine in Pinocchio
-            place = slice(joint.idx_q, joint.idx_q + joint.nq)
-            self._resting[place] = value if joint.nq == 1 else (np.cos(value), np.sin(value))
+            rest = (joint.idx_q, joint.nq, motion.joint, motion.multiplier, motion.offset)
+            self._rests.append(rest)
         self._bounded, self._turning = _columns(bounded), _columns(turning)
+        self._hold({})
+
+    def holding(self, held: Mapping[str, float]) -> "PinocchioModel":
+        """The same model with these joints [rad or m] held, besides the robot's own."""
+        other = copy.copy(self)
+        other._hold(held)
+        return other
+
+    def _hold(self, held: Mapping[str, float]) -> None:
+        self.held = {**self._robot.held, **held}
+        self._resting = self._resting.copy()
+        for first, count, joint, multiplier, offset in self._rests:
+            value = multiplier * self.held.get(joint, 0.0) + offset
+            # what turns without end is cosine and sine in Pinocchio
+            place = slice(first, first + count)
+            self._resting[place] = value if count == 1 else (np.cos(value), np.sin(value))
 
     def configurations(self, q: np.ndarray) -> np.ndarray:
         """Pinocchio's configurations (N, nq) of the robot's q (N, J)."""

@@ -26,19 +26,17 @@ _LOG = logging.getLogger(__name__)
 # m, how far a solution stays away from what it must not touch: so near, Coal's answer for round
 # shapes depends on what it was asked before.
 GRAZE = 1e-4
-# The checks of a robot with joints held, read once: other threads wait for it.
-_CHECKS: WeakKeyDictionary[Robot, dict[tuple, SelfCollision]] = WeakKeyDictionary()
+# The checks of robots against themselves, read once: other threads wait for it.
+_CHECKS: WeakKeyDictionary[Robot, SelfCollision] = WeakKeyDictionary()
 _READING = threading.Lock()
 
 
 def own_check(robot: Robot, held: Mapping[str, float]) -> SelfCollision:
     """The check of a robot against itself with joints [rad or m] held."""
-    key = tuple(sorted(held.items()))
     with _READING:
-        known = _CHECKS.setdefault(robot, {})
-        if key not in known:
-            known[key] = SelfCollision(robot, held=held)
-        return known[key]
+        if robot not in _CHECKS:
+            _CHECKS[robot] = SelfCollision(robot)
+        return _CHECKS[robot].holding(held)
 
 
 class Structure:
@@ -71,6 +69,18 @@ class Structure:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)
+
+    def holding(self, held: Mapping[str, float]) -> Structure:
+        """The same with other joints held; what is built already is moved, not built anew."""
+        other = Structure(self.robot, self.obstacles, self.decisions, held, self.padding, self.told)
+        with self._building:
+            if self._check is not None:
+                check = other._check = self._check.holding(own_check(self.robot, held))
+                other._distances = {
+                    without: distances.holding(check)
+                    for without, distances in self._distances.items()
+                }
+        return other
 
     def may_touch(self, link: str, obstacle: str) -> bool:
         """Whether a link, or an attached obstacle, may touch an obstacle."""

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -314,7 +315,7 @@ class World:
         """Say where joints [rad or m] are that are not solved for, such as those of fingers."""
         if not isinstance(joints, Mapping):
             raise WorldError(f"hold got {joints!r}; it takes a mapping from joints to numbers")
-        with self._editing():
+        with self._lock:
             free = holdable_joints(self.robot)
             new = dict(self._held)
             for joint, value in joints.items():
@@ -323,7 +324,11 @@ class World:
                 if joint not in free:
                     raise unknown_name(joint, free, "joint to hold")
                 new[joint] = checked_number(f"joint {joint!r}", "value", value)
-            self._held = new
+            if new == self._held:
+                return
+            self._held, self._scene = new, None
+            if self._structure is not None:
+                self._structure = self._structure.holding(new)
 
     # Questions
 
@@ -477,7 +482,8 @@ class World:
         return array.reshape(-1, joints), array.shape[:-1]
 
 
-def holdable_joints(robot: Robot) -> list[str]:
+@lru_cache(maxsize=16)
+def holdable_joints(robot: Robot) -> tuple[str, ...]:
     """Joints of a robot that are not solved for and move no tip."""
     urdf = read_urdf_model(robot.urdf_path)
     carrying = set()
@@ -486,11 +492,11 @@ def holdable_joints(robot: Robot) -> list[str]:
         while index:
             carrying.add(urdf.motion(urdf.model.names[index]).joint)
             index = urdf.model.parents[index]
-    return [
+    return tuple(
         name
         for name in list(urdf.model.names)[1:]
         if name not in robot.joint_names and name not in carrying and name not in urdf.mimics
-    ]
+    )
 
 
 def _lengths(where: str, **lengths: Any) -> tuple[float, ...]:

@@ -28,11 +28,11 @@ def world_markers(content: WorldObjects) -> MarkerArray:
     Clouds are left out: viewers show their topics.
     """
     base = content.world.robot.base
-    allowed = {id for (_, id), may in content.decisions.items() if may}
+    allowed = {name for (_, name), may in content.world.decisions().items() if may}
     markers = [Marker(header=Header(frame_id=base), action=Marker.DELETEALL)]
     for known in content.objects.values():
         red, green, blue = FREE if known.link is None else ATTACHED
-        ghost = known.id in allowed or "*" in allowed
+        ghost = not allowed.isdisjoint(["*", *known.names()])
         colour = ColorRGBA(r=red, g=green, b=blue, a=ALLOWED if ghost else SOLID)
         header = Header(frame_id=known.link or known.frame or base)
         pose = known.T_frame_object if known.frame else content.pose(known.id)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,19 +69,18 @@ def limit_violations(q: np.ndarray, robot: Robot, tolerance: float = _ROUNDING) 
     )
 
 
-def known_positions(state: JointState, robot: Robot) -> Mapping[str, float]:
-    """Finite positions of the robot's joints in a message of the joint_states topic.
+def known_positions(state: JointState, joints: Collection[str]) -> Mapping[str, float]:
+    """Finite positions of some joints in a message of the joint_states topic.
 
-    Grippers, other arms and joints without a position are normal there and passed over; a
-    message whose names and positions do not pair up says nothing.
+    Other joints, and joints without a position, are normal there and passed over. A message
+    whose names and positions do not pair up says nothing.
     """
     if len(state.name) != len(state.position):
         return {}
-    mine = set(robot.joint_names)
     return {
         name: float(position)
         for name, position in zip(state.name, state.position, strict=True)
-        if name in mine and math.isfinite(position)
+        if name in joints and math.isfinite(position)
     }
 
 

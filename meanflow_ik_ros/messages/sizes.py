@@ -35,7 +35,7 @@ def check_sizes(request: Any) -> None:
     """
     for name, most, longest, code in _TEXTS:
         if texts := getattr(request, name, None):
-            _check_texts(name, texts, most, longest, code)
+            check_texts(name, texts, most, longest, code)
     for name in _STATES:
         if (state := getattr(request, name, None)) is not None:
             check_joint_state(name, state)
@@ -68,7 +68,7 @@ def check_frame(header: Any) -> None:
 
 def check_joint_state(name: str, state: Any) -> None:
     """Refuse a JointState of too many or too long names, or too many positions."""
-    _check_texts(name, state.name, MOST_JOINT_NAMES, MOST_NAME, Codes.INVALID_ROBOT_STATE)
+    check_texts(name, state.name, MOST_JOINT_NAMES, MOST_NAME, Codes.INVALID_ROBOT_STATE)
     if len(state.position) > MOST_JOINT_NAMES:
         raise RequestError(
             Codes.INVALID_ROBOT_STATE,
@@ -76,7 +76,8 @@ def check_joint_state(name: str, state: Any) -> None:
         )
 
 
-def _check_texts(name: str, texts: Sequence[str], most: int, longest: int, code: int) -> None:
+def check_texts(name: str, texts: Sequence[str], most: int, longest: int, code: int) -> None:
+    """Refuse too many or too long texts with a code."""
     if len(texts) > most:
         raise RequestError(code, f"{name} has {len(texts)} entries; {most} are the most")
     for place, text in enumerate(texts):

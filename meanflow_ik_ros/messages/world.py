@@ -73,11 +73,9 @@ def places_from_message(message: Any, known: WorldObject) -> list[np.ndarray] | 
     """T_object_part (4, 4) of each part of an object that moves; None: where they were.
 
     Raises:
-        WorldError: it brings shapes, or other numbers of poses than the object has shapes.
+        WorldError: it brings other numbers of poses than the object has shapes.
     """
     where = f"object {message.id!r}"
-    if has_shapes(message):
-        raise WorldError(f"MOVE of {where} brings shapes; ADD replaces them, APPEND adds some")
     poses = {
         "primitive_poses": message.primitive_poses,
         "mesh_poses": message.mesh_poses,

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,18 +20,22 @@ from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.errors import Codes, RequestError
 from meanflow_ik_ros.messages.fields import doubles
 from meanflow_ik_ros.messages.joints import limit_violations
+from meanflow_ik_ros.messages.moveit import NOT_INSTALLED, moveit_type
 from meanflow_ik_ros.messages.query import IKQuery
 from meanflow_ik_ros.messages.sizes import check_joint_state, check_sizes
 from meanflow_ik_ros.messages.task import task_from_request
 from meanflow_ik_ros.messages.tips import FrameLookup, targets_from_poses, tip_links_from_names
 from meanflow_ik_ros.messages.touching import code_of_unsolved, explanation
+from meanflow_ik_ros.messages.world_sizes import check_object_sizes
 from meanflow_ik_ros.parameters import FIELDS
 from meanflow_ik_ros.rare_log import WARN_EVERY_S
+from meanflow_ik_ros.scene_change import SceneChange
 from meanflow_ik_ros.services import Service
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
     from meanflow_ik_core.solving.solver import IKResult
+    from meanflow_ik_core.world.world import World
     from meanflow_ik_ros.parameters import NodeParameters
 
 NAME = "~/solve_ik"
@@ -76,22 +79,14 @@ def service(desk: Desk) -> Service | None:
     """The service where it can be served, else None; the log says whether it is."""
     node, group = desk.node, desk.parameters.moveit_group
     name = node.resolve_service_name(NAME)
-    if find_spec("moveit_msgs") is None:
-        node.get_logger().info(f"{name} for MoveIt is off: moveit_msgs is not installed")
-        return None
-    try:
-        from moveit_msgs.srv import GetPositionIK
-        from rclpy.type_support import check_is_valid_srv_type
-
-        check_is_valid_srv_type(GetPositionIK)
-    except Exception as error:
-        # It may be built for another Python or ROS, or lack what it needs itself.
-        reason = f"{type(error).__name__}: {error}"
-        node.get_logger().warning(f"{name} for MoveIt is off: moveit_msgs cannot be used: {reason}")
+    kind = moveit_type("srv", "GetPositionIK")
+    if isinstance(kind, str):
+        log = node.get_logger().info if kind == NOT_INSTALLED else node.get_logger().warning
+        log(f"{name} for MoveIt is off: {kind}")
         return None
     mimics_of(desk.robot)
     node.get_logger().info(f"{name} for MoveIt is on, {f'group {group}' if group else 'any group'}")
-    return Service(GetPositionIK, NAME, partial(answer, desk, group))
+    return Service(kind, NAME, partial(answer, desk, group))
 
 
 def answer(desk: Desk, group: str, request: Any, response: Any) -> Any:
@@ -107,12 +102,33 @@ def answer(desk: Desk, group: str, request: Any, response: Any) -> Any:
                 f"{NAME}: seed taken at the limit: {outside}",
                 throttle_duration_sec=WARN_EVERY_S,
             )
-        world = desk.obstacles(query.ik.avoid_self_collision, parameters)
-        query = replace(query, ik=replace(query.ik, world=world))
+        if query.ik.avoid_self_collision:
+            world = world_of_request(desk, request.ik_request, parameters)
+            query = replace(query, ik=replace(query.ik, world=world))
         return nearest_solution(query, desk.robot, parameters, desk.solve)
 
     found = desk.attempt(NAME, respond, NearestSolution(Codes.FAILURE))
     return fill_response(request, found, desk.node.get_fully_qualified_name(), response)
+
+
+def world_of_request(desk: Desk, ik_request: Any, parameters: NodeParameters) -> World | None:
+    """The node's world, with what the state of a PositionIKRequest has attached besides.
+
+    Raises:
+        RequestError, WorldError: the world is not known, or something cannot be attached.
+    """
+    attached = ik_request.robot_state.attached_collision_objects
+    if not len(attached):
+        return desk.obstacles(True, parameters)
+    check_object_sizes([], attached)
+    content = desk.world.content_of_request(parameters).copy()
+    change = SceneChange(content, desk.world.whereabouts(), desk.world.clouds)
+    for message in attached:
+        change.take_attached(message)
+    for problem in content.problems.values():
+        raise problem
+    content.decide_by_matrix()
+    return content.world
 
 
 def query_from_request(

@@ -74,7 +74,7 @@ class CloudTopics:
                 )
             # A point lies up to half a diagonal away from the middle of its cell.
             margin = parameters.cloud_body_margin + 0.5 * np.sqrt(3) * edge
-            world = desk.world.content.world
+            world = desk.world.held().world
             cells = cells[~world.on_robot(cells, desk.current_state.q, margin)]
         desk.world.change(lambda content: content.set_cloud(topic, cells, edge, arrived - age_s))
 

@@ -337,9 +337,9 @@ def test_joint_states_of_other_robots_are_passed_over(panda):
     state = JointState(
         name=["finger", "panda_joint2", "panda_joint1"], position=[0.01, 0.2, float("nan")]
     )
-    assert joints.known_positions(state, panda) == {"panda_joint2": 0.2}
+    assert joints.known_positions(state, panda.joint_names) == {"panda_joint2": 0.2}
     state.position = [0.01, 0.2]
-    assert joints.known_positions(state, panda) == {}
+    assert joints.known_positions(state, panda.joint_names) == {}
 
 
 def solve(solver, result_query, parameters=PARAMETERS):

@@ -206,7 +206,7 @@ def test_refusals_arrive_with_moveits_codes_and_a_reason(node, plugin):
         (frame, MoveItErrorCodes.FRAME_TRANSFORM_FAILURE, "moon"),
         (link, MoveItErrorCodes.INVALID_LINK_NAME, "nose"),
         (bound, MoveItErrorCodes.INVALID_GOAL_CONSTRAINTS, "joint_constraints"),
-        (beyond, MoveItErrorCodes.NO_IK_SOLUTION, "misses it by"),
+        (beyond, MoveItErrorCodes.NO_IK_SOLUTION, "beyond its reach"),
     ):
         response = plugin.call(request)
         assert response.error_code.val == code, response.error_code

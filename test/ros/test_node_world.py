@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node's world as messages change it: all of a message or nothing, objects in frames, codes."""
 
+import time
+
 import numpy as np
 import pytest
 from meanflow_ik_ros.msg import AllowedContact, AttachedWorldObject, WorldObject
@@ -12,6 +14,7 @@ from shape_msgs.msg import Plane, SolidPrimitive
 from world_messages import box, pose_at, tetrahedron
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.bounds import MOST_MESSAGE
 from meanflow_ik_core.geometry import matrix_from_rpy
 from meanflow_ik_ros.current_state import CurrentState
 from meanflow_ik_ros.messages.errors import FrameError, RequestError, error_code_of
@@ -186,6 +189,32 @@ def test_what_no_world_can_have_is_refused_with_its_reason(around):
     ):
         code, said = refused(around, message)
         assert code == Codes.COLLISION_CHECKING_UNAVAILABLE and words in said, said
+
+
+def test_a_hostile_request_is_refused_in_a_short_line_at_once(around):
+    small = box("a", (0.1, 0.1, 0.1), (1, 0, 0))
+    corners = WorldObject(id="a", meshes=[tetrahedron(0.1)])
+    corners.meshes[0].vertices = corners.meshes[0].vertices * 60_000
+    contact = AllowedContact(link="panda_hand", id="*")
+    states = JointState(name=["j"] * 5000, position=[0.0] * 5000)
+    for words, objects, fields, expected in (
+        ("1001 objects", [small] * 1001, {}, Codes.COLLISION_CHECKING_UNAVAILABLE),
+        ("240000 vertices", [corners], {}, Codes.COLLISION_CHECKING_UNAVAILABLE),
+        ("id[0] has", [box("i" * 10**6, (1, 1, 1), (1, 0, 0))], {}, Codes.INVALID_OBJECT_NAME),
+        ("frame_id has", [box("i", (1, 1, 1), (1, 0, 0), "f" * 10**6)], {}, -21),
+        ("20001 allowed", [], {"allowed": [contact] * 20_001}, -22),
+        ("held has 5000", [], {"held": states}, Codes.INVALID_ROBOT_STATE),
+        (
+            "touch_links has",
+            [],
+            {"attached": [AttachedWorldObject(object=small, touch_links=["l"] * 5000)]},
+            Codes.INVALID_LINK_NAME,
+        ),
+    ):
+        began = time.process_time()
+        code, said = refused(around, *objects, **fields)
+        assert time.process_time() - began < 1
+        assert code == expected and words in said and len(said) <= MOST_MESSAGE, said
 
 
 def test_an_object_stays_where_its_frame_was_unless_it_is_locked_to_it(around):

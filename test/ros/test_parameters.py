@@ -20,7 +20,7 @@ CHOICES = [field for field in FIELDS.values() if field.metadata["choices"]]
 def test_the_file_shows_every_parameter_with_its_default_and_type():
     values = yaml.safe_load(SOLVER_YAML.read_text())["/**"]["ros__parameters"]
     defaults = dataclasses.asdict(NodeParameters())
-    for name in ("objectives", "free_axes", "cloud_topics"):
+    for name in ("objectives", "free_axes", "cloud_topics", "planning_scene_topics"):
         defaults[name] = list(defaults[name])
     assert values == defaults
     assert {name: type(value) for name, value in values.items()} == {
@@ -122,3 +122,11 @@ def test_descriptors_carry_help_bounds_and_whether_they_are_fixed():
                 field.metadata["low"],
                 field.metadata["high"],
             )
+
+
+def test_topics_of_the_planning_scene_end_in_names_of_moveit():
+    given = NodeParameters(planning_scene_topics=("/left/collision_object", "planning_scene"))
+    kinds = [given.planning_scene_kind(topic) for topic in given.planning_scene_topics]
+    assert kinds == ["CollisionObject", "PlanningScene"]
+    with pytest.raises(mik.ConfigError, match="a name ends in monitored_planning_scene"):
+        NodeParameters(planning_scene_topics=("/scene",))
