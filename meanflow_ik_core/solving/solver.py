@@ -51,7 +51,8 @@ from .refinement import Refinement
 from .result import IKResult
 from .search import CHECKS_AT_ONCE, Search, SearchParts
 from .tracker import Tracker
-from .world_search import WorldGuide, WorldSearch
+from .world_guide import WorldGuide
+from .world_search import WorldSearch
 
 if TYPE_CHECKING:
     from .null_space import NullSpace
@@ -342,7 +343,7 @@ class IKSolver:
         if guide is not None:
             return guide.completed(result)
         if avoid_self_collision or "clearance" in [one.name() for one in objectives]:
-            return replace(result, clearance=self.clearance.distance(result.joint_positions))
+            return replace(result, spheres=self.clearance)
         return result
 
     def search_in_parts(self, guide: WorldGuide | None, *search: Any) -> Search:
@@ -372,7 +373,7 @@ class IKSolver:
             return None
         if self.self_collision.in_collision(q.reshape(-1, self.robot.num_joints)).any():
             return None
-        return replace(result, clearance=self.clearance.distance(q))
+        return replace(result, spheres=self.clearance)
 
     def tracker(
         self,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +13,8 @@ from ..collision.world_check import Contact
 from .scene import GRAZE, Scene
 
 _SHORTEST = 1e-3  # m, what any sphere moves in a step that is not halved again
-_SPHERES_OFF = 0.005  # m, how much nearer than its spheres a link may be
+_SPHERES_OFF = 0.005  # m, how much nearer to each other than their spheres links may be
+_CLOSE = 0.005  # m, a distance that Coal is asked for where spheres do not tell
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,9 @@ class Motion:
     scene: Scene
     avoid_self_collision: bool
 
-    def in_collision(self, q: np.ndarray) -> np.ndarray:
-        """(N,) bool of q (N, J)."""
-        return self.scene.in_collision(q, self.avoid_self_collision, GRAZE)
+    def in_collision(self, q: np.ndarray, margin: float = GRAZE) -> np.ndarray:
+        """(N,) bool of q (N, J): whether something is nearer than a margin [m]."""
+        return self.scene.in_collision(q, self.avoid_self_collision, margin)
 
     def contacts(self, q: np.ndarray) -> list[Contact]:
         """What touches in q (J,), the deepest first."""
@@ -43,9 +45,11 @@ class Motion:
 
         That is the beginning where it touches, else the end, else between them.
         """
-        owner, begin, end = np.arange(len(q)), q, q + steps
-        hit = self.in_collision(np.concatenate((begin, end))).reshape(2, -1)
-        found, where = hit.any(0), np.where(hit[0, :, None], begin, end)
+        end = q + steps
+        hit = self.in_collision(np.concatenate((q, end))).reshape(2, -1)
+        found, where = hit[0] | hit[1], np.where(hit[0, :, None], q, end)
+        owner = np.flatnonzero(~found)
+        begin, end = q[owner], end[owner]
         gap_begin, gap_end = self.gaps(begin), self.gaps(end)
         while True:
             far = self.farthest(end - begin)
@@ -64,12 +68,14 @@ class Motion:
             gap_begin, gap_end = np.concatenate((gap_begin, gap)), np.concatenate((gap, gap_end))
 
     def gaps(self, q: np.ndarray) -> np.ndarray:
-        """(N,) m that every link of q (N, J) may surely move."""
+        """(N,) m that every link of q (N, J) may move."""
         cap = float(self._reach.sum()) if self._reach.size else 1.0
-        gap = self.scene.distances().of(q, cap)[0][:, 0]
+        distances = self.scene.distances()
+        gap = distances.of(q, cap)[0][:, 0] - distances.slack
         if self.avoid_self_collision:
-            gap = np.minimum(gap, self.scene.own_clearance.distance(q, cap))
-        return np.maximum(gap - _SPHERES_OFF, 0.0)
+            own = self.scene.own_clearance.distance(q, cap) - _SPHERES_OFF
+            gap = np.minimum(gap, own)
+        return np.maximum(gap, 0.0)
 
     def farthest(self, steps: np.ndarray) -> np.ndarray:
         """(N,) m that any sphere moves in steps (N, J) at most."""
@@ -106,22 +112,44 @@ class StepGuard:
     """
 
     def __init__(self, scene: Scene, avoid_self_collision: bool):
-        """Build what the first step would otherwise wait for."""
-        self.scene = scene
-        self._motion = Motion(scene, avoid_self_collision)
+        """Build what the first step would otherwise wait for.
+
+        Args:
+            scene: the world.
+            avoid_self_collision: whether the robot must not touch itself at the ends of steps.
+        """
+        self.scene, self._avoids_self_collision = scene, avoid_self_collision
+        self._motion = Motion(scene, False)
         self._here = 0.5 * (scene.robot.lower + scene.robot.upper)
         self._left = 0.0  # m that any sphere may still move from there
+        self._refused: tuple[np.ndarray, np.ndarray, list[Contact]] | None = None
         self._motion.touching(self._here[None], np.zeros((1, len(self._here))))
+        self._motion.in_collision(self._here[None], _CLOSE)
+        self.contacts(self._here)
 
     def contacts(self, q: np.ndarray) -> list[Contact]:
         """What touches in q (J,), the deepest first."""
-        return self._motion.contacts(q) if self._motion.in_collision(q[None])[0] else []
+        asked = q[None], self._avoids_self_collision, GRAZE
+        return self.scene.contacts(*asked)[0] if self.scene.in_collision(*asked)[0] else []
 
     def contacts_on_way(self, begin: np.ndarray, end: np.ndarray) -> list[Contact]:
         """What a step from one configuration (J,) to another touches; empty where it is free.
 
         Where something touches at its beginning already, a step is free that lessens all contacts.
         """
+        if self._refused is not None:
+            last_begin, last_end, touches = self._refused
+            if np.array_equal(begin, last_begin) and np.array_equal(end, last_end):
+                return touches
+        self._refused = None
+        touches = self._contacts_on_way(begin, end)
+        if not touches and self._avoids_self_collision:
+            touches = self.contacts(end)
+        if touches:
+            self._refused = begin.copy(), end.copy(), touches
+        return touches
+
+    def _contacts_on_way(self, begin: np.ndarray, end: np.ndarray) -> list[Contact]:
         motion = self._motion
         far = float(motion.farthest((end - begin)[None])[0])
         left = self._left if np.array_equal(begin, self._here) else 0.0
@@ -129,6 +157,8 @@ class StepGuard:
             self._here, self._left = end.copy(), left - far
             return []
         gap = float(motion.gaps(end[None])[0])
+        if left + gap <= far < left + _CLOSE and not motion.in_collision(end[None], _CLOSE)[0]:
+            gap = _CLOSE
         if far >= left + gap:
             found, where = motion.touching(begin[None], (end - begin)[None])
             touches = motion.contacts(where[0]) if found[0] else []
@@ -137,7 +167,7 @@ class StepGuard:
         self._here, self._left = end.copy(), gap
         return []
 
-    def is_of_world(self, touches: list[Contact]) -> bool:
+    def is_of_world(self, touches: Sequence[Contact]) -> bool:
         """Whether an obstacle is among what touches, and not only the robot itself."""
         names = {obstacle.name for obstacle in self.scene.structure.obstacles}
         return any(names & {contact.link, contact.other} for contact in touches)
