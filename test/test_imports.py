@@ -41,6 +41,7 @@ OWNERS = {
     "frankik": (),
     "optik": (),
     "pytracik": (),
+    "roboplan": (),
     "ssik": (),
 }
 # Where a dependency stands outside its wing, and why.
@@ -69,6 +70,7 @@ GUESTS = {
     ("bench/peers", "optik"): "a solver that is compared with",
     ("bench/peers", "pytracik"): "a solver that is compared with",
     ("bench/peers", "ssik"): "a solver that is compared with",
+    ("bench/roboplan_scene", "roboplan"): "a solver that is compared with",
     ("tools", "rich"): "programs that print tables",
     ("tools/render", "matplotlib"): "the picture of the demo",
 }

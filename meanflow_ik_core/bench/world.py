@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..world.world import World
 from .judge import Judge
 from .peers import Peer, Stopwatch, build_peers, is_panda, named_peers
 from .result import BenchResult, Measure, at_least_one, environment
+from .roboplan_scene import INSTALL, RoboplanScene
 from .solve import TOLERANCE
 from .world_problems import (
     own_problems,
@@ -55,7 +57,8 @@ def run(
     """Shares solved, free rows, wrong rows and CPU times, on problems of a file.
 
     Robots of several tips are asked for one solution, which is held to bars. Peers restart until
-    a solution is right and free of the world and of itself, which the product's check decides.
+    a solution is right and free of the world and of itself, which the product's check decides;
+    roboplan also has a scene of its own for each problem, and rejects by itself.
 
     Args:
         scenes: a file of the form "mik-world-scenes 1"; empty: of our own, ten for each robot, or
@@ -77,13 +80,33 @@ def run(
         rejecting = RejectingSolver(robot, guided._samplers[sampler], sampler, guided.device)
         worlds = [world_of_problem(robot, problem) for problem in problems]
         targets = [targets_of_problem(robot, problem) for problem in problems]
+        judge = Judge(robot)
         judges = [touching_by_coal(robot, problem) for problem in problems]
         solvers = {"product": guided, "rejection": rejecting}
+        scenes_of_roboplan = []
+        if is_panda(robot) and peers == "all":
+            try:
+                scenes_of_roboplan = [
+                    RoboplanScene(world.snapshot().structure.check, problem, seed)
+                    for world, problem in zip(worlds, problems, strict=True)
+                ]
+            except ImportError:
+                missing.append(INSTALL)
         for call, options in _CALLS.items() if robot.num_tips == 1 else [("one", _CALLS["one"])]:
-            measures += _calls(solvers, call, options, worlds, targets, judges, repetitions, seed)
+            asked = [
+                {
+                    name: _asked(solver, world, target, seed, options)
+                    for name, solver in solvers.items()
+                }
+                for world, target in zip(worlds, targets, strict=True)
+            ]
+            if call == "one":
+                for one, scene, target in zip(asked, scenes_of_roboplan, targets, strict=False):
+                    one["roboplan in its own scene"] = partial(scene.solutions, target[0])
+            measures += _calls(robot, call, asked, judges, repetitions)
         if is_panda(robot):
-            judge = Judge(robot)
-            built, missing = build_peers(kinds.values(), robot, judge, seed)
+            built, lacking = build_peers(kinds.values(), robot, judge, seed)
+            missing += lacking
             if missing and peers not in ("all", "none"):
                 raise OptionError(f"not everything of peers={peers} is installed: {missing}")
             for peer in built:
@@ -95,34 +118,35 @@ def run(
     return BenchResult("world", tuple(measures), options, environment())
 
 
+def _asked(
+    solver: IKSolver, world: World, target: np.ndarray, seed: int, options: dict[str, Any]
+) -> Callable[[], np.ndarray]:
+    """The valid rows (S, J) of a call."""
+
+    def solve() -> np.ndarray:
+        result = solver.solve(target, world=world, avoid_self_collision=True, seed=seed, **options)
+        return result.joint_positions[0, result.valid[0]]
+
+    return solve
+
+
 def _calls(
-    solvers: dict[str, IKSolver],
+    robot: Robot,
     call: str,
-    options: dict[str, Any],
-    worlds: list[World],
-    targets: list[np.ndarray],
+    asked: list[dict[str, Callable[[], np.ndarray]]],
     judges: list[Callable[[np.ndarray], bool]],
     repetitions: int,
-    seed: int,
 ) -> list[Measure]:
     """What one call gives for all problems, by solvers in turns."""
-    found = {name: [] for name in solvers}
-    for world, target, wrong in zip(worlds, targets, judges, strict=True):
-        for name, solver in solvers.items():
-
-            def solve(solver=solver, target=target, world=world):
-                return solver.solve(
-                    target, world=world, avoid_self_collision=True, seed=seed, **options
-                )
-
-            result = solve()
-            rows = result.joint_positions[0, result.valid[0]]
+    found: dict[str, list[tuple[int, int, float]]] = {name: [] for name in asked[0]}
+    for solvers, wrong in zip(asked, judges, strict=True):
+        for name, solve in solvers.items():
+            rows = solve()
             seconds = min(_seconds(solve) for _ in range(repetitions))
             found[name].append((len(rows), sum(map(wrong, rows)), seconds))
     measures = []
     for name, values in found.items():
         count, wrong_rows, seconds = np.array(values).T
-        robot = solvers[name].robot
         # The bars of two hands at once.
         several = robot.num_tips > 1 and name == "product"
         what = f"{robot.name}, {call}, {name}"

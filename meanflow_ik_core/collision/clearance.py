@@ -89,7 +89,7 @@ class SphereModel:
 
     def _take(self, bodies: SphereBodies, correction: np.ndarray) -> None:
         robot = self.robot
-        self.links, self.first, self.pairs, self.node, self.centre, self.radius = bodies
+        self.links, self.first, self.pairs, self.node, self.centre, self.radius, _ = bodies
         # spheres around whole links, whose centres are means of those of the link's own
         count = np.diff(self.first)
         link = np.repeat(np.arange(len(count)), count)

@@ -11,7 +11,7 @@ import numpy as np
 from ..kernels import obstacles as kernel
 from ..kernels.distance_grid import grid_distances
 from .obstacles import Obstacle, Shape
-from .sphere_fit import triangles_from_shape
+from .sphere_fit import points_on_mesh, triangles_from_shape
 
 _KINDS = {
     "sphere": kernel.SPHERE, "box": kernel.BOX, "cylinder": kernel.CYLINDER,
@@ -115,19 +115,6 @@ def _mesh_grid(shape: Shape) -> Grid:
         inside[some] = (points[some] @ normals.T + offsets).max(1) < 0
     signs = np.where(inside.reshape(values.shape), -1, 1).astype(np.float32)
     return Grid(signs * values * np.float32(edge), corner, edge)
-
-
-def points_on_mesh(corners: np.ndarray, spacing: float) -> np.ndarray:
-    """Points (N, 3) on triangles (F, 3, 3), none of which is farther than that from the next."""
-    longest = np.linalg.norm(corners - np.roll(corners, 1, 1), axis=-1).max(1)
-    counts = np.maximum(1, np.ceil(longest / spacing)).astype(np.int64)
-    parts = []
-    for count in np.unique(counts).tolist():
-        i, j = np.meshgrid(np.arange(count + 1), np.arange(count + 1), indexing="ij")
-        inside = i + j <= count
-        weights = np.stack((i[inside], j[inside], count - i[inside] - j[inside]), -1) / count
-        parts.append(np.einsum("wk,fkd->fwd", weights, corners[counts == count]).reshape(-1, 3))
-    return np.concatenate(parts)
 
 
 def _edge(shape: Shape, finest: float) -> float:

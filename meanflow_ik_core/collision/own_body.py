@@ -28,7 +28,7 @@ class OwnBody:
             links = check.own.kinematics.link_poses(q, [one.link or "" for one in carried])
             homes = find_homes(robot, q, links)
             for one, (home, T_node_link) in zip(carried, homes, strict=True):
-                spheres = fitted([(T_node_link @ one.pose, one.shape.geometry)], f"{one.name!r}")
+                spheres, _ = fitted([(T_node_link @ one.pose, one.shape.geometry)], f"{one.name!r}")
                 node.append(np.full(len(spheres.radius), home))
                 centre.append(spheres.centre)
                 radius.append(spheres.radius)

@@ -15,7 +15,14 @@ from ..robot.cache import cached_file
 from ..robot.pinocchio_model import PinocchioModel
 from ..robot.robot import Robot
 from .self_collision import SelfCollision
-from .sphere_fit import METHOD, Spheres, body_from_shapes, fit_spheres, triangles_from_shape
+from .sphere_fit import (
+    METHOD,
+    Spheres,
+    body_from_shapes,
+    fit_spheres,
+    lack_of,
+    triangles_from_shape,
+)
 
 # Root mean square distance between the surface of a body and its spheres.
 _FIT_TOLERANCE = 0.002  # m
@@ -30,6 +37,7 @@ class SphereBodies(NamedTuple):
     node: np.ndarray  # (S,) int64, the robot's node that a sphere moves with; -1 is the base
     centre: np.ndarray  # (S, 3) m, in the frame of the node
     radius: np.ndarray  # (S,) m
+    lack: np.ndarray  # (L,) m, how far a link sticks out of its spheres at most
 
 
 def find_bodies(
@@ -87,12 +95,12 @@ def _usual_bodies(
     robot: Robot, check: SelfCollision, links: Collection[str] | None
 ) -> SphereBodies:
     """Spheres where the robot's file holds the joints that are not solved for."""
-    bodies: dict[str, tuple[int, Spheres]] = {}
+    bodies: dict[str, tuple[int, Spheres, float]] = {}
     named = check.pairs()
     needed = {link for pair in named for link in pair} if links is None else set(links)
     for link, (node, shapes) in _shapes_by_link(robot, check).items():
         if link in needed:
-            bodies[link] = node, fitted(shapes, f"link {link!r} of {robot.name!r}")
+            bodies[link] = node, *fitted(shapes, f"link {link!r} of {robot.name!r}")
     # spheres of one node stand together, so that one product moves them
     order = tuple(sorted(bodies, key=lambda link: (bodies[link][0], link)))
     spheres = [bodies[link][1] for link in order]
@@ -106,6 +114,7 @@ def _usual_bodies(
         np.repeat(np.array([bodies[link][0] for link in order], np.int64), sizes),
         np.concatenate([body.centre for body in spheres]) if spheres else np.zeros((0, 3)),
         np.concatenate([body.radius for body in spheres]) if spheres else np.zeros(0),
+        np.array([bodies[link][2] for link in order]),
     )
 
 
@@ -143,11 +152,14 @@ def find_homes(
     return homes
 
 
-def fitted(shapes: list[tuple[np.ndarray, Any]], name: str) -> Spheres:
-    """Spheres of Coal's shapes with their poses (4, 4) in a body; ``name`` it in errors."""
+def fitted(shapes: list[tuple[np.ndarray, Any]], name: str) -> tuple[Spheres, float]:
+    """Spheres of Coal's shapes with their poses (4, 4) in a body, and how far [m] these stick out.
+
+    Errors call the body by its ``name``.
+    """
     if all(isinstance(shape, coal.Sphere) for _, shape in shapes):
         centres = np.array([placement[:3, 3] for placement, _ in shapes])
-        return Spheres(centres, np.array([shape.radius for _, shape in shapes]))
+        return Spheres(centres, np.array([shape.radius for _, shape in shapes])), 0.0
     try:
         triangles = [
             triangles_from_shape(shape) @ placement[:3, :3].T + placement[:3, 3]
@@ -163,11 +175,11 @@ def fitted(shapes: list[tuple[np.ndarray, Any]], name: str) -> Spheres:
     def write(path: Any) -> None:
         spheres = fit_spheres(body_from_shapes(triangles, convex), _FIT_TOLERANCE)
         buffer = io.BytesIO()
-        np.savez(buffer, **spheres._asdict())
+        np.savez(buffer, **spheres._asdict(), lack=lack_of(spheres, triangles, convex))
         path.write_bytes(buffer.getvalue())
 
     with np.load(cached_file(f"spheres-{digest.hexdigest()[:32]}.npz", write)) as found:
-        return Spheres(found["centre"], found["radius"])
+        return Spheres(found["centre"], found["radius"]), float(found["lack"])
 
 
 def lanes_of_motion(robot: Robot, q: np.ndarray) -> np.ndarray:

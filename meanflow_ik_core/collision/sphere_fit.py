@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import coal
 import numpy as np
 
-METHOD = 8  # to be raised with every change that moves spheres, for they are kept in a cache
+METHOD = 9  # to be raised with every change of what is found, for it is kept in a cache
 _POINTS = 800  # per body, spread over its surface by area
 _HOLLOW_POINTS = 1600  # of a body that is not convex
 _SIDES = 32  # of a round shape's polygon
@@ -17,6 +17,10 @@ _MORE_COUNTS = (24, 48)
 _MOST_COUNTS = (96,)
 _LARGE = 0.2  # m
 _MARGIN = 0.02  # m, how far free points are from a body at least
+# m, of the points that say how far a body sticks out of its spheres; along it at most so many.
+_SPACING, _MOST_ALONG = 0.004, 80
+_FARTHEST = 64  # of them, that are looked at together
+_ROUND_OFF = 0.001  # m, what a round shape may be larger than its polygons
 
 
 class Spheres(NamedTuple):
@@ -132,6 +136,28 @@ def fit_spheres(body: Body, tolerance: float) -> Spheres:
     return best
 
 
+def lack_of(spheres: Spheres, shapes: list[np.ndarray], convex: list[bool]) -> float:
+    """How far [m] the union of shapes sticks out of spheres at most; arguments as above."""
+    lack = 0.0
+    extent = np.ptp(np.concatenate(shapes).reshape(-1, 3), axis=0).max()
+    spacing = max(_SPACING, float(extent) / _MOST_ALONG)
+    for index, triangles in enumerate(shapes):
+        points = points_on_mesh(triangles, spacing)
+        distance = signed_distance(spheres, points)
+        points, distance = points[distance > lack], distance[distance > lack]
+        order = np.argsort(-distance)
+        for begin in range(0, len(order), _FARTHEST):
+            some = order[begin : begin + _FARTHEST]
+            for other, planes in enumerate(shapes):
+                if other != index and convex[other]:
+                    some = some[_depth(planes, points[some]) < 1e-3]
+            if len(some):
+                lack = float(distance[some[0]])
+                break
+    # No place on a triangle is farther from the nearest of the points than this.
+    return lack + spacing / np.sqrt(3) + _ROUND_OFF
+
+
 def signed_distance(spheres: Spheres, points: np.ndarray) -> np.ndarray:
     """(P,) m from points (P, 3) to the union of spheres; negative inside one of them."""
     return _distances(spheres.centre, spheres.radius, points).min(-1)
@@ -185,6 +211,19 @@ def _spread(points: np.ndarray, count: int) -> np.ndarray:
         size = np.maximum(own.sum(0), 1e-9)[:, None]
         centres = np.where(size > 0.5, own.T @ points / size, centres)
     return centres
+
+
+def points_on_mesh(corners: np.ndarray, spacing: float) -> np.ndarray:
+    """Points (N, 3) on triangles (F, 3, 3), none of which is farther than that from the next."""
+    longest = np.linalg.norm(corners - np.roll(corners, 1, 1), axis=-1).max(1)
+    counts = np.maximum(1, np.ceil(longest / spacing)).astype(np.int64)
+    parts = []
+    for count in np.unique(counts).tolist():
+        i, j = np.meshgrid(np.arange(count + 1), np.arange(count + 1), indexing="ij")
+        inside = i + j <= count
+        weights = np.stack((i[inside], j[inside], count - i[inside] - j[inside]), -1) / count
+        parts.append(np.einsum("wk,fkd->fwd", weights, corners[counts == count]).reshape(-1, 3))
+    return np.concatenate(parts)
 
 
 def _corners(faces: list) -> list[tuple[int, int, int]]:

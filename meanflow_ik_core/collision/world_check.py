@@ -4,6 +4,8 @@
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import compress
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -41,6 +43,25 @@ class _Pair(NamedTuple):
 class _Stage(NamedTuple):
     pool: Any  # Pinocchio's
     geometry: pin.GeometryModel  # the pool's own
+
+
+class _Question(NamedTuple):
+    """Which contacts are asked for."""
+
+    self_collision: bool
+    bodies: frozenset[str] | None  # of these with obstacles; None: of all
+    margin: float  # m
+
+
+@dataclass
+class _LookedAt:
+    """The pairs of a question, and Pinocchio's geometry of them."""
+
+    pairs: list[_Pair]
+    geometry: pin.GeometryModel
+    data: pin.GeometryData
+    model_data: pin.Data
+    placed: tuple = (None, None)  # poses of the obstacles, and placements that these refer to
 
 
 class WorldCheck:
@@ -92,7 +113,7 @@ class WorldCheck:
         self._names = [*links, *(obstacle.name for obstacle in obstacles)]
         self._stages: dict[tuple[bool, float], list[_Stage]] = {}
         self._written: dict[tuple[bool, float], tuple] = {}
-        self._looked_at: dict[tuple, tuple] = {}  # geometries whose contacts were asked for
+        self._asked: dict[_Question, _LookedAt] = {}
         self._turn = Lock()
         self._say_what_stands_in(allowed)
 
@@ -151,46 +172,38 @@ class WorldCheck:
         The arguments are those of `in_collision`. The depth is that of the shapes with all padding;
         in a mesh or a cloud of points it is that of the contact that Coal finds first.
         """
-        pairs = [pair for pair in self._pairs if self_collision or not pair.own]
-        return self._contacts((self_collision, None, margin), pairs, q, poses, margin)
+        return self._contacts(_Question(self_collision, None, margin), q, poses)
 
     def fixed_contacts(
         self, q: np.ndarray, poses: Sequence[np.ndarray], bodies: frozenset[str]
     ) -> list[Contact]:
         """What some links or attached obstacles touch in one configuration (J,)."""
-        names = self._names
-        pairs = [pair for pair in self._pairs if not pair.own and names[pair.first] in bodies]
-        return self._contacts((False, bodies, 0.0), pairs, q[None], poses, 0.0)[0] if pairs else []
+        return self._contacts(_Question(False, bodies, 0.0), q[None], poses)[0]
 
     def _contacts(
-        self,
-        key: tuple,
-        pairs: list[_Pair],
-        q: np.ndarray,
-        poses: Sequence[np.ndarray],
-        margin: float,
+        self, question: _Question, q: np.ndarray, poses: Sequence[np.ndarray]
     ) -> list[list[Contact]]:
-        model, kinematics = self.own.kinematics.model, self.own.kinematics
         found: list[list[Contact]] = []
+        kinematics, margin = self.own.kinematics, question.margin
         full = kinematics.configurations(np.nan_to_num(q))
         known = np.asarray(np.isfinite(q).all(-1))
         with self._turn:
-            if key not in self._looked_at:
-                geometry = self._geometry(pairs, exact=True)
-                data = geometry.createData()
-                for request, pair in zip(data.collisionRequests, pairs, strict=True):
-                    request.security_margin = pair.margin + margin
-                    request.enable_contact = True
-                self._looked_at[key] = geometry, data, model.createData()
-            geometry, data, model_data = self._looked_at[key]
-            self._place(geometry, poses)
+            if question not in self._asked:
+                self._asked[question] = self._looked_at(question)
+            asked = self._asked[question]
+            pairs, results = asked.pairs, asked.data.collisionResults
+            if not self._are_placed(asked.placed, poses):
+                self._place(asked.geometry, poses)
+                asked.placed = poses, self._placements
             for row, configuration in enumerate(full):
                 deepest: dict[tuple[str, str], float] = {}
-                if known[row]:
-                    pin.computeCollisions(model, model_data, geometry, data, configuration, False)
-                    for pair, result in zip(pairs, data.collisionResults, strict=True):
-                        if not result.isCollision():
-                            continue
+                if known[row] and pairs:
+                    pin.computeCollisions(
+                        kinematics.model, asked.model_data, asked.geometry, asked.data,
+                        configuration, False,
+                    )  # fmt: skip
+                    hit = [result.isCollision() for result in results]
+                    for pair, result in compress(zip(pairs, results, strict=True), hit):
                         names = self._names[pair.first], self._names[pair.second]
                         depth = max(
                             0.0, pair.margin + margin - result.getContact(0).penetration_depth
@@ -199,6 +212,20 @@ class WorldCheck:
                 ordered = sorted(deepest.items(), key=lambda item: -item[1])
                 found.append([Contact(*names, depth) for names, depth in ordered])
         return found
+
+    def _looked_at(self, question: _Question) -> _LookedAt:
+        own, bodies, margin = question
+        pairs = [
+            pair
+            for pair in self._pairs
+            if (own or not pair.own) and (bodies is None or self._names[pair.first] in bodies)
+        ]
+        geometry = self._geometry(pairs, exact=True)
+        data = geometry.createData()
+        for request, pair in zip(data.collisionRequests, pairs, strict=True):
+            request.security_margin = pair.margin + margin
+            request.enable_contact = True
+        return _LookedAt(pairs, geometry, data, self.own.kinematics.model.createData())
 
     def _placement(self, obstacle: Obstacle) -> tuple[int, int, pin.SE3]:
         """The joint and the frame that an obstacle moves with, and T_joint_frame of its pose."""
@@ -261,6 +288,9 @@ class WorldCheck:
             geometry.addCollisionPair(pin.CollisionPair(pair.first, pair.second))
         return geometry
 
+    def _are_placed(self, placed: tuple, poses: Sequence[np.ndarray]) -> bool:
+        return placed[0] is poses and placed[1] is self._placements
+
     def _place(self, geometry: pin.GeometryModel, poses: Sequence[np.ndarray]) -> None:
         first = len(self.own.shapes.links)
         for place, pose in enumerate(poses):
@@ -281,8 +311,7 @@ class WorldCheck:
                     requests[index].security_margin = pair.margin + margin
                 stages.append(_Stage(pool, pool.getGeometryModels()[0]))
             self._stages[key] = stages
-        known = self._written.get(key, (None, None))
-        if known[0] is not poses or known[1] is not self._placements:
+        if not self._are_placed(self._written.get(key, (None, None)), poses):
             for stage in self._stages[key]:
                 self._place(stage.geometry, poses)
             self._written[key] = poses, self._placements

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.obstacles import obstacle_distances
+from ..kernels.obstacles import GRID, SIZES, obstacle_distances
 from .obstacle_arrays import ObstacleArrays, obstacle_arrays
 from .sphere_bodies import find_bodies, find_homes, fitted, lanes_of_motion, moved_centres
 from .world_check import WorldCheck
 
 _ROWS_PER_PASS = 2048  # as many as stay in the caches
+# Edges of a cell: a surface is at the nearest point of the grid (0.9), values between those of
+# eight of its points (0.9), and a cell of a cloud solid up to its corners (0.4).
+_GRID_OFF = 2.2
 
 
 class WorldDistance:
@@ -47,15 +50,17 @@ class WorldDistance:
         names, node, centre, radius = list(bodies.links), [bodies.node], [bodies.centre], []
         self._check, self._homes = check, list(bodies.links)  # links that the bodies are rigid to
         radius.append(bodies.radius + np.repeat(pads, sizes))
+        lacks = bodies.lack.tolist()
         carried = [one for one in check.obstacles if one.link and one.name not in without]
         for obstacle, home, T_node_link in _homes(check, [one.link or "" for one in carried]):
             one = carried[obstacle]
-            spheres = fitted([(T_node_link @ one.pose, one.shape.geometry)], f"{one.name!r}")
+            spheres, lack = fitted([(T_node_link @ one.pose, one.shape.geometry)], f"{one.name!r}")
             names.append(one.name)
             self._homes.append(one.link or "")
             node.append(np.full(len(spheres.radius), home))
             centre.append(spheres.centre)
             radius.append(spheres.radius + one.padding)
+            lacks.append(lack)
             sizes = np.append(sizes, len(spheres.radius))
         self.links = tuple(names)
         self._places = [i for i, one in enumerate(check.obstacles) if one.link is None]
@@ -72,6 +77,7 @@ class WorldDistance:
             np.array([o for own in pairs for o in own], np.int64),
         )
         self._arrays: ObstacleArrays = obstacle_arrays(fixed)
+        self._lack = max(lacks, default=0.0)
         self._at: tuple[Sequence[np.ndarray], WorldDistance] | None = None
 
     def holding(self, check: WorldCheck) -> "WorldDistance":
@@ -96,6 +102,13 @@ class WorldDistance:
             moved._arrays = self._arrays.at([poses[place] for place in self._places])
             known = self._at = poses, moved
         return known[1]
+
+    @property
+    def slack(self) -> float:
+        """m that a link may be nearer to an obstacle at most than the distance says."""
+        kinds, numbers, _ = self._arrays
+        edges = numbers[kinds[:, 0] == GRID, SIZES + 3]
+        return self._lack + _GRID_OFF * float(edges.max(initial=0.0))
 
     def reach(self, num_nodes: int) -> np.ndarray:
         """(K,) m from the origin of each node to the farthest sphere that is fixed to it."""

@@ -24,8 +24,8 @@ from ..solving.inputs import (
     check_world,
 )
 from ..solving.least_squares import pose_errors
+from ..world.motion import Motion
 from .joint_steps import BEYOND, StepLimits, step_limits
-from .motion import Motion
 from .search import PathQuery, PathSearch
 
 if TYPE_CHECKING:

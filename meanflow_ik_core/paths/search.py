@@ -15,9 +15,9 @@ from ..robot.robot import Robot
 from ..solving.ranking import select_diverse
 from ..solving.refine import refine_lm
 from ..solving.why import Status
+from ..world.motion import Motion
 from .continuation import follow
 from .joint_steps import StepLimits
-from .motion import Motion
 from .smoothing import smooth
 
 if TYPE_CHECKING:

@@ -65,7 +65,7 @@ class SearchAtOnce:
     ) -> IKResult:
         """Search from the starts of a sampler, in a call that began at a time of a clock."""
         ready = clock()
-        rows, own = self._run(goal, sampler)
+        rows, own = self.rows(goal, sampler)
         searched = clock()
         drawn = {"seed": len(goal)} if goal.seeded else {}
         drawn[sampler] = int(rows.used.sum())
@@ -95,7 +95,7 @@ class SearchAtOnce:
             ),
         )  # fmt: skip
 
-    def _run(self, goal: Goal, sampler: str) -> tuple[Rows, np.ndarray | None]:
+    def rows(self, goal: Goal, sampler: str) -> tuple[Rows, np.ndarray | None]:
         """The rows of a goal, and how many of the starts of each problem were the sampler's (B,).
 
         None: all.

@@ -8,6 +8,7 @@ from functools import cache, cached_property
 
 import numpy as np
 
+from ..collision.clearance import SphereModel
 from ..collision.world_check import Contact
 from ..world.scene import GRAZE, Scene
 from .why import Evidence, Findings, Rows
@@ -40,9 +41,14 @@ class IKResult:
     objective_values: np.ndarray | None = None  # (B, M, O) unweighted, lower is better; NaN as q
     # (B, M) bool: the nearest configuration found to a target without a solution; None: not asked
     approximate: np.ndarray | None = None
-    clearance: np.ndarray | None = None  # (B, M) m between links, approximate; None: not asked
+    spheres: SphereModel | None = field(default=None, repr=False)  # of the robot's own links
     scene: Scene | None = field(default=None, repr=False)  # the world as it was
     avoids_self_collision: bool = False
+
+    @cached_property
+    def clearance(self) -> np.ndarray | None:
+        """(B, M) m between links, approximate; NaN without a candidate, None: not asked."""
+        return None if self.spheres is None else self.spheres.distance(self.joint_positions)
 
     @cached_property
     def world_clearance(self) -> np.ndarray | None:

@@ -76,6 +76,11 @@ class SearchParts:
         """Whether objectives or gradients make a start cost many times what it costs compiled."""
         return self.null_space is not None or self.refinement.kind != "lm"
 
+    def is_one_call(self, sampler: str) -> bool:
+        """Whether a round of a sampler can be one compiled call on the CPU."""
+        on_cpu = self.refinement.is_compiled and self.refinement.device_search is None
+        return on_cpu and self.null_space is None and self.drawing.is_numbered(sampler)
+
 
 class Search:
     """The candidates found so far for B targets, and the time spent."""

@@ -51,7 +51,8 @@ from .refinement import Refinement
 from .result import IKResult
 from .search import CHECKS_AT_ONCE, Search, SearchParts
 from .tracker import Tracker
-from .world_search import WorldGuide, WorldSearch
+from .world_guide import WorldGuide
+from .world_search import WorldSearch
 
 if TYPE_CHECKING:
     from .null_space import NullSpace
@@ -342,7 +343,7 @@ class IKSolver:
         if guide is not None:
             return guide.completed(result)
         if avoid_self_collision or "clearance" in [one.name() for one in objectives]:
-            return replace(result, clearance=self.clearance.distance(result.joint_positions))
+            return replace(result, spheres=self.clearance)
         return result
 
     def search_in_parts(self, guide: WorldGuide | None, *search: Any) -> Search:
@@ -372,7 +373,7 @@ class IKSolver:
             return None
         if self.self_collision.in_collision(q.reshape(-1, self.robot.num_joints)).any():
             return None
-        return replace(result, clearance=self.clearance.distance(q))
+        return replace(result, spheres=self.clearance)
 
     def tracker(
         self,
@@ -388,6 +389,7 @@ class IKSolver:
         orientation_tolerance: Any = 1e-5,
         tips: Sequence[str] | None = None,
         free_axes: Mapping[str, str] | None = None,
+        world: World | Scene | None = None,
     ) -> Tracker:
         """Follow a moving target from joints q0, in steps that are never larger than allowed.
 
@@ -403,24 +405,28 @@ class IKSolver:
             posture: (J,) that joints drift to where the target leaves them free; None: they stay.
             away_from_limits: whether they drift out of the tenth of their range next to a limit.
             avoid_self_collision: refuse steps that end in self-collision; this is not a part of
-                the compiled step, and takes longer.
+                the compiled step, and takes longer. With a world, their ways are looked at too.
             position_tolerance: m, of a target that is reached; one number, or one per tip.
             orientation_tolerance: rad.
             tips: as in `solve`.
             free_axes: as in `solve`.
+            world: obstacles; a step on whose way one is touched is refused. Its state at the call
+                counts, until `Tracker.world` is given another one.
 
         Raises:
             SeedError: q0 or the posture has the wrong length, is not finite, or outside the
-                limits; or the robot touches itself at q0 and shall not.
+                limits; or the robot touches an obstacle at q0, or itself and shall not.
             LinkError: an unknown tip, or one named twice.
             OptionError: an option is out of its range, or a joint has no speed limit.
-            RobotError: self-collision is asked for and a collision shape cannot be read.
+            RobotError: self-collision or a world is asked for and a collision shape cannot be
+                read.
+            WorldError: the world is one of another robot.
         """
         return Tracker(
             self.robot, self.solve, self.self_collision if avoid_self_collision else None, q0,
             max_joint_step, velocity_scale, dt, posture=posture, away_from_limits=away_from_limits,
             position_tolerance=position_tolerance, orientation_tolerance=orientation_tolerance,
-            tips=tips, free_axes=free_axes,
+            tips=tips, free_axes=free_axes, world=world,
         )  # fmt: skip
 
     def warm_up(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..collision.self_collision import SelfCollision
+from ..collision.world_check import Contact
 from ..errors import OptionError, SeedError, TargetError, TrackerError
 from ..kernels.layout import FRAME, unpack
 from ..kernels.simd import LANES
@@ -26,12 +27,16 @@ from ..kernels.tracking import (
     track,
 )  # fmt: skip
 from ..robot.robot import Robot
+from ..world.motion import StepGuard
+from ..world.scene import Scene
+from ..world.world import World
 from .inputs import (
     check_free_axes,
     check_seed_state,
     check_targets,
     check_tips,
     check_tolerance,
+    check_world,
     is_number,
 )
 from .result import IKResult
@@ -58,6 +63,7 @@ class BlockedBy(Enum):
     LIMIT = "limit"
     SINGULARITY = "singularity"  # no motion of the joints helps; so it is beyond the reach too
     SELF_COLLISION = "self-collision"
+    WORLD = "world"  # an obstacle: `TrackStep.touches`
 
 
 class TrackStep(NamedTuple):
@@ -70,6 +76,8 @@ class TrackStep(NamedTuple):
     blocked_by: BlockedBy | None = None  # where it is blocked or elsewhere
     joint: str | None = None  # which is at its limit, where that is why
     offer: np.ndarray | None = None  # (J,) reaches the target, where it is elsewhere
+    # What a step that was not taken touches, the deepest first, where the tracker has a world.
+    touches: tuple[Contact, ...] = ()
 
 
 _OUTCOMES = {
@@ -102,6 +110,7 @@ class Tracker:
         orientation_tolerance: Any,
         tips: Sequence[str] | None,
         free_axes: Mapping[str, str] | None,
+        world: World | Scene | None,
     ):
         self._robot, self._solve, self._self_collision = robot, solve, self_collision
         self._tips = check_tips(robot, tips)
@@ -143,6 +152,7 @@ class Tracker:
             self._errors, _aligned(rows), integers, floats, boxed,
         )  # fmt: skip
         self._turn = Lock()
+        self.world = world
         self.reset(q0)
         compile_track()
 
@@ -151,17 +161,39 @@ class Tracker:
         """(J,) rad or m, where the joints are."""
         return self._state.joints.copy()
 
+    @property
+    def world(self) -> Scene | None:
+        """The obstacles as they were when the world was given, by `IKSolver.tracker` or here.
+
+        Whoever changes a `World` gives it again: ``tracker.world = world``. Any thread may; the
+        next step sees it. None: no obstacles.
+
+        Raises:
+            WorldError: it is no world, or one of another robot.
+        """
+        return None if self._guard is None else self._guard.scene
+
+    @world.setter
+    def world(self, world: World | Scene | None) -> None:
+        self._guard = None
+        if world is not None:
+            scene = check_world(self._robot, world)
+            self._guard = StepGuard(scene, self._self_collision is not None)
+
     def reset(self, q0: Any) -> None:
         """Begin anew from joints (J,), for any thread.
 
         Raises:
             SeedError: they have the wrong length, are not finite, outside the limits, or the
-                robot touches itself there and shall not.
+                robot touches an obstacle there, or itself and shall not.
         """
         given = check_seed_state(self._robot, q0, 1, "q0")
         if given is None:
             raise SeedError(f"q0 is None; it must be ({self._robot.num_joints},)")
-        if self._self_collision is not None and self._self_collision.in_collision(given[0]):
+        guard = self._guard
+        if guard is not None and (touches := guard.contacts(given[0])):
+            raise SeedError(f"q0 touches: {', '.join(map(str, touches))}")
+        if self._touches(given[0]):
             raise SeedError("q0 is in self-collision")
         limits = unpack.py_func(*self._arguments[6:8]).bounds
         self._state.joints[:] = np.clip(given[0], limits[:, 0], limits[:, 1])
@@ -192,11 +224,19 @@ class Tracker:
         if code == REFUSED:
             raise self._refusal(T_base_tip)
         status, blocked_by = _OUTCOMES[code]
-        if self._self_collision is not None and self._touches(self._state.joints):
-            status, blocked_by = self._stay()
+        guard, touches = self._guard, ()
+        if guard is not None:
+            touches = tuple(guard.contacts_on_way(self._state.before, self._state.joints))
+            if touches:
+                of_world = guard.is_of_world(touches)
+                status, blocked_by = self._stay(
+                    BlockedBy.WORLD if of_world else BlockedBy.SELF_COLLISION
+                )
+        elif self._touches(self._state.joints):
+            status, blocked_by = self._stay(BlockedBy.SELF_COLLISION)
         if blocked_by is None:
-            return self._result(status)
-        return self._blocked(status, blocked_by)
+            return self._result(status, touches=touches)
+        return self._blocked(status, blocked_by, guard, touches)
 
     def alternatives(self, max_solutions: int = 8, **options: Any) -> IKResult:
         """All the solutions of the last target, those that are nearest to the joints first.
@@ -206,7 +246,7 @@ class Tracker:
 
         Args:
             max_solutions: M.
-            **options: further ones of `IKSolver.solve`.
+            **options: further ones of `IKSolver.solve`; the tracker's world is the default of one.
 
         Returns:
             What `IKSolver.solve` returns for one target, (1, M, ...).
@@ -218,7 +258,7 @@ class Tracker:
         if self._thread != get_ident():
             self._enter()
         targets = self._poses[:, list(self._tips)]
-        options = {"error_weight": 0.0, **self._options, **options}
+        options = {"error_weight": 0.0, "world": self.world, **self._options, **options}
         return self._solve(
             targets, max_solutions=max_solutions, seed_state=self._state.joints, **options
         )
@@ -248,20 +288,26 @@ class Tracker:
             return error
         raise AssertionError("the compiled check refused what the other one takes")
 
-    def _result(self, status: TrackStatus, *more: Any) -> TrackStep:
+    def _result(self, status: TrackStatus, *more: Any, **named: Any) -> TrackStep:
         return TrackStep(
             self._state.joints.copy(), self._errors[:, 0].copy(), self._errors[:, 1].copy(),
-            status, *more,
+            status, *more, **named,
         )  # fmt: skip
 
-    def _blocked(self, status: TrackStatus, blocked_by: BlockedBy) -> TrackStep:
+    def _blocked(
+        self,
+        status: TrackStatus,
+        blocked_by: BlockedBy,
+        guard: StepGuard | None,
+        touches: tuple[Contact, ...],
+    ) -> TrackStep:
         joint = None
         if blocked_by is BlockedBy.LIMIT:
             joint = self._robot.joint_names[self._numbers[JOINT_AT_LIMIT]]
         offer = self._state.offer
-        if self._numbers[OFFERED] == 0 or blocked_by is BlockedBy.SELF_COLLISION:
-            return self._result(status, blocked_by, joint)
-        if self._self_collision is not None and self._touches(offer):
+        if self._numbers[OFFERED] == 0 or blocked_by in (BlockedBy.SELF_COLLISION, BlockedBy.WORLD):
+            return self._result(status, blocked_by, joint, touches=touches)
+        if self._touches(offer) if guard is None else guard.contacts(offer):
             self._numbers[OFFERED] = 0
             return self._result(status, blocked_by, joint)
         return self._result(TrackStatus.ELSEWHERE, blocked_by, joint, offer.copy())
@@ -269,8 +315,8 @@ class Tracker:
     def _touches(self, q: np.ndarray) -> bool:
         return self._self_collision is not None and bool(self._self_collision.in_collision(q))
 
-    def _stay(self) -> tuple[TrackStatus, BlockedBy | None]:
-        """Take back a step that ends in self-collision."""
+    def _stay(self, blocked_by: BlockedBy) -> tuple[TrackStatus, BlockedBy | None]:
+        """Take back a step that touches something."""
         self._state.joints[:] = self._state.before
         self._state.allowed[:] = 0.0
         self._numbers[CONVERGED] = 0
@@ -278,7 +324,7 @@ class Tracker:
         self._state.allowed[:] = self._allowed
         if code == REACHED:
             return TrackStatus.REACHED, None
-        return TrackStatus.BLOCKED, BlockedBy.SELF_COLLISION
+        return TrackStatus.BLOCKED, blocked_by
 
 
 def _as_batch(T_base_tip: Any) -> Any:

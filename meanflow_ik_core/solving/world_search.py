@@ -8,37 +8,30 @@ solutions that are free, others are reached by steps in theirs. Both are starts 
 like all others, so that every pose stays exact.
 """
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from ..collision.sphere_bodies import lanes_of_motion
-from ..collision.world_distance import WorldDistance
-from ..kernels.null_space import project_on_null_space
+from ..kernels.search import NOTHING
 from ..kernels.selection import best, choose
-from ..robot.robot import Robot
-from ..world.scene import GRAZE, Scene
+from .at_once import SearchAtOnce
 from .deadline import Deadline
 from .goal import Goal
-from .result import IKResult
 from .search import OWN, SEED, UNIFORM, Candidates, Search, joined
+from .world_guide import FARTHEST, PUSHES, WorldGuide
 
-_CAP = 0.03  # m, up to where distances are looked at
 # m: what the spheres say is deeper than this touches, whatever Coal would say.
 _DEEP = 0.01
 _NEAR_MISS = 0.08  # m, how deep a candidate may be that is pushed out
-_CLEAR = 0.005  # m, where it is pushed to
-_LONGEST_PUSH = 0.7  # rad or m, of the joint that moves most
-_PUSHES = np.array([0.7, 1.0, 1.5, 2.5])  # how far, as shares of what the gradient promises
-_STEPS = (0.03, 0.6)  # rad or m, least and longest step from a free solution
 _FEWEST, _PER_ROW = 64, 6  # starts of an exploration, and per row that is missing
 _MOST_EXPLORED = 1024
 _LEAST_YIELD = 0.02  # free solutions per start of an exploration that is worth another one
-_FIRST = 48  # uniform starts of the first round for one solution, at least
-_FEW = 3  # candidates that Coal is asked of at least, for a call has its price
+_FIRST = 64  # uniform starts of the first round for one solution, at least
+_FEW = 2  # candidates that Coal is asked of at least, for a call has its price
 _SAME = 0.4  # of the least separation; what differs less from a candidate adds nothing to it
+_FINE = 0.1  # of it, from one candidate to the next where as many as fit are wanted
+_PACKINGS = 8  # of candidates, of which those that touch are left out in the next one
 _GAIN = 1.02  # of the solutions, that a round and its explorations bring if another is worth it
 UNKNOWN, FREE, TOUCHING = 0, 1, 2
 
@@ -60,85 +53,7 @@ class Pool(NamedTuple):
         return Pool(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
 
 
-@dataclass(frozen=True)
-class WorldGuide:
-    """What a search knows of the world, and of the robot itself where that is asked."""
-
-    scene: Scene
-    robot: Robot  # the scene's, with the frames that the goal is for as its tips
-    avoid_self_collision: bool
-    asked: np.ndarray | None  # (T, 6) bool, as in a `Goal`
-
-    @cached_property
-    def fixed(self) -> frozenset[str]:
-        """Links and attached obstacles that stand where a complete goal puts them."""
-        return self.scene.structure.rigid_to(tuple(np.flatnonzero(self._axes.all(1)).tolist()))
-
-    @cached_property
-    def distances(self) -> WorldDistance:
-        """Of what the joints can still move where the goal is reached."""
-        return self.scene.distances(self.fixed)
-
-    @cached_property
-    def _axes(self) -> np.ndarray:
-        asked = np.ones((self.robot.num_tips, 6), bool) if self.asked is None else self.asked
-        return np.ascontiguousarray(asked, np.bool_)
-
-    def in_collision(self, q: np.ndarray) -> np.ndarray:
-        return self.scene.in_collision(q, self.avoid_self_collision, GRAZE)
-
-    def gaps(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) to obstacles and (N,) between links, up to the cap, of q (N, J)."""
-        gap = self.distances.of(q, _CAP)[0][:, 0]
-        own = np.full(len(q), _CAP)
-        if self.avoid_self_collision:
-            own = np.minimum(self.scene.own_clearance.distance(q, _CAP), _CAP)
-        return gap, own
-
-    def pushed(self, q: np.ndarray, T_base_tip: np.ndarray) -> np.ndarray:
-        """Starts (N, P, J) from near misses q (N, J), away from what is nearest."""
-        gap, slope = self.distances.of(q, _CAP, gradient=True)
-        direction = self._within_null_space(slope[:, 0], q, T_base_tip)
-        square = (direction * direction).sum(-1)
-        length = (_CLEAR - gap[:, 0]) / np.maximum(square, 1e-6)
-        longest = np.abs(direction).max(-1) * length
-        length *= np.minimum(1.0, _LONGEST_PUSH / np.maximum(longest, 1e-9) / _PUSHES[-1])
-        steps = direction * length[:, None]
-        return self._clipped(q[:, None] + steps[:, None] * _PUSHES[:, None])
-
-    def spread(self, q: np.ndarray, T_base_tip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Starts (N, J) by random steps in the null spaces of q (N, J)."""
-        direction = self._within_null_space(rng.normal(size=q.shape), q, T_base_tip)
-        longest = np.abs(direction).max(-1, keepdims=True)
-        length = np.exp(rng.uniform(np.log(_STEPS[0]), np.log(_STEPS[1]), (len(q), 1)))
-        return self._clipped(q + direction / np.maximum(longest, 1e-9) * length)
-
-    def completed(self, result: IKResult) -> IKResult:
-        """The result with what is known of the world."""
-        clearance = None
-        if self.avoid_self_collision:
-            clearance = self.scene.own_clearance.distance(result.joint_positions)
-        return replace(
-            result, clearance=clearance, scene=self.scene,
-            avoids_self_collision=self.avoid_self_collision,
-        )  # fmt: skip
-
-    def _within_null_space(
-        self, directions: np.ndarray, q: np.ndarray, T_base_tip: np.ndarray
-    ) -> np.ndarray:
-        robot = self.robot
-        found = np.ascontiguousarray(directions)
-        project_on_null_space(
-            found, lanes_of_motion(robot, q), robot.parent, robot.prismatic, robot.placement,
-            robot.joint, robot.multiplier, robot.tip_node, robot.tip_placement, self._axes,
-            np.ascontiguousarray(T_base_tip[:, :3, :3]),
-        )  # fmt: skip
-        return found
-
-    def _clipped(self, q: np.ndarray) -> np.ndarray:
-        robot = self.robot
-        inside = np.clip(q, robot.lower, robot.upper)
-        return np.where(robot.continuous, q, inside)
+Begun = tuple[Pool, Candidates]  # exact candidates, and the nearest of those that are not
 
 
 class WorldSearch(Search):
@@ -153,28 +68,36 @@ class WorldSearch(Search):
         starts, one = self._starts, self._preferences.max_solutions == 1
         if one and self._parts.drawing.is_uniform(sampler) and starts.first < _FIRST:
             self._starts = replace(starts, first=min(starts.num_samples, _FIRST))
-        problems = np.arange(len(self._goal))
-        for place, problem in enumerate(problems.tolist()):
-            if place and self._deadline.passed():
-                break
-            self._solve(problem, sampler, self._deadline.share(len(problems) - place))
+        count = len(self._goal)
+        together = one and self._parts.is_one_call(sampler)
+        size = max(1, self._parts.starts_per_pass // self._starts.first) if together else 1
+        for first in range(0, count, size):
+            problems = range(first, min(first + size, count))
+            begun = self._begun_together(problems, sampler) if together else {}
+            for problem in problems:
+                if problem and self._deadline.passed():
+                    break
+                if problem not in self._chosen:
+                    deadline = self._deadline.share(count - problem)
+                    self._solve(problem, sampler, deadline, begun.get(problem))
         if self._parts.null_space is not None and self._parts.null_space.steps:
             self._improve(self._parts.null_space)
 
-    def _solve(self, problem: int, sampler: str, deadline: Deadline) -> None:
+    def _solve(
+        self, problem: int, sampler: str, deadline: Deadline, begun: Begun | None = None
+    ) -> None:
         """Find free solutions of one problem and note its rows."""
         starts, goal = self._starts, self._goal.of(np.array([problem]))
         wanted = self._preferences.max_solutions
-        pool, misses = self._begun(goal, sampler, starts.first)
-        chosen = self._cheapest(problem, pool) if wanted == 1 else np.zeros(0, np.int64)
-        if len(chosen) < wanted:
-            pool = self._measured(pool)
-            chosen = self._confirmed(problem, pool, deadline)
-        used, rounds, worth, before_round = starts.first, 1, True, -1
+        pool, misses = begun or self._begun(goal, sampler, starts.first)
+        pool = self._measured(pool)
+        chosen = self._confirmed(problem, pool, deadline)
+        used, rounds, tried, worth, before_round = starts.first, 1, 0, True, -1
         rng = None if len(chosen) == wanted else np.random.default_rng(self._keys[problem])
         while len(chosen) < wanted and rounds != starts.max_rounds and not deadline.passed():
-            if rounds == 1 and len(pool.q) and not len(chosen) and self._is_hopeless(pool):
+            if tried == 1 and len(pool.q) and not len(chosen) and self._is_hopeless(pool):
                 break
+            tried += 1
             missing = wanted - len(chosen)
             explored = self._explored(goal, pool, missing, rng) if worth and rng else None
             if explored is None and not deadline.is_timeout:
@@ -190,35 +113,106 @@ class WorldSearch(Search):
                 source = np.full(size, OWN if own and sampler != "uniform" else UNIFORM)
                 used += size
             new, missed = self._refined(goal, q, source)
-            pool = self._thinned(pool.with_more(self._measured(new)), len(pool.q))
+            known, pool = len(pool.q), pool.with_more(self._measured(new))
+            if wanted > 1:
+                pool = self._thinned(pool, known)
             misses = joined(misses, missed)
             before = len(chosen)
             chosen = self._confirmed(problem, pool, deadline)
             worth = explored is None or len(chosen) - before >= _LEAST_YIELD * len(q)
             rounds += explored is None
-        if len(chosen) < wanted:
+        if len(chosen) < wanted and (pool.state == FREE).sum() > 1:
+            if not deadline.passed():
+                pool = self._densified(goal, pool)
             chosen = self._packed(problem, pool, chosen)
         self._num_starts[problem] = used
         self._timed_out[problem] = len(chosen) < wanted and deadline.passed()
         self._note(problem, pool, misses, chosen)
 
+    def _densified(self, goal: Goal, pool: Pool) -> Pool:
+        """The pool with more candidates between those that are free, for `_packed`."""
+        free = np.flatnonzero(pool.state == FREE)
+        apart = self._preferences.min_separation
+        steps = _FINE * apart * np.arange(1, round(_SAME / _FINE) + 1)
+        ways = self._guide.ways(pool.q[free], goal.T_base_tip[0])
+        q = pool.q[free, None] + np.concatenate((steps, -steps))[:, None] * ways[:, None]
+        source = np.repeat(pool.source[free], 2 * len(steps))
+        new, _ = self._refined(goal, q.reshape(-1, q.shape[-1]), source)
+        return pool.with_more(self._measured(new))
+
     def _packed(self, problem: int, pool: Pool, chosen: np.ndarray) -> np.ndarray:
         """As many free candidates as fit: taken in order along the direction they extend in."""
-        free = np.flatnonzero(pool.state == FREE)
-        if len(free) <= len(chosen) or len(free) < 3:
-            return chosen
-        offset = pool.q[free] - pool.q[free].mean(0)
-        along = np.linalg.eigh(offset.T @ offset)[1][:, -1]
-        order = free[np.argsort(offset @ along, kind="stable")]
+        free = pool.q[pool.state == FREE]
+        middle = free.mean(0)
+        along = np.linalg.eigh((free - middle).T @ (free - middle))[1][:, -1]
+        place = (pool.q - middle) @ along
         preferences, continuous = self._preferences, self._parts.robot.continuous
-        packed = best(
-            pool.q, order, continuous, preferences.max_solutions, preferences.min_separation
+        hopeful = (pool.state == FREE) | (
+            (pool.state == UNKNOWN) & (np.minimum(pool.gap, pool.own_gap) > 0)
         )
+        for _ in range(_PACKINGS):
+            usable = np.flatnonzero(hopeful)
+            order = usable[np.argsort(place[usable], kind="stable")]
+            packed = best(
+                pool.q, order, continuous, preferences.max_solutions, preferences.min_separation
+            )
+            todo = packed[pool.state[packed] == UNKNOWN]
+            if not len(todo):
+                break
+            pool.state[todo] = np.where(self._guide.in_collision(pool.q[todo]), TOUCHING, FREE)
+            hopeful &= pool.state != TOUCHING
+        packed = packed[pool.state[packed] == FREE]
         if len(packed) <= len(chosen):
             return chosen
         return packed[np.argsort(self._pool_costs(problem, pool)[packed], kind="stable")]
 
-    def _begun(self, goal: Goal, sampler: str, count: int) -> tuple[Pool, Candidates]:
+    def _begun_together(self, problems: range, sampler: str) -> dict[int, Begun]:
+        """The first round of several problems in one call, for one solution each.
+
+        Where Coal finds one of the few cheapest free, it is noted as the answer. Returns what the
+        others have begun with.
+        """
+        began = self._clock()
+        parts, starts = self._parts, self._starts
+        goal = self._goal.of(slice(problems.start, problems.stop))
+        count = starts.first + goal.seeded
+        rows = SearchAtOnce(
+            parts.robot, replace(starts, max_rounds=1, sliding=False), parts.refinement,
+            replace(self._preferences, max_solutions=count, select="best"), parts.drawing,
+            len(goal) * count,
+        ).rows(goal, sampler)[0]  # fmt: skip
+        own = UNIFORM if sampler == "uniform" else OWN
+        source = np.where(rows.start < 0, SEED, own)
+        errors = np.stack((rows.position_error, rows.orientation_error), -1)
+        self._num_starts[problems.start : problems.stop] = starts.first
+        self._drawn["seed"] += len(goal) * goal.seeded
+        self._drawn[sampler] += len(goal) * starts.first
+        middle = self._clock()
+        hopeful = rows.valid[:, :_FEW]
+        touching = np.ones(hopeful.shape, bool)
+        touching[hopeful] = self._guide.in_collision(rows.q[:, :_FEW][hopeful])
+        begun = {}
+        for place, problem in enumerate(problems):
+            free = np.flatnonzero(~touching[place])[:1]
+            if len(free):
+                found = _candidates(rows.q[place], errors[place], source[place], free, True)
+                self._found[problem] = self._chosen[problem] = found
+                continue
+            exact = np.flatnonzero(rows.valid[place])
+            state = np.full(len(exact), UNKNOWN, np.int8)
+            state[:_FEW] = TOUCHING
+            far = np.full(len(exact), FARTHEST)
+            pool = Pool(
+                rows.q[place, exact], errors[place, exact], source[place, exact], far, far, state
+            )
+            missed = np.flatnonzero(~rows.valid[place] & (rows.start[place] != NOTHING))[:1]
+            misses = _candidates(rows.q[place], errors[place], source[place], missed, False)
+            begun[problem] = pool, misses
+        self._spent["refine"] += middle - began
+        self._spent["select"] += self._clock() - middle
+        return begun
+
+    def _begun(self, goal: Goal, sampler: str, count: int) -> Begun:
         """The first round: the sampler's starts, and before them the seed."""
         q = self._drawn_starts(sampler, goal, 0, count)
         source = np.full(count, UNIFORM if sampler == "uniform" else OWN)
@@ -235,7 +229,7 @@ class WorldSearch(Search):
         self._spent["sample"] += self._clock() - began
         return q.astype(np.float64)
 
-    def _refined(self, goal: Goal, q: np.ndarray, source: np.ndarray) -> tuple[Pool, Candidates]:
+    def _refined(self, goal: Goal, q: np.ndarray, source: np.ndarray) -> Begun:
         """Exact candidates of starts (N, J) of one problem, and the nearest of the others."""
         began = self._clock()
         parts = self._parts
@@ -243,7 +237,7 @@ class WorldSearch(Search):
         exact = refined.converged[0]
         errors = np.stack((refined.position_error[0], refined.orientation_error[0]), -1)
         found = refined.q[0, exact]
-        far = np.full(len(found), _CAP)
+        far = np.full(len(found), FARTHEST)
         pool = Pool(
             found, errors[exact], source[exact], far, far, np.full(len(found), UNKNOWN, np.int8)
         )
@@ -259,17 +253,10 @@ class WorldSearch(Search):
         self._spent["refine"] += self._clock() - began
         return pool, misses
 
-    def _cheapest(self, problem: int, pool: Pool) -> np.ndarray:
-        """The cheapest candidate that Coal finds free among the first few; often it is there."""
-        few = np.argsort(self._pool_costs(problem, pool), kind="stable")[:_FEW]
-        if not len(few):
-            return few
-        pool.state[few] = np.where(self._guide.in_collision(pool.q[few]), TOUCHING, FREE)
-        return few[pool.state[few] == FREE][:1]
-
     def _measured(self, pool: Pool) -> Pool:
         """The pool with its gaps; what is deep in an obstacle needs no other check."""
-        gap, own_gap = self._guide.gaps(pool.q)
+        # For one solution it is quicker to ask Coal of some that touch themselves.
+        gap, own_gap = self._guide.gaps(pool.q, self._preferences.max_solutions > 1)
         deep = (pool.state == UNKNOWN) & (np.minimum(gap, own_gap) < -_DEEP)
         pool.state[deep] = TOUCHING
         return pool._replace(gap=gap, own_gap=own_gap)
@@ -332,9 +319,9 @@ class WorldSearch(Search):
         parts, sources = [], []
         if len(near):
             share = size if not len(free) else size // 2
-            near = near[np.argsort(-pool.gap[near], kind="stable")][: share // len(_PUSHES)]
+            near = near[np.argsort(-pool.gap[near], kind="stable")][: share // len(PUSHES)]
             parts.append(self._guide.pushed(pool.q[near], T_base_tip).reshape(-1, pool.q.shape[1]))
-            sources.append(np.repeat(pool.source[near], len(_PUSHES)))
+            sources.append(np.repeat(pool.source[near], len(PUSHES)))
         if len(free):
             parents = free[rng.integers(len(free), size=size - sum(map(len, parts)))]
             parts.append(self._guide.spread(pool.q[parents], T_base_tip, rng))
@@ -364,3 +351,14 @@ class WorldSearch(Search):
         worth = self._worth(pool.q[None], self._goal.reference[problem, None])[0]
         checked = np.ones(len(pool.q), bool)
         return Candidates(pool.q, pool.errors, valid, pool.source, checked, worth)
+
+
+def _candidates(
+    q: np.ndarray, errors: np.ndarray, source: np.ndarray, rows: np.ndarray, valid: bool
+) -> Candidates:
+    """Some rows (n,) of candidates without objectives."""
+    count = len(rows)
+    return Candidates(
+        q[rows], errors[rows], np.full(count, valid), source[rows], np.ones(count, bool),
+        np.zeros(count),
+    )  # fmt: skip

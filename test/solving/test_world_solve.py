@@ -4,10 +4,11 @@
 import coal
 import numpy as np
 import pytest
-from oracles import Judge
+from oracles import Judge, solutions_within_limits
 from world_judge import WorldJudge
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.evaluation.closed_form import ClosedForm
 
 KEEP = np.array((0.4, 0.3, -0.2, -1.8, 0.1, 2.0, 0.5))
 
@@ -104,14 +105,43 @@ def test_a_far_world_changes_no_nearest_solution(panda):
     assert near.valid.all() and near.distance[0, 0] < 1e-3
 
 
-def test_the_answer_of_a_problem_does_not_depend_on_the_others(panda):
+def test_nearly_all_free_solutions_that_differ_are_found_where_they_are_few(panda):
+    solver, closed_form = mik.load_solver(panda, sampler="uniform"), ClosedForm(panda)
+    balls, judge = {}, WorldJudge(panda)
+    target, rng, world = panda.forward(KEEP)[None], np.random.default_rng(0), mik.World(panda)
+    known = solutions_within_limits(closed_form, target[0, 0], 500)
+    free = np.ones(len(known), bool)
+    while free.sum() > 120:  # balls at elbows, until few solutions are left
+        ball = {"ball": (coal.Sphere(0.05), np.eye(4))}
+        q = known[rng.choice(np.flatnonzero(free))]
+        ball["ball"][1][:3, 3] = judge.shape_poses(q)[judge.links.index("panda_link4")].translation
+        left = free.copy()
+        left[free] = [not judge.touching(q, ball) for q in known[free]]
+        if left.sum() > 40:
+            free, name = left, f"ball{len(balls)}"
+            balls[name] = ball["ball"]
+            world.add_sphere(name, 0.05, xyz=balls[name][1][:3, 3])
+    different: list[np.ndarray] = []
+    for q in known[free]:
+        if all(np.abs(q - other).max() >= 0.01 for other in different):
+            different.append(q)
+    result = solver.solve(
+        target, world=world, max_solutions=200, num_samples=1000, seed=0, select="diverse"
+    )
+    rows = result.joint_positions[result.valid]
+    assert len(different) < 150 and len(rows) >= 0.95 * len(different)
+    assert not any(judge.touching(q, balls) for q in rows)
+
+
+@pytest.mark.parametrize("solutions", [1, 5])
+def test_the_answer_of_a_problem_does_not_depend_on_the_others(panda, solutions):
     solver = mik.load_solver(panda, sampler="uniform")
     q = np.stack([free_start(solver, seed) for seed in range(4)])
     world, _, _ = clutter(panda, 5, q[0])
     targets = panda.forward(q)
-    together = solver.solve(targets, seed=0, max_solutions=5, world=world)
+    together = solver.solve(targets, seed=0, max_solutions=solutions, world=world)
     for row in range(4):
-        alone = solver.solve(targets[row : row + 1], seed=0, max_solutions=5, world=world)
+        alone = solver.solve(targets[row : row + 1], seed=0, max_solutions=solutions, world=world)
         assert np.array_equal(
             alone.joint_positions[0], together.joint_positions[row], equal_nan=True
         )
