@@ -22,7 +22,7 @@ from ..errors import OptionError
 
 _PACKAGES = (
     "meanflow-ik-ros", "numpy", "torch", "numba", "pin", "EAIK", "frankik", "optik-py", "pytracik",
-    "ssik",
+    "ssik", "daqp", "mink", "mujoco", "pin-pink", "roboplan-simple-ik", "roboticstoolbox-python",
 )  # fmt: skip
 
 
