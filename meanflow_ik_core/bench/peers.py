@@ -23,7 +23,7 @@ from ..robot.robot import load_robot
 from .judge import MIN_SEPARATION, Judge
 from .peer_solvers.closed_forms import Eaik
 from .peer_solvers.known import named_peers, refuse_missing
-from .peer_solvers.ours import Network, Tracked, Uniform
+from .peer_solvers.ours import OURS, Uniform
 from .peer_solvers.peer import BUDGET, COARSE, EXACT, Peer
 from .peer_solvers.worker import Worker
 from .pose_sets import HARD, NEED_CLOSED_FORM, UNSOLVABLE
@@ -31,7 +31,6 @@ from .result import BenchResult, Measure, at_least_one, environment
 from .targets import reachable_configurations
 from .tasks import Outcome, Task, ask_in_turn, near_task, nearest_task, nothing, right
 
-OURS: tuple[type[Peer], ...] = (Uniform, Network, Tracked)
 TOLERANCES = (EXACT, COARSE)
 RANDOM, TWO_ARMS = "random", "two arms"
 COUNTS = (3, 10, 30, 100)  # of different solutions; the most are compared with the exact answer

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OptionError
-from .peers import BUDGETS_MS, COUNTS, OURS
+from .peer_solvers.ours import OURS
+from .peers import BUDGETS_MS, COUNTS
 from .peers_tables import LABELS, Numbers
 from .result import BenchResult
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import ConfigError
+from .peer_solvers.known import PEERS
+from .peer_solvers.ours import OURS
 from .records import records_of
 from .result import BenchResult
 from .tables import markdown
@@ -170,6 +172,15 @@ def peers_markdown(folder: Path) -> str:
         f"{table.title}\n\n{markdown([table.head, *table.rows])}" for table in peers_tables(record)
     ]
     return "\n\n".join([*parts, *notes(record)])
+
+
+def solvers_table(folder: Path) -> str:
+    """How each solver is asked; no record says it."""
+    kinds = (*OURS, *PEERS.values())
+    rows = [
+        [_label(kind.name), kind.settings, kind.install and f"`{kind.install}`"] for kind in kinds
+    ]
+    return markdown([["solver", "how it is asked", "what brings it"], *rows])
 
 
 def readme_table(folder: Path) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ConfigError
-from .peers_tables import Table, peers_markdown, peers_tables, readme_table
+from .peers_tables import Table, peers_markdown, peers_tables, readme_table, solvers_table
 from .records import read_records
 from .result import BenchResult, Measure
 from .robots_tables import robots_table
@@ -29,11 +29,12 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "latency": latency_table,
     "sampler": sampler_table,
     "peers": peers_markdown,
+    "solvers": solvers_table,
     "readme": readme_table,
 }
 # Suites whose results are read in several tables, on a terminal too.
 RESULT_TABLES: dict[str, Callable[[BenchResult], list[Table]]] = {"peers": peers_tables}
-_MARKED = re.compile(r"(<!-- bench (\S+) (\S+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+_MARKED = re.compile(r"(<!-- bench (\S+) (\S+) -->\n)(?:.*?\n)??(<!-- end -->)", re.DOTALL)
 
 # What comes first in a table; other suites follow.
 _ORDER = (
@@ -121,7 +122,7 @@ def with_tables(text: str, root: Path) -> str:
 
     def filled(found: re.Match[str]) -> str:
         begin, name, folder, end = found.groups()
-        return begin + table_named(name, root / folder) + end
+        return f"{begin}{table_named(name, root / folder)}\n{end}"
 
     return _MARKED.sub(filled, text)
 

@@ -109,3 +109,6 @@ class Tracked(Peer):
             if step.status is TrackStatus.REACHED:
                 return step.joint_positions
         return None
+
+
+OURS: tuple[type[Peer], ...] = (Uniform, Network, Tracked)
