@@ -26,21 +26,23 @@ from .peer_solvers.known import named_peers, refuse_missing
 from .peer_solvers.ours import OURS, Uniform
 from .peer_solvers.peer import BUDGET, COARSE, EXACT, Peer
 from .peer_solvers.worker import Worker
+from .peers_tables import (
+    AGAINST_EXACT,
+    BUDGETS_MS,
+    COUNTS,
+    DIFFERENT,
+    DIVERSE,
+    DRAWN,
+    MOST,
+    RANDOM,
+    TWO_ARMS,
+)  # fmt: skip
 from .pose_sets import HARD, NEED_CLOSED_FORM, UNSOLVABLE
 from .result import BenchResult, Measure, at_least_one, environment
 from .targets import reachable_configurations
 from .tasks import Outcome, Task, ask_in_turn, near_task, nearest_task, nothing, right
 
 TOLERANCES = (EXACT, COARSE)
-RANDOM, TWO_ARMS = "random", "two arms"
-COUNTS = (3, 10, 30, 100)  # of different solutions; the most are compared with the exact answer
-MOST = COUNTS[-1]
-DIVERSE = f"{MOST} diverse"
-AGAINST_EXACT = "against the exact answer"
-DRAWN = "drawn from it"  # as good as so many solutions can be
-BUDGETS_MS = (
-    0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50,
-)  # fmt: skip
 QUICK = {"poses": 40, "hard_poses": 10, "many_poses": 4, "arms_poses": 8}
 _ARMS = "dual_panda"
 _AT_ONCE = 10  # poses of a turn
@@ -176,7 +178,7 @@ class _Panda:
         measures, found = [], {}
         for count in COUNTS:
             solved = right(self._judge, wanted=count)
-            task = Task(f"{count} different", "several", targets, starts, solved, (count,))
+            task = Task(DIFFERENT.format(count), "several", targets, starts, solved, (count,))
             outcomes = self._ask(task)
             measures += _of_one(task, outcomes)
             found = {name: outcome.found for name, outcome in outcomes.items()}
@@ -279,5 +281,5 @@ def _against_tracik(outcomes: dict[str, Outcome]) -> list[Measure]:
         float(np.median(getattr(theirs, what)) / np.median(getattr(ours, what)))
         for what in ("busy", "clock")
     )
-    what = f"{MOST} different: times faster than TRAC-IK"
+    what = f"{DIFFERENT.format(MOST)}: times faster than TRAC-IK"
     return [Measure(what, ratio, "x", at_least=_TIMES_TRACIK)]

@@ -8,11 +8,11 @@ from typing import Any
 
 from ..errors import OptionError
 from .peer_solvers.ours import OURS
-from .peers import BUDGETS_MS, COUNTS
-from .peers_tables import LABELS, Numbers
+from .peer_solvers.peer import EXACT
+from .peers_tables import BUDGETS_MS, COUNTS, DIFFERENT, LABELS, RANDOM, Numbers
 from .result import BenchResult
 
-_RANDOM, _ARMS = "random, 1e-5", "two arms, 1e-5"
+_RANDOM = f"{RANDOM}, {EXACT}"
 _DOTS_PER_INCH = 100
 _COLOURS = (*(f"C{place}" for place in range(10)), "navy", "olive")  # of peers
 _MARKS = "os^vDPX<>*hpd"
@@ -58,7 +58,7 @@ def _draw_solutions(axes: Any, numbers: Numbers) -> None:
     for solver in numbers.asked(_RANDOM):
         points = [(1, numbers.values[_RANDOM, solver, "median"])]
         for count in COUNTS:
-            task = f"{count} different"
+            task = DIFFERENT.format(count)
             if numbers.values.get((task, solver, "solved"), 0.0) >= 0.5:
                 points.append((count, numbers.values[task, solver, "median"]))
         axes.plot(*zip(*points, strict=True), **_style(numbers, solver))

@@ -10,10 +10,24 @@ from typing import NamedTuple
 from ..errors import ConfigError
 from .peer_solvers.known import PEERS
 from .peer_solvers.ours import OURS
+from .peer_solvers.peer import COARSE, EXACT
 from .records import records_of
 from .result import BenchResult
 from .tables import markdown
+from .tasks import NEAR, NEAREST
 
+# What names of measures are made of.
+RANDOM, TWO_ARMS, DIFFERENT = "random", "two arms", "{} different"
+COUNTS = (3, 10, 30, 100)  # of different solutions; the most are compared with the exact answer
+MOST = COUNTS[-1]
+DIVERSE = f"{MOST} diverse"
+AGAINST_EXACT = "against the exact answer"
+DRAWN = "drawn from it"  # as good as so many solutions can be
+BUDGETS_MS = (
+    0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50,
+)  # fmt: skip
+_TOLERANCES = (EXACT, COARSE)
+_HARD = ("near limits", "singular", "edge of reach", "beyond reach", "impossible turn")
 LABELS = {"uniform": "ours, uniform", "meanflow": "ours, network", "tracked": "ours, tracked"}
 # Of the README, in its order; those that were not there have no row.
 _SHORT = (
@@ -51,10 +65,7 @@ class Numbers:
 
     def share(self, task: str, solver: str, what: str = "solved") -> str:
         value = self.values.get((task, solver, what))
-        # No share is rounded to all or nothing.
-        return (
-            "" if value is None else f"{100 * value:.4g}" if 0 < value < 1 else f"{100 * value:g}"
-        )
+        return "" if value is None else f"{100 * value:.4g}"
 
     def both(self, task: str, solver: str) -> str:
         """Share solved, and the median of the time."""
@@ -64,70 +75,7 @@ class Numbers:
 
 def peers_tables(record: BenchResult) -> list[Table]:
     """All that the record says, in tables that fit into 80 columns."""
-    numbers = Numbers(record)
-    exact, coarse = "1e-5", "1 mm, 0.1 deg"
-    one = [
-        [
-            _label(solver),
-            *_solved_wrong_times(numbers, f"random, {exact}", solver),
-            *_solved_wrong_times(numbers, f"random, {coarse}", solver),
-        ]
-        for solver in numbers.asked(f"random, {exact}")
-    ]
-    hard = [
-        [
-            _label(solver),
-            *(
-                numbers.both(f"{poses}, {exact}", solver)
-                for poses in (
-                    "near limits", "singular", "edge of reach", "beyond reach", "impossible turn",
-                )
-            ),
-        ]
-        for solver in numbers.asked(f"singular, {exact}")
-    ]  # fmt: skip
-    seeded = [
-        [
-            _label(solver),
-            *(
-                numbers.share(task, solver) if what == "solved"
-                else numbers.milliseconds(task, solver, what)
-                for task in ("seeded near it", "nearest to a random seed")
-                for what in ("solved", "median", "95 %")
-            ),
-        ]
-        for solver in numbers.asked("seeded near it")
-    ]  # fmt: skip
-    many = [
-        [
-            _label(solver),
-            *(numbers.milliseconds(f"{n} different", solver, "median") for n in (10, 100)),
-            numbers.milliseconds("100 different", solver, "95 %"),
-            numbers.share("100 different", solver),
-            *_against_exact(numbers, solver),
-        ]
-        for solver in numbers.asked("100 different")
-    ]
-    many += [
-        [
-            f"{_label(solver)}, diverse",
-            "",
-            *(numbers.milliseconds("100 diverse", solver, what) for what in ("median", "95 %")),
-            numbers.share("100 diverse", solver),
-            *_against_exact(numbers, f"{solver}, diverse"),
-        ]
-        for solver in numbers.asked("100 diverse")
-    ]
-    many.append(["100 drawn from it", "", "", "", "", *_against_exact(numbers, "drawn from it")])
-    arms = [
-        [
-            _label(solver),
-            *_solved_wrong_times(numbers, f"two arms, {exact}", solver),
-            *_solved_wrong_times(numbers, f"two arms, {coarse}", solver),
-        ]
-        for solver in numbers.asked(f"two arms, {exact}")
-    ]
-    options = record.options
+    numbers, options = Numbers(record), record.options
     halves = ("solved %", "wrong %", "ms", "95 %")
     twice = ("solver", *halves, *(f"coarse: {halves[0]}", *halves[1:]))
     return [
@@ -135,34 +83,98 @@ def peers_tables(record: BenchResult) -> list[Table]:
             f"One solution of {options['poses']} random poses of the Panda, to 1e-5 m and rad, and "
             "to 1 mm and 0.1 deg (coarse).",
             twice,
-            one,
+            _to_tolerances(numbers, RANDOM),
         ),
         Table(
             f"{options['hard_poses']} hard poses of each kind, to 1e-5: solved in % / median in "
             "ms. The last two have no solution: solved are those for which none is claimed.",
-            ("solver", "near limits", "singular", "edge of reach", "beyond reach", "turned"),
-            hard,
+            ("solver", *_HARD[:-1], "turned"),
+            [
+                [_label(solver), *(numbers.both(f"{poses}, {EXACT}", solver) for poses in _HARD)]
+                for solver in numbers.asked(f"{_HARD[1]}, {EXACT}")
+            ],
         ),
         Table(
             "From joints near to a solution, and the nearest solution to random joints.",
             ("solver", "solved %", "ms", "95 %", "nearest: solved %", "ms", "95 %"),
-            seeded,
+            _seeded(numbers),
         ),
         Table(
             f"Different solutions of {options['many_poses']} poses: medians in ms. Covered is the "
             "share of all solutions within 0.2 rad of the 100; MMD² is to the exact posterior.",
             ("solver", "10", "100", "95 %", "solved %", "covered %", "MMD²"),
-            many,
+            _many(numbers),
         ),
-        Table(f"One solution of {options['arms_poses']} random poses of two Pandas.", twice, arms),
+        Table(
+            f"One solution of {options['arms_poses']} random poses of two Pandas.",
+            twice,
+            _to_tolerances(numbers, TWO_ARMS),
+        ),
     ]
 
 
-def notes(record: BenchResult) -> list[str]:
-    """Who is missing, and what went wrong."""
-    missing, faults = record.options["missing"], record.options["faults"]
-    lines = [f"Not installed, and so not asked: {missing}."] if missing else []
-    return lines + [f"{who}: {what}." for who, what in faults.items()]
+def _to_tolerances(numbers: Numbers, poses: str) -> list[list[str]]:
+    """Shares solved and wrong, and the times, to each tolerance."""
+    return [
+        [
+            _label(solver),
+            *(
+                cell
+                for tolerance in _TOLERANCES
+                for task in [f"{poses}, {tolerance}"]
+                for cell in (
+                    numbers.share(task, solver, "solved"),
+                    numbers.share(task, solver, "wrong"),
+                    numbers.milliseconds(task, solver, "median"),
+                    numbers.milliseconds(task, solver, "95 %"),
+                )
+            ),
+        ]
+        for solver in numbers.asked(f"{poses}, {EXACT}")
+    ]
+
+
+def _seeded(numbers: Numbers) -> list[list[str]]:
+    return [
+        [
+            _label(solver),
+            *(
+                cell
+                for task in (NEAR, NEAREST)
+                for cell in (
+                    numbers.share(task, solver),
+                    numbers.milliseconds(task, solver, "median"),
+                    numbers.milliseconds(task, solver, "95 %"),
+                )
+            ),
+        ]
+        for solver in numbers.asked(NEAR)
+    ]
+
+
+def _many(numbers: Numbers) -> list[list[str]]:
+    most = DIFFERENT.format(MOST)
+    rows = [
+        [
+            _label(solver),
+            numbers.milliseconds(DIFFERENT.format(10), solver, "median"),
+            *(numbers.milliseconds(most, solver, what) for what in ("median", "95 %")),
+            numbers.share(most, solver),
+            *_against_exact(numbers, solver),
+        ]
+        for solver in numbers.asked(most)
+    ]
+    rows += [
+        [
+            f"{_label(solver)}, diverse",
+            "",
+            *(numbers.milliseconds(DIVERSE, solver, what) for what in ("median", "95 %")),
+            numbers.share(DIVERSE, solver),
+            *_against_exact(numbers, f"{solver}, diverse"),
+        ]
+        for solver in numbers.asked(DIVERSE)
+    ]
+    return [*rows, [f"{MOST} {DRAWN}", "", "", "", "", *_against_exact(numbers, DRAWN)]]
 
 
 def peers_markdown(folder: Path) -> str:
@@ -171,7 +183,7 @@ def peers_markdown(folder: Path) -> str:
     parts = [
         f"{table.title}\n\n{markdown([table.head, *table.rows])}" for table in peers_tables(record)
     ]
-    return "\n\n".join([*parts, *notes(record)])
+    return "\n\n".join([*parts, *record.notes])
 
 
 def solvers_table(folder: Path) -> str:
@@ -186,7 +198,7 @@ def solvers_table(folder: Path) -> str:
 def readme_table(folder: Path) -> str:
     """What a reader of the README wants to know, one row per solver."""
     record = record_of_peers(folder)
-    numbers, exact = Numbers(record), "random, 1e-5"
+    numbers, exact, arms = Numbers(record), f"{RANDOM}, {EXACT}", f"{TWO_ARMS}, {EXACT}"
     head = [
         "solver", "solved to 1e-5", "one solution, median / 95 %", "100 different", "covered",
         "two arms",
@@ -196,15 +208,14 @@ def readme_table(folder: Path) -> str:
         if solver not in numbers.asked(exact):
             continue
         times = " / ".join(numbers.milliseconds(exact, solver, what) for what in ("median", "95 %"))
-        arms = numbers.milliseconds("two arms, 1e-5", solver, "median")
-        share = numbers.share("two arms, 1e-5", solver)
+        time, share = numbers.milliseconds(arms, solver, "median"), numbers.share(arms, solver)
         body.append(
             [
                 f"**{_label(solver)}**" if solver in LABELS else solver,
                 f"{numbers.share(exact, solver)} %",
                 f"{times} ms",
                 *_hundred(numbers, solver),
-                f"{arms} ms" + ("" if share == "100" else f", {share} %") if arms else "",
+                f"{time} ms" + ("" if share == "100" else f", {share} %") if time else "",
             ]
         )
     return markdown([head, *body])
@@ -212,12 +223,13 @@ def readme_table(folder: Path) -> str:
 
 def _hundred(numbers: Numbers, solver: str) -> tuple[str, str]:
     """The time of 100 different solutions, and what they cover; of ours also of spread ones."""
-    if numbers.values["100 different", solver, "solved"] < 0.5:
+    most = DIFFERENT.format(MOST)
+    if numbers.values[most, solver, "solved"] < 0.5:
         return "no", ""
-    time = f"{numbers.milliseconds('100 different', solver, 'median')} ms"
+    time = f"{numbers.milliseconds(most, solver, 'median')} ms"
     covered = f"{_against_exact(numbers, solver)[0]} %"
-    if solver in numbers.asked("100 diverse"):
-        time += f"; spread {numbers.milliseconds('100 diverse', solver, 'median')} ms"
+    if solver in numbers.asked(DIVERSE):
+        time += f"; spread {numbers.milliseconds(DIVERSE, solver, 'median')} ms"
         covered += f"; spread {_against_exact(numbers, f'{solver}, diverse')[0]} %"
     return time, covered
 
@@ -234,16 +246,10 @@ def record_of_peers(folder: Path) -> BenchResult:
     return records[-1]
 
 
-def _solved_wrong_times(numbers: Numbers, task: str, solver: str) -> list[str]:
-    shares = [numbers.share(task, solver, what) for what in ("solved", "wrong")]
-    return shares + [numbers.milliseconds(task, solver, what) for what in ("median", "95 %")]
-
-
 def _against_exact(numbers: Numbers, solver: str) -> tuple[str, str]:
     """Coverage in percent, and MMD^2; empty where it is not known."""
-    task = "against the exact answer"
-    covered = numbers.values.get((task, solver, "coverage"))
-    mmd = numbers.values.get((task, solver, "mmd_squared"))
+    covered = numbers.values.get((AGAINST_EXACT, solver, "coverage"))
+    mmd = numbers.values.get((AGAINST_EXACT, solver, "mmd_squared"))
     return (
         "" if covered is None else f"{100 * covered:.0f}",
         "" if mmd is None or mmd != mmd else f"{mmd:.4f}".replace("0.", "."),

@@ -18,6 +18,8 @@ from .progress import progress_line
 if TYPE_CHECKING:
     from ..bench.result import BenchResult
 
+_LINE = 80
+
 
 def bench(
     name: Annotated[
@@ -132,14 +134,16 @@ def _print_result(result: BenchResult) -> None:
 
     if result.bench in RESULT_TABLES:
         for title, columns, rows in RESULT_TABLES[result.bench](result):
-            print_table(textwrap.fill(title, 79), columns, rows)
+            print_table(textwrap.fill(title, _LINE), columns, rows)
             print()
         missed = [row for row in result.rows() if row[-1] == "NO"]
         if missed:
             print_table("bars that are missed", result.COLUMNS, missed)
-        return
-    options = ", ".join(f"{key}={value}" for key, value in result.options.items())
-    print_table(f"{result.bench}: {options}", result.COLUMNS, result.rows())
+    else:
+        options = ", ".join(f"{key}={value}" for key, value in result.options.items())
+        print_table(f"{result.bench}: {options}", result.COLUMNS, result.rows())
+    for note in result.notes:
+        print(textwrap.fill(note, _LINE))
 
 
 def _print_records(
