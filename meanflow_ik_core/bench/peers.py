@@ -46,6 +46,7 @@ TOLERANCES = (EXACT, COARSE)
 QUICK = {"poses": 40, "hard_poses": 10, "many_poses": 4, "arms_poses": 8}
 _ARMS = "dual_panda"
 _AT_ONCE = 10  # poses of a turn
+_STREAM = 0x57A7  # any number
 _TIMES_TRACIK = 60.0  # faster to 100 different solutions
 
 
@@ -135,7 +136,7 @@ class _Panda:
     def __init__(self, asked: list[Worker], seed: int):
         self._asked, self._seed = asked, seed
         self._robot = load_robot("panda")
-        self._judge, self._random = Judge(self._robot), np.random.default_rng(seed)
+        self._judge, self._random = Judge(self._robot), _random(seed)
         try:
             self.closed_form = ClosedForm(self._robot)
         except OptionError:
@@ -216,9 +217,14 @@ class _Panda:
         return ask_in_turn(task, self._asked, self._random, _AT_ONCE)
 
 
+def _random(seed: int) -> np.random.Generator:
+    """Of starts: other numbers than those of poses and peers of the same seed."""
+    return np.random.default_rng((seed, _STREAM))
+
+
 def _two_arms(asked: list[Worker], poses: int, seed: int) -> list[Measure]:
     """One solution of both tips at once."""
-    robot, random = load_robot(_ARMS), np.random.default_rng(seed)
+    robot, random = load_robot(_ARMS), _random(seed)
     known = reachable_configurations(robot, poses, seed, SelfCollision(robot))
     targets, starts = robot.forward(known), random.uniform(robot.lower, robot.upper, known.shape)
     measures = []

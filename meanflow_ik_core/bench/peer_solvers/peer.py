@@ -23,6 +23,7 @@ BUDGET = 0.05  # s per tip, of a call for one solution
 NEAREST_BUDGET = 0.005  # s, of a solver that searches for the nearest until its time is up
 _LONGEST = 2.0  # s of the processor, of restarts for several solutions
 _MOST_CALLS_PER_SOLUTION = 20
+_STREAM = 0x9EE5  # any number
 
 
 class Tolerance(NamedTuple):
@@ -77,7 +78,8 @@ class Peer(ABC):
 
     def __init__(self, robot: Robot, judge: Judge, seed: int):
         self._robot, self._judge = robot, judge
-        self._random = np.random.default_rng(seed)
+        # Poses of the same seed are drawn from other numbers.
+        self._random = np.random.default_rng((seed, _STREAM))
         self.hold_to(EXACT)
 
     def hold_to(self, tolerance: Tolerance) -> None:
