@@ -87,6 +87,7 @@ def run(
     missing: list[str] = []
     faults: dict[str, str] = {}
     measures: list[Measure] = []
+    _compile(seed)
     with _workers(kinds, "panda", seed, patience, missing, faults) as asked:
         refuse_missing(peers, missing)
         panda = _Panda(asked, seed)
@@ -104,6 +105,14 @@ def run(
         "min_separation": MIN_SEPARATION, "missing": ", ".join(missing), "faults": faults,
     }  # fmt: skip
     return BenchResult("peers", tuple(measures), options, environment())
+
+
+def _compile(seed: int) -> None:
+    """Fill the cache of kernels, which takes longer than a process is waited for."""
+    robot = load_robot("panda")
+    for kind in OURS:
+        stage(f"prepare {kind.name}")
+        kind(robot, Judge(robot), seed).warm_up()
 
 
 @contextmanager

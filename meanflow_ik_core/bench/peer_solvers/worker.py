@@ -15,7 +15,7 @@ from ...robot.robot import load_robot
 from ..judge import Judge
 from .peer import EXACT, Peer, Stopwatch, Tolerance
 
-_OPENING = 600.0  # s; our kernels may have to be compiled
+_OPENING = 60.0  # s
 _MOST_DEATHS = 3  # and hangs, after which a peer is asked no more
 _PRELOADED = (f"{__package__}.known", f"{__package__}.ours")
 
