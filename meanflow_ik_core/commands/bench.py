@@ -53,6 +53,7 @@ def bench(
     write_tables: Annotated[
         list[Path] | None,
         typer.Option(
+            metavar="FILE",
             help="Run nothing; put tables of records into a file of Markdown, between its lines "
             "<!-- bench NAME FOLDER --> and <!-- end -->. Repeat for several."
         ),
