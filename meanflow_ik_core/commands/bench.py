@@ -55,7 +55,7 @@ def bench(
         typer.Option(
             metavar="FILE",
             help="Run nothing; put tables of records into a file of Markdown, between its lines "
-            "<!-- bench NAME FOLDER --> and <!-- end -->. Repeat for several."
+            "<!-- bench NAME FOLDER --> and <!-- end -->. Repeat for several.",
         ),
     ] = None,
     as_json: JsonOption = False,

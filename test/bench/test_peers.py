@@ -184,6 +184,7 @@ def test_an_uninstalled_peer_is_missing(worker):
         worker(Missing)
 
 
+@pytest.mark.slow
 def test_all_peers_take_part_and_are_judged(result):
     named = [measure.what.partition(": ") for measure in result.measures]
     solvers = {what.rpartition(", ")[0] for _, _, what in named}
@@ -203,6 +204,7 @@ def test_all_peers_take_part_and_are_judged(result):
     assert hands == HANDS & (there | HANDS_OF_OURS)
 
 
+@pytest.mark.slow
 def test_more_time_solves_no_fewer_poses(result):
     shares = [result[f"random, 1e-5: uniform, within {budget:g} ms"] for budget in BUDGETS_MS]
     assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
@@ -258,6 +260,7 @@ def test_a_missing_peer_is_named_with_the_command_that_brings_it(panda, monkeypa
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_tables_fit_and_name_all_that_took_part(result, tmp_path):
     one, hard, seeded, many, arms = peers_tables(result)
     for table in (one, hard, seeded, many, arms):
@@ -281,6 +284,7 @@ def test_tables_fit_and_name_all_that_took_part(result, tmp_path):
     assert 4 <= len(readme) <= 12 and f"{value:.2g} / " in readme[2]
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn(result, tmp_path):
     for path in plot_peers(result, tmp_path / "plots"):
         assert path.read_bytes().startswith(b"\x89PNG")
