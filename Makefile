@@ -25,7 +25,7 @@ endif
 # The extra `build`, once it is there, saves pip an environment of its own.
 ISOLATION = $(if $(wildcard $(VENV)/share/ament_cmake),--no-build-isolation)
 
-.PHONY: help demo node test lint format install develop build-colcon test-colcon clean distclean
+.PHONY: help demo node test lint format tables install develop build-colcon test-colcon clean distclean
 
 help:
 	@echo "make demo          install into $(VENV), start the node, solve real poses, draw demo.png"
@@ -37,6 +37,7 @@ help:
 	@echo "  meanflow-ik-demo, meanflow-ik-node-bench   the demo; the node measured"
 	@echo "make test          all tests, the linter and the type checker"
 	@echo "make lint, format  the linter and the type checker only; let ruff rewrite the sources"
+	@echo "make tables        put the tables of the records in docs/benchmarks into the documentation"
 	@echo "make build-colcon  colcon build and (test-colcon) colcon test, with the ROS of $(VENV)"
 	@echo "make clean         remove builds and caches; distclean removes $(VENV) too"
 	@echo "TORCH=\"torch --index-url ...\", with the index of builds for CPUs that PyTorch's site names, makes test and develop smaller"
@@ -56,6 +57,9 @@ lint: develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+tables:
+	$(BIN)/meanflow-ik bench $(addprefix --write-tables ,$(shell grep -rl --include=*.md '<!-- bench ' README.md docs))
 
 format: develop
 	$(BIN)/ruff check --fix .

@@ -39,6 +39,7 @@ FIRST = (
     "ros/test_node_process.py", "commands/test_add_robot.py", "ros/test_soak.py",
     "collision/test_clearance.py", "ros/test_demo.py", "ros/test_markers_node.py",
     "ros/test_send_goal.py", "ros/test_ros_bench.py", "commands/test_cli.py", "bench/test_bench.py",
+    "bench/test_peers.py",
 )  # fmt: skip
 
 

@@ -24,6 +24,11 @@ WINGS = {
         "console",
     ),
 }  # fmt: skip
+# Solvers that are compared with, and what they stand on.
+PEERS = (
+    "PyKDL", "daqp", "eaik", "frankik", "mink", "mujoco", "optik", "pink", "pytracik", "roboplan",
+    "roboticstoolbox", "ssik",
+)  # fmt: skip
 # A dependency and the wings that may import it.
 OWNERS = {
     "numba": ("kernels",),
@@ -37,12 +42,7 @@ OWNERS = {
     "typer": ("commands",),
     "rich": ("commands",),
     "matplotlib": (),
-    "eaik": (),
-    "frankik": (),
-    "optik": (),
-    "pytracik": (),
-    "roboplan": (),
-    "ssik": (),
+    **dict.fromkeys(PEERS, ()),
 }
 # Where a dependency stands outside its wing, and why.
 GUESTS = {
@@ -66,11 +66,24 @@ GUESTS = {
     ("bench/world_problems", "coal"): "the judge checks pair by pair",
     ("bench/world_problems", "pinocchio"): "the judge knows nothing of our kinematics",
     ("bench/judge", "pinocchio"): "the judge knows nothing of our kinematics",
-    ("bench/peers", "frankik"): "a solver that is compared with",
-    ("bench/peers", "optik"): "a solver that is compared with",
-    ("bench/peers", "pytracik"): "a solver that is compared with",
-    ("bench/peers", "ssik"): "a solver that is compared with",
     ("bench/roboplan_scene", "roboplan"): "a solver that is compared with",
+    ("bench/peers_plots", "matplotlib"): "plots",
+    ("bench/peer_solvers/closed_forms", "eaik"): "a solver that is compared with",
+    ("bench/peer_solvers/closed_forms", "frankik"): "a solver that is compared with",
+    ("bench/peer_solvers/closed_forms", "ssik"): "a solver that is compared with",
+    ("bench/peer_solvers/compiled", "PyKDL"): "a solver that is compared with",
+    ("bench/peer_solvers/compiled", "optik"): "a solver that is compared with",
+    ("bench/peer_solvers/compiled", "pytracik"): "a solver that is compared with",
+    ("bench/peer_solvers/compiled", "roboplan"): "a solver that is compared with",
+    ("bench/peer_solvers/compiled", "roboticstoolbox"): "a solver that is compared with",
+    ("bench/peer_solvers/stepping", "daqp"): "solves the programs of pink and mink",
+    ("bench/peer_solvers/stepping", "mink"): "a solver that is compared with",
+    ("bench/peer_solvers/stepping", "mujoco"): "mink's models",
+    ("bench/peer_solvers/stepping", "pink"): "a solver that is compared with",
+    (
+        "bench/peer_solvers/stepping",
+        "pinocchio",
+    ): "a solver that is compared with, and pink's models",
     ("tools", "rich"): "programs that print tables",
     ("tools/render", "matplotlib"): "the picture of the demo",
 }

@@ -17,7 +17,7 @@ import yaml
 from oracles import Judge
 from rclpy.executors import SingleThreadedExecutor
 
-from meanflow_ik_core.bench.report import TABLES, full_table, summary_table
+from meanflow_ik_core.bench.report import TABLES, with_tables
 from meanflow_ik_core.commands.app import main
 
 ROOT = Path(__file__).parents[1]
@@ -108,13 +108,20 @@ def run_here(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
     return int(exit_info.value.code or 0)
 
 
-def test_numbers_are_those_of_the_records():
-    records = ROOT / "docs" / "benchmarks"
-    assert summary_table(records) in TEXTS["README.md"]
-    assert full_table(records) in (ROOT / "docs" / "benchmarks.md").read_text()
-    assert full_table(records, only="ros") in (ROOT / "docs" / "ros.md").read_text()
-    assert TABLES["latency"](records) in (ROOT / "docs" / "benchmarks.md").read_text()
-    assert TABLES["sampler"](records) in (ROOT / "docs" / "sampler.md").read_text()
+MARKED = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+          if "<!-- bench " in path.read_text()]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", MARKED, ids=lambda path: path.name)
+def test_numbers_are_those_of_the_records(path):
+    text = path.read_text()
+    assert text.count("<!-- bench ") == text.count("<!-- end -->")
+    assert with_tables(text, ROOT) == text, "make tables"
+
+
+def test_every_table_is_in_the_documentation():
+    named = {name for path in MARKED for name in re.findall("<!-- bench (\\S+)", path.read_text())}
+    assert named >= {*TABLES, "all", "summary", "ros"} - {"readme"}
 
 
 @pytest.mark.parametrize("words", commands("make"), ids=" ".join)

@@ -5,9 +5,9 @@
 
 A module of this folder that has a function ``run`` is a suite of its name, and the first line of
 its docstring says what it measures. Its arguments, all with defaults, are the options of the
-suite; it returns a `BenchResult`. Suites are imported when they are run, so that listing them
-costs nothing. Installed packages add suites of their own through entry points of the group
-"meanflow_ik_core.bench": name = module:run.
+suite; it returns a `BenchResult`. A literal ``QUICK`` has the options of a short run. Suites are
+imported when they are run, so that listing them costs nothing. Installed packages add suites of
+their own through entry points of the group "meanflow_ik_core.bench": name = module:run.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Bench:
     name: str
     measures: str
     literals: Mapping[str, Any] | None = None  # the options, where its text says what they are
+    quick: Mapping[str, Any] | None = None  # options of a short run, where it has one
     load: Callable[[], Any] | None = None
 
     def defaults(self) -> dict[str, Any]:
@@ -84,7 +85,8 @@ def _own_suites() -> Iterator[Bench]:
         if "\ndef run(" in text:
             tree = ast.parse(text)
             docstring = ast.get_docstring(tree) or "no docstring"
-            yield Bench(path.stem, docstring.splitlines()[0].rstrip("."), _literals(tree))
+            measures = docstring.splitlines()[0].rstrip(".")
+            yield Bench(path.stem, measures, _literals(tree), _quick(tree))
 
 
 def _literals(tree: ast.Module) -> dict[str, Any] | None:
@@ -95,6 +97,14 @@ def _literals(tree: ast.Module) -> dict[str, Any] | None:
         return {name.arg: ast.literal_eval(default) for name, default in pairs if default}
     except ValueError:
         return None
+
+
+def _quick(tree: ast.Module) -> dict[str, Any] | None:
+    """The literal ``QUICK`` of a suite."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "QUICK":
+            return ast.literal_eval(node.value)
+    return None
 
 
 BENCHES: dict[str, Bench] = {suite.name: suite for suite in _own_suites()}

@@ -125,15 +125,18 @@ class Judge:
         return full
 
 
-def different(q: np.ndarray) -> np.ndarray:
-    """The rows of q (N, J) that differ from all before them by `MIN_SEPARATION` in some joint."""
-    kept = np.empty_like(q)
-    number = 0
+def different(q: np.ndarray, kept: np.ndarray | None = None) -> np.ndarray:
+    """Those kept before (K, J), and the rows of q (N, J) that differ from all before them.
+
+    That is by `MIN_SEPARATION` in some joint.
+    """
+    number = 0 if kept is None else len(kept)
+    rows = q.copy() if kept is None else np.concatenate((kept, q))
     for row in q:
-        if (np.abs(kept[:number] - row).max(-1, initial=0) >= MIN_SEPARATION).all():
-            kept[number] = row
+        if (np.abs(rows[:number] - row).max(-1, initial=0) >= MIN_SEPARATION).all():
+            rows[number] = row
             number += 1
-    return kept[:number]
+    return rows[:number]
 
 
 def _place(full: np.ndarray, joint: pin.JointModel, value: float) -> None:

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ConfigError
+from .peers_tables import Table, peers_markdown, peers_tables, readme_table, solvers_table
 from .records import read_records
 from .result import BenchResult, Measure
 from .robots_tables import robots_table
@@ -18,14 +21,20 @@ from .tables import (
     sampler_table,
 )
 
-# Suites that have tables of their own, and the choice of a sampler.
-TABLES = {
+# Suites that have tables of their own; the choice of a sampler; what the README shows.
+TABLES: dict[str, Callable[[Path], str]] = {
     "robots": robots_table,
     "objectives": objectives_table,
     "clearance": clearance_table,
     "latency": latency_table,
     "sampler": sampler_table,
+    "peers": peers_markdown,
+    "solvers": solvers_table,
+    "readme": readme_table,
 }
+# Suites whose results are read in several tables, on a terminal too.
+RESULT_TABLES: dict[str, Callable[[BenchResult], list[Table]]] = {"peers": peers_tables}
+_MARKED = re.compile(r"(<!-- bench (\S+) (\S+) -->\n)(?:.*?\n)??(<!-- end -->)", re.DOTALL)
 
 # What comes first in a table; other suites follow.
 _ORDER = (
@@ -66,7 +75,7 @@ _SUMMARY = (
     ),
     ("latency", "panda, nearest to a random seed: {sampler}, median", "the same: median time"),
     ("latency", "panda, 100 different: {sampler}, median", "100 different solutions of a pose"),
-    ("latency", "panda, 100 different: times faster than TRAC-IK", "the same against TRAC-IK"),
+    ("peers", "100 different: times faster than TRAC-IK", "the same against TRAC-IK"),
     (
         "latency",
         "panda, 100 diverse of 1,000 starts: {sampler}, median",
@@ -83,6 +92,39 @@ _SUMMARY = (
     ("ros", "goal topic to best_candidate, median", "goal topic to best_candidate"),
     ("raw", "median time", "1,000 raw samples of one pose, one network call"),
 )
+
+
+def table_named(name: str, folder: Path) -> str:
+    """The tables of a suite, of the README, or "all" and "summary" of all suites, from records.
+
+    Raises:
+        ConfigError: see `read_records`, or the suite has no record.
+    """
+    if name in TABLES:
+        return TABLES[name](folder)
+    if name == "summary":
+        return summary_table(folder)
+    return full_table(folder, "" if name == "all" else name)
+
+
+def with_tables(text: str, root: Path) -> str:
+    """A text of Markdown whose marked tables are those of the records.
+
+    They stand between the lines ``<!-- bench NAME FOLDER -->`` and ``<!-- end -->``.
+
+    Args:
+        text: whose other lines stay.
+        root: what the folders of the records are relative to.
+
+    Raises:
+        ConfigError: see `table_named`.
+    """
+
+    def filled(found: re.Match[str]) -> str:
+        begin, name, folder, end = found.groups()
+        return f"{begin}{table_named(name, root / folder)}\n{end}"
+
+    return _MARKED.sub(filled, text)
 
 
 def full_table(folder: Path, only: str = "") -> str:

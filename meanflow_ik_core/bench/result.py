@@ -22,7 +22,7 @@ from ..errors import OptionError
 
 _PACKAGES = (
     "meanflow-ik-ros", "numpy", "torch", "numba", "pin", "EAIK", "frankik", "optik-py", "pytracik",
-    "ssik",
+    "ssik", "daqp", "mink", "mujoco", "pin-pink", "roboplan-simple-ik", "roboticstoolbox-python",
 )  # fmt: skip
 
 
@@ -71,6 +71,13 @@ class BenchResult:
     def reached(self) -> bool:
         """Whether every bar is reached."""
         return all(measure.reached is not False for measure in self.measures)
+
+    @property
+    def notes(self) -> list[str]:
+        """Who is missing, with the command that brings it, and who failed how."""
+        missing, faults = self.options.get("missing"), self.options.get("faults", {})
+        lines = [f"Not installed, and so not asked: {missing}."] if missing else []
+        return lines + [f"{who}: {what}." for who, what in faults.items()]
 
     def __getitem__(self, what: str) -> float:
         """The value of a measure by its name."""

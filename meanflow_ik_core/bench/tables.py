@@ -130,26 +130,18 @@ _CHOICES = (
 
 
 def latency_table(folder: Path) -> str:
-    """The suite `latency`, a row per robot and task, a column per solver: median / 95 % in ms."""
-    rows = _latency_rows(folder)
-    solvers = dict.fromkeys(
-        solver
-        for measures in rows.values()
-        for solver, end, _ in (name.partition(", median") for name in measures)
-        if end
-    )
-    names = {"uniform": "`uniform`", "meanflow": "network"}
-    body = []
-    for row, measures in rows.items():
+    """The suite `latency`, a row per robot and task, a column per sampler: median / 95 % in ms."""
+    names, body = {"uniform": "`uniform`", "meanflow": "network"}, []
+    for row, measures in _latency_rows(folder).items():
         robot, _, task = row.partition(", ")
         bars = [measures.get(f"{solver}, median") for solver in names]
         bar = " / ".join(f"{bar.at_most:g}" if bar and bar.at_most else "-" for bar in bars)
         cells = [
             _latency(measures, solver) + _missed_by(measures, solver, ("median", "solved"))
-            for solver in solvers
+            for solver in names
         ]
         body.append([robot, task, "" if bar == "- / -" else f"≤ {bar}", *cells])
-    return markdown([["robot", "task", "bar", *(names.get(one, one) for one in solvers)], *body])
+    return markdown([["robot", "task", "bar", *names.values()], *body])
 
 
 def sampler_table(folder: Path) -> str:

@@ -16,7 +16,9 @@ from ..solving.solver import IKSolver, load_solver
 from ..solving.tracker import TrackStatus
 from .judge import Judge
 from .path import random_motions
-from .peers import Peer, Ssik, Stopwatch, is_panda
+from .peer_solvers.closed_forms import Ssik
+from .peer_solvers.known import is_panda
+from .peer_solvers.peer import Searcher, Stopwatch
 from .result import BenchResult, Measure, at_least_one, environment
 from .solve import TOLERANCE
 
@@ -192,7 +194,7 @@ def _ssik(robot: Robot) -> Ssik | None:
         return None
 
 
-def _follow_by(peer: Peer, q0: np.ndarray, targets: np.ndarray) -> Track:
+def _follow_by(peer: Searcher, q0: np.ndarray, targets: np.ndarray) -> Track:
     """Follow targets (W, 4, 4) by solves, each seeded with the solution before."""
     q, reached, seconds = [q0], [], np.zeros(len(targets))
     for row, target in enumerate(targets):

@@ -19,7 +19,6 @@ from meanflow_ik_core.bench.targets import reachable_targets, target_generator
 from meanflow_ik_core.collision.self_collision import SelfCollision
 from meanflow_ik_core.network.checkpoint import available_checkpoints
 
-RECORDS = Path(__file__).parents[2] / "docs" / "benchmarks" / "robots"
 DOCS = Path(__file__).parents[2] / "docs" / "robots.md"
 SMALL = {
     "poses": 3, "success_poses": 5, "tuning_poses": 2, "samples": 20, "solutions": 2,
@@ -173,11 +172,6 @@ def test_the_tables_have_a_row_for_each_robot(result, tmp_path):
     own = [title.startswith("times faster than uniform") for title in head].index(True)
     assert all(dual)
     assert not any(single[restarts][:5]) and all(single[own : own + 3])
-
-
-def test_the_tables_of_the_documentation_are_those_of_the_record():
-    _, marked = DOCS.read_text().split("<!-- robots -->\n")
-    assert marked.split("\n<!-- end -->")[0] == robots_table(RECORDS)
 
 
 def test_the_documentation_names_the_robots_that_have_a_checkpoint():

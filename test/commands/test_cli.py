@@ -249,6 +249,9 @@ def test_an_unreachable_pose_ends_with_exit_code_1_and_honest_errors(run):
         (("bench", "speed"), "'speed'"),
         (("bench", "kinematics", "--set", "poses=1"), "'poses'"),
         (("bench", "nope", "--table", RECORDS), "unknown suite 'nope'"),
+        (("bench", "kinematics", "--quick"), "no short run; those of peers have"),
+        (("bench", "kinematics", "--plots", "."), "not of 'kinematics'"),
+        (("bench", "--write-tables", "nothing.md"), "no such file"),
         (("solve", *POSE, "--max-solutions", 0), "max_solutions is 0"),
         (("solve", *POSE, "--timeout", -1), "timeout is -1.0"),
         (("solve", *POSE, "--select", "worst"), "'worst'"),
@@ -382,6 +385,23 @@ def test_bench_prints_its_records_as_markdown(run, tmp_path):
     (tmp_path / "k.json").write_text("{}")
     refused = run("bench", "--table", tmp_path)
     assert refused.returncode == 2 and "k.json is not a record" in refused.stderr
+
+
+def test_bench_writes_its_records_between_the_marks_of_a_text(run, tmp_path):
+    path, record = tmp_path / "page.md", tmp_path / "k.json"
+    run("bench", "kinematics", "--set", "configurations=50", "--output", record)
+    mark = f"<!-- bench all {tmp_path} -->"
+    path.write_text(f"Before.\n{mark}\n<!-- end -->\nBetween.\n{mark}\nold\nrows\n<!-- end -->\n")
+    assert run("bench", "--write-tables", path).returncode == 0
+    table = run("bench", "--table", tmp_path).stdout.strip()
+    filled = f"{mark}\n{table}\n<!-- end -->\n"
+    assert path.read_text() == f"Before.\n{filled}Between.\n{filled}"
+
+
+def test_bench_draws_the_record_of_peers(run, tmp_path):
+    done = run("bench", "peers", "--table", RECORDS, "--plots", tmp_path / "plots")
+    assert done.returncode == 0 and "| TRAC-IK | " in done.stdout
+    assert len(list((tmp_path / "plots").glob("peers-*.png"))) == 2
 
 
 def test_bench_without_a_name_lists_the_suites(run):
