@@ -19,7 +19,7 @@ from meanflow_ik_core.commands.app import main
 from meanflow_ik_ros.parameters import NodeParameters
 
 RECORDS = Path(__file__).parents[2] / "docs" / "benchmarks"
-COMMANDS = ("solve", "train", "study", "evaluate", "bench", "add-robot")
+COMMANDS = ("solve", "train", "study", "evaluate", "bench", "add-robot", "reachability")
 POSE = ("--xyz", 0.4, 0, 0.5, "--rpy", 3, 0, 0)
 
 
