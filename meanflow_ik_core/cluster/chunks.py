@@ -122,15 +122,15 @@ def _on_cluster(job: Job, chunks: Mapping[int, Any], address: str) -> Answers:
         for number, chunk in chunks.items():
             future = client.submit(_apply, there, chunk, pure=False)
             left[future.key] = number, future
-        ended = as_completed([future for _, future in left.values()])
+        ended = as_completed([future for _, future in left.values()], loop=client.loop)
         try:
             for future in ended:
                 number, _ = left.pop(future.key)
                 yield number, future.result()
         except (KilledWorker, CancelledError, ImportError) as error:
             raise ClusterError(
-                f"the cluster of {address} does not finish: {error}; its workers need this package "
-                f"and memory. {len(left) + 1} of {len(chunks)} chunks are left"
+                f"the cluster at {address} left {len(left) + 1} of {len(chunks)} chunks undone; "
+                f"its workers need this package and enough memory: {error}"
             ) from error
 
 

@@ -95,6 +95,8 @@ def reachability_map(
     check_count("orientations", orientations, 1)
     Starts(starts, None)
     check_seed(seed)
+    if seed is None:
+        raise OptionError("seed is None; a map needs one, so that it can be made again")
     check_flag("avoid_self_collision", avoid_self_collision)
     scene = None if world is None else check_world(robot, world)
     at_frame = robot if frame is None else robot.at_frames([frame])
