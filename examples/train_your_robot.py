@@ -38,10 +38,12 @@ print(f"{result.samples} samples in {result.seconds:.0f} s: {result.checkpoint}"
 events = EventAccumulator(str(options.out))
 events.Reload()
 figure = Figure(figsize=(10, 3.5), layout="constrained")
-for axes, name in zip(figure.subplots(1, 2), ("position_mm", "rotation_deg"), strict=True):
-    curve = events.Scalars(f"validation/{name}")
+for axes, (error, unit) in zip(
+    figure.subplots(1, 2), (("position", "m"), ("orientation", "rad")), strict=True
+):
+    curve = events.Scalars(f"validation/{error}_error_median")
     axes.loglog([point.step for point in curve], [point.value for point in curve], marker=".")
-    axes.set(xlabel="steps", title=f"{name} of raw samples")
+    axes.set(xlabel="steps", ylabel=f"[{unit}]", title=f"median {error} error of raw samples")
 figure.savefig(options.out / "learning_curve.png", dpi=80)
 
 solver = mik.load_solver(robot, checkpoint=result.checkpoint)
