@@ -116,7 +116,9 @@ def read_arrays(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
         with np.load(path, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
         question, done = json.loads(str(arrays.pop(_QUESTION))), arrays.pop(_DONE)
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (
+        OSError, ValueError, KeyError, EOFError, AttributeError, MemoryError, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
         raise OutputError(f"{path} is not a file of results: {error}") from error
     if not isinstance(question, dict):
         raise OutputError(f"{path} is not a file of results: it does not say what was asked")

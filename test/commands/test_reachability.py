@@ -37,9 +37,7 @@ def test_a_map_is_made_once_and_drawn(run, tmp_path):
         (("--free-axes", "up"), "axes are x y z rx ry rz"),
     ],
 )
-def test_a_map_that_cannot_be_made_is_said_in_a_line(
-    run, tmp_path, monkeypatch, arguments, message
-):
+def test_a_map_that_cannot_be_is_said_in_a_line(run, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     done = run(*MAP, "--voxel", 0.1, *arguments)
     assert done.returncode == 2 and message in done.stderr
