@@ -16,9 +16,11 @@ __version__ = "0.1.0"
 _HOME = {
     "IKError": "errors",
     "CheckpointError": "errors",
+    "ClusterError": "errors",
     "ConfigError": "errors",
     "LinkError": "errors",
     "OptionError": "errors",
+    "OutputError": "errors",
     "RobotError": "errors",
     "SeedError": "errors",
     "TargetError": "errors",
@@ -40,6 +42,8 @@ _HOME = {
     "SphereModel": "collision.clearance",
     "PathResult": "paths.path",
     "solve_path": "paths.path",
+    "ReachabilityMap": "reachability.map",
+    "reachability_map": "reachability.measure",
     "World": "world.world",
 }
 
@@ -47,10 +51,12 @@ if TYPE_CHECKING:
     from .collision.clearance import SphereModel
     from .errors import (
         CheckpointError,
+        ClusterError,
         ConfigError,
         IKError,
         LinkError,
         OptionError,
+        OutputError,
         RobotError,
         SeedError,
         TargetError,
@@ -59,6 +65,8 @@ if TYPE_CHECKING:
     )
     from .objectives import Objective, read_objectives
     from .paths.path import PathResult, solve_path
+    from .reachability.map import ReachabilityMap
+    from .reachability.measure import reachability_map
     from .robot.robot import Robot, available_robots, load_robot
     from .solving.solver import IKResult, IKSolver, load_solver
     from .solving.tracker import BlockedBy, Tracker, TrackStatus, TrackStep
@@ -68,6 +76,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BlockedBy",
     "CheckpointError",
+    "ClusterError",
     "ConfigError",
     "IKError",
     "IKResult",
@@ -75,7 +84,9 @@ __all__ = [
     "LinkError",
     "Objective",
     "OptionError",
+    "OutputError",
     "PathResult",
+    "ReachabilityMap",
     "Robot",
     "RobotError",
     "SeedError",
@@ -91,6 +102,7 @@ __all__ = [
     "available_robots",
     "load_robot",
     "load_solver",
+    "reachability_map",
     "read_objectives",
     "solve_path",
 ]

@@ -53,3 +53,11 @@ class WorldError(IKError):
 
 class TrackerError(IKError):
     """A tracker is used by two threads."""
+
+
+class ClusterError(IKError):
+    """A scheduler does not answer, or its workers do not finish their work."""
+
+
+class OutputError(IKError):
+    """A file of results is damaged, is of something else than was asked, or cannot be written."""

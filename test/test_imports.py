@@ -15,7 +15,7 @@ WINGS = {
     "meanflow_ik_core": (
         "bounds", "errors", "plain_yaml", "settings", "progress", "tensors", "geometry", "kernels",
         "robot", "network", "cuda", "samplers", "collision", "world", "objectives", "solving",
-        "paths", "evaluation", "training", "bench", "commands", "cli",
+        "paths", "cluster", "reachability", "evaluation", "training", "bench", "commands", "cli",
     ),
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "world_objects", "messages", "markers",
@@ -39,6 +39,7 @@ OWNERS = {
     "safetensors": ("network",),
     "tensorboard": ("training",),
     "triton": ("cuda",),
+    "distributed": ("cluster",),
     "typer": ("commands",),
     "rich": ("commands",),
     "matplotlib": (),
@@ -62,6 +63,7 @@ GUESTS = {
     ("evaluation", "torch"): "measures networks",
     ("evaluation/closed_form", "eaik"): "the closed form",
     ("evaluation/plots", "matplotlib"): "plots",
+    ("reachability/picture", "matplotlib"): "the picture of a map",
     ("bench", "torch"): "measures networks and the steps of a GPU",
     ("bench/world_problems", "coal"): "the judge checks pair by pair",
     ("bench/world_problems", "pinocchio"): "the judge knows nothing of our kinematics",

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: ``meanflow-ik solve | train | study | evaluate | bench | add-robot``.
+"""The command line: ``meanflow-ik solve | train | study | evaluate | bench | add-robot
+| reachability``.
 
 Each command is a module, which imports what is heavy inside its function: so ``--help`` answers at
 once.
@@ -13,6 +14,7 @@ import typer
 from .add_robot import AddRobotCommand, add_robot
 from .bench import bench
 from .evaluate import evaluate
+from .reachability import reachability
 from .solve import SolveCommand, solve
 from .study import study
 from .train import train
@@ -30,6 +32,7 @@ app.command()(study)
 app.command()(evaluate)
 app.command()(bench)
 app.command(cls=AddRobotCommand)(add_robot)
+app.command()(reachability)
 
 
 def main() -> None:

@@ -48,6 +48,20 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 OutputOption = Annotated[
     Path | None, typer.Option("--output", help="Also write the result to this file, as JSON.")
 ]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Dask scheduler that shares the work, such as tcp://host:8786. Default: this machine.",
+    ),
+]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--processes", help="Processes of this machine. Default: one for each core that it has."
+    ),
+]
 
 
 def read_settings(pairs: list[str]) -> dict[str, Any]:

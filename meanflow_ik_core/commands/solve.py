@@ -13,11 +13,14 @@ from .options import (
     CheckpointOption,
     DeviceOption,
     JsonOption,
+    ProcessesOption,
     RobotOption,
     SamplerOption,
+    SchedulerOption,
     SeedOption,
 )
 from .printing import SolutionRow, print_json, print_solutions
+from .progress import progress_line
 
 
 class SolveCommand(TyperCommand):
@@ -133,15 +136,26 @@ def solve(
         Path | None, typer.Option(help="A YAML file of such objectives; see docs/objectives.md.")
     ] = None,
     seed: SeedOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the solutions of --poses to this .npz file and print a summary. Where it "
+            "has a part of them, only the rest is computed."
+        ),
+    ] = None,
+    scheduler: SchedulerOption = None,
+    processes: ProcessesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find solutions for poses.
 
     Give one pose for each tip, as --xyz with --rpy or --quat, or many in a file, as --poses. The
-    exit code is 1 when a pose has no valid solution.
+    exit code is 1 when a pose has no valid solution. With --output, --scheduler or --processes the
+    poses are solved in chunks, by all cores or a cluster; the seed is 0 then, unless one is given.
     """
     from ..errors import OptionError
     from .goal_options import goal_of_links, poses_from_options, read_poses
+    from .output_files import check_file
 
     T_base_link = (
         read_poses(poses) if poses else poses_from_options(xyz or (), rpy or (), quat or ())
@@ -162,6 +176,10 @@ def solve(
     from ..solving.why import Status
     from ..world.world import World
 
+    in_chunks = not (output is None and scheduler is None and processes is None)
+    if in_chunks and poses is None:
+        raise OptionError("--output, --scheduler and --processes are for --poses")
+    check_file("--output", output)
     current = None if seed_state is None else _read_numbers("--seed-state", seed_state)
     from_urdf = is_text(robot) or Path(robot).suffix.lower() in URDF_SUFFIXES
     if tip and frame and not from_urdf:
@@ -182,12 +200,23 @@ def solve(
         wanted += read_objectives(objectives, loaded)
     obstacles = None if world is None else World.load(world, loaded)
     solver = load_solver(loaded, checkpoint, device, sampler)
-    solver.warm_up()  # so that the times printed are those of a later call
-    result = solver.solve(
-        **goal, num_samples=num_samples, max_solutions=max_solutions, seed_state=current,
-        seed=seed, select=select, timeout=timeout, avoid_self_collision=avoid_self_collision,
-        objectives=wanted, world=obstacles,
-    )  # fmt: skip
+    targets = goal.pop("targets")
+    options = {
+        **goal, "num_samples": num_samples, "max_solutions": max_solutions, "seed_state": current,
+        "seed": 0 if in_chunks and seed is None else seed, "select": select, "timeout": timeout,
+        "avoid_self_collision": avoid_self_collision, "objectives": wanted, "world": obstacles,
+    }  # fmt: skip
+    if output is not None:
+        _solve_into_file(solver, targets, options, output, scheduler, processes, as_json)
+        return
+    if in_chunks:
+        from ..cluster.pose_batches import solve_in_chunks
+
+        with progress_line():
+            result = solve_in_chunks(solver, targets, options, scheduler, processes)
+    else:
+        solver.warm_up()  # so that the times printed are those of a later call
+        result = solver.solve(targets, **options)
     if as_json:
         print_json(
             {
@@ -214,6 +243,28 @@ def solve(
         _print_result(solver, result, [one.name() for one in build_objectives(wanted, loaded)])
         print(f"sampler: {solver.sampler_summary}")
     if not result.valid.any(-1).all():
+        raise typer.Exit(1)
+
+
+def _solve_into_file(
+    solver: Any, targets: Any, options: dict[str, Any], output: Path, scheduler: str | None,
+    processes: int | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Solve into a file, and print how many poses have solutions."""
+    from ..cluster.pose_batches import solve_into_file
+
+    try:
+        with progress_line():
+            arrays = solve_into_file(solver, targets, options, output, scheduler, processes)
+    except KeyboardInterrupt:
+        print(f"stopped; {output} has what is done, and the same command goes on")
+        raise typer.Exit(130) from None
+    solved = int(arrays["valid"].any(-1).sum())
+    if as_json:
+        print_json({"poses": len(targets), "solved": solved, "output": str(output)})
+    else:
+        print(f"{solved} of {len(targets)} poses have solutions: {output}")
+    if solved < len(targets):
         raise typer.Exit(1)
 
 

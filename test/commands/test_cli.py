@@ -5,8 +5,6 @@ import inspect
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,33 +13,11 @@ from example_robots import TORSO
 from oracles import Judge
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.commands.app import main
 from meanflow_ik_ros.parameters import NodeParameters
 
 RECORDS = Path(__file__).parents[2] / "docs" / "benchmarks"
-COMMANDS = ("solve", "train", "study", "evaluate", "bench", "add-robot")
+COMMANDS = ("solve", "train", "study", "evaluate", "bench", "add-robot", "reachability")
 POSE = ("--xyz", 0.4, 0, 0.5, "--rpy", 3, 0, 0)
-
-
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def run(monkeypatch, capsys) -> Callable[..., Done]:
-    """The entry point with these arguments, in this process."""
-
-    def run_with(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["meanflow-ik", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_info:
-            main()
-        printed = capsys.readouterr()
-        return Done(int(exit_info.value.code or 0), printed.out, printed.err)
-
-    return run_with
 
 
 HELP = """

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`meanflow-ik reachability`, and `solve` in chunks, as a user calls them."""
+
+import json
+
+import numpy as np
+import pytest
+
+import meanflow_ik_core as mik
+
+MAP = ("reachability", "--box", "0.4 -0.1 0.4 0.6 0.1 0.6", "--processes", 1, "--orientations", 4)
+
+
+def test_a_map_is_made_once_and_drawn(run, tmp_path):
+    path, picture = tmp_path / "map.npz", tmp_path / "map.png"
+    done = run(*MAP, "--voxel", 0.1, "--output", path, "--picture", picture)
+    assert done.returncode == 0 and "panda_link8 reaches 8 of 8 voxels" in done.stdout
+    assert picture.stat().st_size > 10_000
+    before = path.stat().st_mtime_ns
+    again = json.loads(run(*MAP, "--voxel", 0.1, "--output", path, "--json").stdout)
+    assert path.stat().st_mtime_ns == before
+    assert again["voxels_reached"] == 8 and again["volume_reached"] == pytest.approx(8e-3)
+    found = mik.ReachabilityMap.load(path)
+    assert again["mean_of_voxels_reached"]["branches"] == found.of_voxels("branches").mean()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--voxel", -1), "voxel is -1.0; it must be a positive length"),
+        (("--box", "1 2 3"), "--box is '1 2 3'; it must be six numbers"),
+        (("--robot", "dual_panda"), "has the tips left_panda_link8, right_panda_link8"),
+        (("--robot", "dual_panda", "--tip", "left"), "'left'"),
+        (("--output", "/nowhere/map.npz"), "there is no folder /nowhere"),
+        (("--scheduler", "nowhere"), "no Dask scheduler answers at 'nowhere'"),
+        (("--processes", 0), "processes is 0"),
+        (("--free-axes", "up"), "axes are x y z rx ry rz"),
+    ],
+)
+def test_a_map_that_cannot_be_is_said_in_a_line(run, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    done = run(*MAP, "--voxel", 0.1, *arguments)
+    assert done.returncode == 2 and message in done.stderr
+    assert done.stderr.count("meanflow-ik:") == 1
+
+
+def test_poses_are_solved_in_chunks_into_a_file(run, tmp_path, panda):
+    poses, path = tmp_path / "poses.npy", tmp_path / "solutions.npz"
+    targets = panda.forward(panda.random_configurations(5, np.random.default_rng(0)))[:, 0]
+    np.save(poses, targets)
+    chunked = ("solve", "--poses", poses, "--sampler", "uniform", "--processes", 1)
+    done = run(*chunked, "--output", path)
+    assert done.returncode == 0 and f"5 of 5 poses have solutions: {path}" in done.stdout
+    printed = json.loads(run(*chunked, "--json").stdout)
+    plain = json.loads(run(*chunked[:-2], "--seed", 0, "--json").stdout)
+    with np.load(path) as kept:
+        for answer in (printed, plain):
+            np.testing.assert_array_equal(answer["joint_positions"], kept["joint_positions"])
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--xyz", 0.4, 0, 0.5, "--rpy", 3, 0, 0, "--processes", 1), "are for --poses"),
+        (("--poses", "poses.npy", "--processes", 1, "--timeout", 1), "no limit of time"),
+        (("--poses", "poses.npy", "--output", "/nowhere/a.npz"), "there is no folder /nowhere"),
+    ],
+)
+def test_chunks_that_cannot_be_are_refused(run, tmp_path, monkeypatch, panda, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    np.save("poses.npy", panda.forward(0.5 * (panda.lower + panda.upper)))
+    done = run("solve", "--sampler", "uniform", *arguments)
+    assert done.returncode == 2 and message in done.stderr
