@@ -65,7 +65,7 @@ class GoalTopics:
             PublisherEventCallbacks(matched=lambda _: self._draw_soon()),
         )
         self._markers.publish(self._goal_markers.start())
-        group = MutuallyExclusiveCallbackGroup()
+        group = node.own_thread("goals")
         self._subscriptions = [
             create_subscription(node, kind, topic, receive, qos, group)
             for kind, topic, receive in (
