@@ -115,6 +115,8 @@ class Follower:
         """
         try:
             stamp = stamp or now
+            if self._is_over(now):
+                self._pursuit = None
             pursuit = self._pursuit or self._start(source)
             self._check_stamp(pursuit, source, stamp, now)
             target = T_base_link(pursuit)
@@ -141,7 +143,7 @@ class Follower:
         if self._pursuit is None or seconds is None or seconds > 0:
             return None
         parameters = self._pursuit.parameters
-        if (now - self._heard) / _NS >= parameters.track_incoming_command_timeout:
+        if self._is_over(now):
             return self.stop(
                 f"no good target has come for {parameters.track_incoming_command_timeout:g} s"
             )
@@ -162,6 +164,12 @@ class Follower:
         stood = self.stand(TrackStatus.STANDING, message)
         self._pursuit = None
         return stood
+
+    def _is_over(self, now: int) -> bool:
+        """Whether the last good target was heard too long ago."""
+        if self._pursuit is None:
+            return False
+        return (now - self._heard) / _NS >= self._pursuit.parameters.track_incoming_command_timeout
 
     def _step(self, duration: int) -> Followed:
         pursuit, seconds = self._pursuit, duration / _NS

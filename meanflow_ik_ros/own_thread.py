@@ -20,6 +20,7 @@ from rclpy.guard_condition import GuardCondition
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.service import Service
 from rclpy.subscription import Subscription
+from rclpy.utilities import get_default_context
 
 from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 
@@ -37,17 +38,23 @@ class OwnThread(CallbackGroup):
 
     Args:
         name: of the thread.
-        tick: called after each callback and whenever it asked to be; returns in how many seconds
-            it is to be called again, None: not before the next message.
+        tick: called where nothing has come for as long as `due` says.
+        due: in how many seconds to call `tick`; asked before each wait. None: not before the next
+            message.
     """
 
     def __init__(
-        self, node: Node, name: str, tick: Callable[[], float | None] = lambda: None
+        self,
+        node: Node,
+        name: str,
+        tick: Callable[[], Any] = lambda: None,
+        due: Callable[[], float | None] = lambda: None,
     ) -> None:
         super().__init__()
-        self._node, self._tick = node, tick
+        self._context = node.context or get_default_context()
+        self._logger, self._tick, self._due = node.get_logger(), tick, due
         self._stopped = False
-        self._wake = GuardCondition(None, None, context=node.context)
+        self._wake = GuardCondition(None, None, context=self._context)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def can_execute(self, entity: Any) -> bool:
@@ -61,7 +68,7 @@ class OwnThread(CallbackGroup):
         pass
 
     def start(self) -> None:
-        self._node.context.on_shutdown(self._wake_up)
+        self._context.on_shutdown(self._wake_up)
         self._thread.start()
 
     def stop(self) -> None:
@@ -80,7 +87,7 @@ class OwnThread(CallbackGroup):
         entities = [entity for one in self.entities if (entity := one()) is not None]
         services = {e.handle.pointer: e for e in entities if isinstance(e, Service)}
         subscriptions = {e.handle.pointer: e for e in entities if isinstance(e, Subscription)}
-        context = self._node.context
+        context = self._context
         with ExitStack() as held:
             for entity in (*services.values(), *subscriptions.values()):
                 held.enter_context(entity.handle)
@@ -93,21 +100,24 @@ class OwnThread(CallbackGroup):
                     ready.add_subscription(subscription.handle)
                 for service in services.values():
                     ready.add_service(service.handle)
-                seconds = self._attempt(self._tick)
+                seconds = self._attempt(self._due)
                 ready.wait(_FOREVER if seconds is None else max(0, int(1e9 * seconds)))
-                for pointer in ready.get_ready_entities("subscription"):
-                    self._attempt(_receive, subscriptions[pointer])
-                for pointer in ready.get_ready_entities("service"):
-                    self._attempt(_answer, services[pointer])
+                calls = [
+                    *(
+                        (_receive, subscriptions[p])
+                        for p in ready.get_ready_entities("subscription")
+                    ),
+                    *((_answer, services[p]) for p in ready.get_ready_entities("service")),
+                ]
+                for call in calls or ((self._tick,),):
+                    self._attempt(*call)
 
     def _attempt(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """What a call returns, or None where it fails: a client may die before its answer."""
         try:
             return call(*arguments)
         except Exception:
-            self._node.get_logger().error(
-                f"a callback failed: {trace()}", throttle_duration_sec=WARN_EVERY_S
-            )
+            self._logger.error(f"a callback failed: {trace()}", throttle_duration_sec=WARN_EVERY_S)
 
 
 def _receive(subscription: Any) -> None:

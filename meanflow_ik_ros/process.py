@@ -48,9 +48,9 @@ class ProcessNode(LifecycleNode):
         self._own_threads: list[OwnThread] = []
         super().__init__(name, **node_arguments)
 
-    def own_thread(self, name: str, tick: Callable[[], float | None] = lambda: None) -> OwnThread:
+    def own_thread(self, name: str, **ticking: Callable[[], Any]) -> OwnThread:
         """A callback group for what is created next; `start_own_threads` starts its thread."""
-        thread = OwnThread(self, name, tick)
+        thread = OwnThread(self, name, **ticking)
         self._own_threads.append(thread)
         return thread
 

@@ -58,7 +58,7 @@ class TrackingTopics:
             topic = parameters.track_command_out_topic
             self._command = create_publisher(node, kind, topic, qos)
         warm_up(desk)
-        thread = node.own_thread("tracking", self._tick)
+        thread = node.own_thread("tracking", tick=self._tick, due=self._due)
         self._subscriptions = [
             create_subscription(node, PoseStamped, POSE, self.receive_pose, qos, thread),
             create_subscription(node, PoseArray, POSES, self.receive_poses, qos, thread),
@@ -133,15 +133,16 @@ class TrackingTopics:
         )
         return Pursuit(robot, tuple(links.names), task.free_axes, tracker, parameters)
 
-    def _tick(self) -> float | None:
-        now = self._now()
+    def _due(self) -> float | None:
+        return self._follower.seconds_to_tick(self._now())
+
+    def _tick(self) -> None:
         if self._follower.pursuit is None:
-            return None
+            return
         if not self._desk.active:
             self._say(self._follower.stop(NOT_ACTIVE))
-        elif (followed := self._follower.tick(now)) is not None:
+        elif (followed := self._follower.tick(self._now())) is not None:
             self._say(followed)
-        return self._follower.seconds_to_tick(now)
 
     def _now(self) -> int:
         return self._desk.node.get_clock().now().nanoseconds

@@ -149,7 +149,7 @@ def test_the_watchdog_stops_when_targets_stop_coming(uniform):
         ("nan", 3, 0, "nan"),
         ("far", 3, 0, "0.5 m"),
         ("turned", 3, 0, "rad away"),
-        ("good", 3, 101, "0.101 s old"),
+        ("good", -98, 101, "0.101 s old"),
         ("good", 3, -101, "ahead of this node's clock"),
         ("good", 2, 0, "0 s before"),
         ("good", 1, 1, "0.001 s before"),
@@ -185,6 +185,17 @@ def test_bad_targets_are_refused_the_arm_stands_and_a_good_one_goes_on(
     again = take(follower, targets[3], 4)
     assert again.status == TrackStatus.REACHED and again.stamp_ns == START + 4 * MS
     assert np.abs(again.q - before.q).max() < 0.02
+
+
+def test_after_the_watchdogs_time_a_target_starts_anew_though_bad_ones_kept_coming(uniform):
+    follower, targets = follower_of(uniform), line(uniform.robot, 2)
+    take(follower, targets[0], 0)
+    first = follower.pursuit
+    far = targets[0] + 1.0
+    for stamp_ms in range(1, 120, 10):
+        assert take(follower, far, stamp_ms).status == TrackStatus.REFUSED
+    assert take(follower, targets[1], 121).status == TrackStatus.REACHED
+    assert follower.pursuit is not first
 
 
 def test_a_first_target_that_is_refused_starts_nothing(uniform):

@@ -16,6 +16,7 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from meanflow_ik_ros.messages.poses import pose_message, poses_from_matrices
+from meanflow_ik_ros.topics.tracking import TrackingTopics
 
 HOME = np.array([0.0, -0.5, 0.0, -2.0, 0.0, 1.6, 0.7])
 STEP_S = 0.005
@@ -74,6 +75,15 @@ class Operator(User):
 
 
 @pytest.fixture(scope="module")
+def running(ros):
+    """A node that waits for targets for long, so that a busy machine makes none of them late."""
+    node = make_node(track_publish_period=0.25, track_incoming_command_timeout=0.5)
+    with spun(node):
+        yield node
+    node.destroy_node()
+
+
+@pytest.fixture(scope="module")
 def operator(running, panda):
     operator = Operator(panda)
     yield operator
@@ -83,8 +93,13 @@ def operator(running, panda):
 @pytest.fixture(autouse=True)
 def standing(running, operator):
     """Each test begins with a robot at home that follows nothing."""
-    if running.desk.current_state.missing == []:
-        operator.last(TrackStatus.STANDING)
+    (follower,) = [
+        close.__self__._follower
+        for close in running._close
+        if isinstance(getattr(close, "__self__", None), TrackingTopics)
+    ]
+    operator.wait(lambda: follower.pursuit is None, "the end of what was followed")
+    if not running.desk.current_state.missing:
         operator.tell_joints(running)
     for heard in operator.heard.values():
         heard.clear()
@@ -118,8 +133,8 @@ def test_stale_joint_states_are_said(running, operator):
 
 
 def test_a_moving_target_is_followed_with_its_stamps_by_pinocchio(running, operator):
-    sent = [operator.send(tip_at_home(operator, 0.1 * STEP_S * n)) for n in range(1)]
-    for number in range(1, 60):
+    sent = []
+    for number in range(60):
         operator.spin(STEP_S)
         sent.append(operator.send(tip_at_home(operator, 0.1 * STEP_S * number)))
     stamps = [(goal.header.stamp.sec, goal.header.stamp.nanosec) for goal in sent]
@@ -129,10 +144,8 @@ def test_a_moving_target_is_followed_with_its_stamps_by_pinocchio(running, opera
         return {(j.header.stamp.sec, j.header.stamp.nanosec): j for j in heard}
 
     operator.wait(lambda: stamps[-1] in by_stamp(), "the joints of the last target")
-    found = [(goal, by_stamp().get(stamp)) for goal, stamp in zip(sent, stamps, strict=True)]
-    answered = [(goal, joints) for goal, joints in found if joints is not None]
-    assert len(answered) >= 55  # one that is late by two periods is taken by a tick
-    for goal, joints in answered:
+    for goal, stamp in zip(sent, stamps, strict=True):
+        joints = by_stamp()[stamp]
         assert joints.name == list(operator.robot.joint_names)
         target = tip_at_home(operator)
         target[2, 3] = goal.pose.position.z
@@ -219,7 +232,6 @@ def test_deactivation_stops_following(running, operator):
     operator.send(tip_at_home(operator, 0.005))
     assert "not active" in operator.last(TrackStatus.REFUSED).message
     transit(Transition.TRANSITION_ACTIVATE)
-    operator.heard["track_status"].append(TrackStatus())
 
 
 @pytest.mark.parametrize("kind", [JointTrajectory, Float64MultiArray])
