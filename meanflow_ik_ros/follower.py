@@ -8,14 +8,14 @@ and unevenly its messages arrive.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from meanflow_ik_core.errors import IKError, TargetError
-from meanflow_ik_core.solving.inputs import check_free_axes
 from meanflow_ik_core.solving.tracker import TrackStatus as Status
 from meanflow_ik_ros.msg import TrackStatus
 
@@ -38,15 +38,15 @@ class Pursuit:
     """What a stream of targets is followed with.
 
     robot: whose tips are the links that the targets are for.
-    tips: the links in the order of the targets' poses.
-    free_axes: as `IKSolver.tracker` takes them.
+    places: which of its tips, in the order of the targets' poses.
+    asked: as `check_free_axes` returns it, (T, 6) or None.
     tracker: of that robot, where the joints are.
     parameters: that the stream is followed by to its end.
     """
 
     robot: Robot
-    tips: tuple[str, ...]
-    free_axes: Any
+    places: tuple[int, ...]
+    asked: np.ndarray | None
     tracker: Tracker
     parameters: NodeParameters
 
@@ -129,7 +129,7 @@ class Follower:
         elif not self._moving:
             # The joints have stood since then; only what passed since the target is motion.
             self._reached = max(self._reached, stamp - period)
-        self._target = target[0] if len(pursuit.tips) == 1 else target
+        self._target = target[0] if len(pursuit.places) == 1 else target
         self._stamp, self._heard, self._moving = stamp, now, True
         if stamp <= self._reached:
             return None
@@ -210,22 +210,21 @@ def _check_near(pursuit: Pursuit, target: np.ndarray) -> None:
 
     Axes that are free do not count, and angles only where the whole orientation is asked for.
     """
-    robot, parameters = pursuit.robot, pursuit.parameters
-    places = tuple(robot.tips.index(tip) for tip in pursuit.tips)
-    asked = check_free_axes(robot, places, pursuit.free_axes)
-    links = robot.forward(pursuit.tracker.joint_positions)
-    for place, T_wanted in zip(places, target, strict=True):
+    parameters = pursuit.parameters
+    links = pursuit.robot.forward(pursuit.tracker.joint_positions)
+    for place, T_wanted in zip(pursuit.places, target, strict=True):
         T_link = links[place]
-        offset = T_wanted[:3, :3].T @ (T_link[:3, 3] - T_wanted[:3, 3])
-        angle = np.arccos(np.clip(0.5 * (np.vdot(T_link[:3, :3], T_wanted[:3, :3]) - 1), -1, 1))
-        if asked is not None:
-            offset = offset * asked[place, :3]
-            angle = angle if asked[place, 3:].all() else 0.0
-        distance = float(np.linalg.norm(offset))
+        offset = T_link[:3, 3] - T_wanted[:3, 3]
+        cosine = 0.5 * (float(np.vdot(T_link[:3, :3], T_wanted[:3, :3])) - 1.0)
+        angle = math.acos(min(max(cosine, -1.0), 1.0))
+        if pursuit.asked is not None:
+            offset = T_wanted[:3, :3].T @ offset * pursuit.asked[place, :3]
+            angle = angle if pursuit.asked[place, 3:].all() else 0.0
+        distance = math.hypot(*offset.tolist())
         # `not` as nothing is near that is not a number.
         if not (distance <= parameters.track_max_distance and angle <= parameters.track_max_angle):
             raise TargetError(
-                f"the target of {robot.tips[place]} is {distance:.3g} m and {angle:.3g} rad away; "
-                f"track_max_distance allows {parameters.track_max_distance:g} m, track_max_angle "
-                f"{parameters.track_max_angle:g} rad"
+                f"the target of {pursuit.robot.tips[place]} is {distance:.3g} m and {angle:.3g} "
+                f"rad away; track_max_distance allows {parameters.track_max_distance:g} m, "
+                f"track_max_angle {parameters.track_max_angle:g} rad"
             )

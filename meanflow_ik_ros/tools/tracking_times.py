@@ -29,15 +29,17 @@ _SEEN_S = 60.0
 _PERIOD_S = 1e-3
 _RADIUS = 0.05  # of the circle that the target goes round [m]
 _ROUND_S = 2.0
+_STATES_EVERY = 20  # joint_states are said each so many targets,
+_BEFORE = 200  # and so many periods before the first one
 
 
-def circle(robot: Robot, q: np.ndarray, count: int) -> np.ndarray:
-    """(N, 4, 4) targets that begin where the tip is at q, one for each ms."""
-    angle = 2 * np.pi / _ROUND_S * _PERIOD_S * np.arange(count)
-    targets = np.tile(robot.forward(q)[0], (count, 1, 1))
-    targets[:, 1, 3] += _RADIUS * np.sin(angle)
-    targets[:, 2, 3] += _RADIUS * (np.cos(angle) - 1)
-    return targets
+def on_circle(start: np.ndarray, seconds: float) -> np.ndarray:
+    """(4, 4) of a target that goes round in a circle from pose `start`."""
+    angle = 2 * np.pi / _ROUND_S * seconds
+    target = start.copy()
+    target[1, 3] += _RADIUS * np.sin(angle)
+    target[2, 3] += _RADIUS * (np.cos(angle) - 1)
+    return target
 
 
 def follow_times(
@@ -62,8 +64,8 @@ def follow_times(
         callback_group=thread,
     )
     thread.start()
-    T_base_tip = circle(robot, q, count)
-    messages = [pose_message(pose, robot.base) for pose in T_base_tip]
+    start, message = robot.forward(q)[0], pose_message(robot.forward(q)[0], robot.base)
+    T_base_tip, sent = np.tile(start, (count, 1, 1, 1)), {}
     state = joint_state_message(q, robot, Time().to_msg())
     try:
         deadline = time.monotonic() + _SEEN_S
@@ -72,18 +74,21 @@ def follow_times(
                 raise OptionError(f"no tracking topics within {_SEEN_S:g} s")
             time.sleep(0.01)
         time.sleep(1.0)  # Whoever was found last may not know of all others yet.
-        states.publish(state)
-        time.sleep(0.1)
-        clock, sent = user.get_clock(), {}
+        clock = user.get_clock()
         began = time.perf_counter()
-        for number, message in enumerate(messages):
+        for number in range(-_BEFORE, count):
+            if number % _STATES_EVERY == 0:
+                states.publish(state)
             while (early := began + number * _PERIOD_S - time.perf_counter()) > 0:
                 time.sleep(early)
+            if number < 0:
+                continue
+            now = time.perf_counter()
+            T_base_tip[number, 0] = on_circle(start, now - began)
+            position = T_base_tip[number, 0, :3, 3].tolist()
+            message.pose.position.x, message.pose.position.y, message.pose.position.z = position
             message.header.stamp = clock.now().to_msg()
-            sent[message.header.stamp.sec, message.header.stamp.nanosec] = (
-                time.perf_counter(),
-                number,
-            )
+            sent[message.header.stamp.sec, message.header.stamp.nanosec] = now, number
             targets.publish(message)
         deadline = time.monotonic() + _ANSWER_S
         while len(_answers(heard, sent)) < count and time.monotonic() < deadline:
@@ -96,7 +101,7 @@ def follow_times(
     answers, judge = _answers(heard, sent), Judge(robot)
     seconds = np.array([seconds for seconds, _, _ in answers])
     right = sum(
-        judge.accepts(np.array([q]), T_base_tip[number][None], TOLERANCE, TOLERANCE).all()
+        judge.accepts(np.array([q]), T_base_tip[number], TOLERANCE, TOLERANCE).all()
         for _, q, number in answers
     )
     return seconds, count - len(answers), right / max(1, len(answers))

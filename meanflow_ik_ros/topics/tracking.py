@@ -15,6 +15,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from meanflow_ik_core.solving.inputs import check_free_axes, check_tips
 from meanflow_ik_core.solving.solver import load_solver
 from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.follower import Followed, Follower, Pursuit
@@ -89,10 +90,11 @@ class TrackingTopics:
         return self._in_base(pose.header, matrix_from_pose(pose)[None], pursuit)
 
     def _targets(self, poses: PoseArray, pursuit: Pursuit) -> np.ndarray:
-        if len(poses.poses) != len(pursuit.tips):
+        if len(poses.poses) != len(pursuit.places):
             raise RequestError(
                 Codes.INVALID_GOAL_CONSTRAINTS,
-                f"{len(poses.poses)} poses, expected one for each of {', '.join(pursuit.tips)}",
+                f"{len(poses.poses)} poses, expected one for each of "
+                f"{', '.join(pursuit.robot.tips)}",
             )
         return self._in_base(poses.header, matrices_from_poses(poses), pursuit)
 
@@ -131,7 +133,9 @@ class TrackingTopics:
             tips=links.names,
             free_axes=task.free_axes,
         )
-        return Pursuit(robot, tuple(links.names), task.free_axes, tracker, parameters)
+        places = check_tips(robot, links.names)
+        asked = check_free_axes(robot, places, task.free_axes)
+        return Pursuit(robot, places, asked, tracker, parameters)
 
     def _due(self) -> float | None:
         return self._follower.seconds_to_tick(self._now())

@@ -29,7 +29,8 @@ def follower_of(solver, q0=HOME, free_axes=None, **values) -> Follower:
             parameters.track_publish_period,
             free_axes=free_axes,
         )
-        return Pursuit(solver.robot, solver.robot.tips, free_axes, tracker, parameters)
+        asked = None if free_axes is None else np.array([[1, 1, 1, 0, 0, 0]], bool)
+        return Pursuit(solver.robot, (0,), asked, tracker, parameters)
 
     return Follower(start)
 
