@@ -9,6 +9,7 @@ import pytest
 from meanflow_ik_ros.msg import TrackStatus
 from oracles import Judge
 
+import meanflow_ik_core as mik
 from meanflow_ik_core.errors import TargetError
 from meanflow_ik_ros.follower import Follower, Pursuit
 from meanflow_ik_ros.parameters import NodeParameters
@@ -212,6 +213,22 @@ def test_a_target_of_another_source_is_refused_while_one_is_followed(uniform):
     take(follower, targets[0], 0)
     refused = follower.take("b", lambda _: targets[1], START + MS, START + MS)
     assert refused.status == TrackStatus.REFUSED and "a are being followed" in refused.message
+
+
+def test_several_tips_are_followed_together_and_the_far_one_is_named(dual_panda):
+    solver = mik.load_solver(dual_panda, sampler="uniform")
+    q0, judge = np.tile(HOME, 2), Judge(dual_panda)
+    tracker = solver.tracker(q0, 0.1, 1.0, 0.01)
+    pursuit = Pursuit(dual_panda, (0, 1), None, tracker, NodeParameters())
+    follower, targets = Follower(lambda source: pursuit), judge.poses(q0)
+    for number in range(1, 20):
+        targets[0, 2, 3] -= 1e-4
+        targets[1, 2, 3] += 1e-4
+        followed = take(follower, targets, number)
+        assert followed.status == TrackStatus.REACHED and judge.accepts(followed.q, targets)
+    targets[1, 0, 3] += 1.0
+    refused = take(follower, targets, 20)
+    assert refused.status == TrackStatus.REFUSED and dual_panda.tips[1] in refused.message
 
 
 def test_what_is_free_is_not_far(uniform):
