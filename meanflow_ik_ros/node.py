@@ -84,6 +84,8 @@ class MeanFlowIKNode(ProcessNode):
     def _autostart(self) -> None:
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+            # What came in the meantime finds an active node.
+            self.start_own_threads()
         self._constructed = True
         if self._failure is not None:
             raise self._failure
@@ -146,7 +148,8 @@ class MeanFlowIKNode(ProcessNode):
             self._close.append(topic(desk).close)
         for service in services_of(desk):
             self._serve(service)
-        self.start_own_threads()
+        if self._constructed:
+            self.start_own_threads()
         self.after_configure()
         if unused := unused_overrides(self):
             self.get_logger().warning(f"nothing has the quality of service of {unused}")

@@ -321,11 +321,6 @@ class NodeParameters:
             )
         if self.robot_description and self.robot_description_topic:
             raise ConfigError("robot_description and robot_description_topic exclude each other")
-        if self.track_incoming_command_timeout < self.track_publish_period:
-            raise ConfigError(
-                f"track_incoming_command_timeout {self.track_incoming_command_timeout} is below "
-                f"track_publish_period {self.track_publish_period}"
-            )
         if self.max_solutions > self.max_num_samples:
             raise ConfigError(
                 f"max_solutions {self.max_solutions} is above "

@@ -118,6 +118,8 @@ class GoalTopics:
     def _draw_soon(self) -> None:
         if self._drawing.is_canceled() and self._markers.get_subscription_count():
             self._drawing.reset()
+            if (executor := self._desk.node.executor) is not None:
+                executor.wake()  # It waits for timers that ran when it began to wait.
 
     def _draw(self) -> None:
         # The timer is stopped before reading: a goal that comes from here on starts it again.

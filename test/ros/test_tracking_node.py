@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A moving target over real ROS: what the running node says, refuses, and tells a controller."""
 
+import threading
 import time
 
 import numpy as np
@@ -9,13 +10,15 @@ from geometry_msgs.msg import PoseArray, PoseStamped
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState
 from meanflow_ik_ros.msg import TrackStatus
+from meanflow_ik_ros.srv import GetIKSolutionsBatch
 from oracles import Judge
-from ros_user import LATCHED, MANY, User, make_node, spun
+from ros_user import LATCHED, MANY, User, make_node, pose_array, spun
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from meanflow_ik_ros.messages.poses import pose_message, poses_from_matrices
+from meanflow_ik_ros.services import batch
 from meanflow_ik_ros.topics.tracking import TrackingTopics
 
 HOME = np.array([0.0, -0.5, 0.0, -2.0, 0.0, 1.6, 0.7])
@@ -154,6 +157,33 @@ def test_a_moving_target_is_followed_with_its_stamps_by_pinocchio(running, opera
     assert max(operator.heard["track_status"][-1].position_error) < 1e-5
 
 
+def test_targets_are_followed_while_a_batch_is_solved(running, operator):
+    random = np.random.default_rng(0)
+    q = random.uniform(operator.robot.lower, operator.robot.upper, (4000, 7))
+    poses = np.stack([operator.judge.poses(row)[0] for row in q])
+    request = GetIKSolutionsBatch.Request(
+        targets=pose_array(poses, operator.robot.base), max_solutions=32
+    )
+    response = GetIKSolutionsBatch.Response()
+    solving = threading.Thread(target=batch.answer, args=(running.desk, request, response))
+    solving.start()
+    operator.wait(running.desk.solver_lock.locked, "a batch that is being solved")
+    operator.tell_joints(running)
+    sent = []
+    for number in range(20):
+        sent.append(operator.send(tip_at_home(operator, 1e-4 * number)))
+        operator.spin(STEP_S)
+    stamps = {(goal.header.stamp.sec, goal.header.stamp.nanosec) for goal in sent}
+
+    def answered():
+        stamped = [joints.header.stamp for joints in operator.heard["tracked_joints"]]
+        return stamps <= {(stamp.sec, stamp.nanosec) for stamp in stamped}
+
+    operator.wait(answered, "joints for every target")
+    assert solving.is_alive(), "the batch was too short to tell"
+    solving.join()
+
+
 def test_the_watchdog_says_that_it_stopped_and_the_joints_stand(running, operator):
     operator.send(tip_at_home(operator, 0.01))
     operator.last(TrackStatus.REACHED)
@@ -186,24 +216,27 @@ def test_bad_targets_are_refused_and_the_arm_stands(running, operator, what):
     assert operator.judge.accepts(np.array(at), tip_at_home(operator, 0.005)[None])
 
 
-def test_a_limit_is_named(running, operator):
-    """The forearm is at its limit, and the target asks for more of it."""
-    robot = operator.robot
-    q = HOME.copy()
-    q[5] = robot.upper[5] - 0.01
-    operator.tell_joints(running, q)
-    beyond = q.copy()
-    beyond[5] += 0.2
-    target = operator.judge.poses(beyond)[0]
-    for _ in range(20):
+def test_what_blocks_the_arm_is_named(running, operator):
+    """The target lies beyond the reach, away from the shoulder."""
+    stretched = np.array([0.0, 0.3, 0.0, -0.4, 0.0, 1.6, 0.7])
+    operator.tell_joints(running, stretched)
+    target = operator.judge.poses(stretched)[0].copy()
+    shoulder = np.array([0.0, 0.0, 0.333])
+    outward = target[:3, 3] - shoulder
+    target[:3, 3] += 0.25 * outward / np.linalg.norm(outward)
+    said = operator.heard["track_status"]
+    deadline = time.monotonic() + 30.0
+    while not said or said[-1].status != TrackStatus.BLOCKED:
+        assert time.monotonic() < deadline, said and said[-1]
         operator.send(target)
         operator.spin(STEP_S)
-    said = operator.heard["track_status"][-1]
-    assert said.status in (TrackStatus.BLOCKED, TrackStatus.ELSEWHERE, TrackStatus.REACHED)
-    for status in operator.heard["track_status"]:
-        if status.status == TrackStatus.ELSEWHERE:
-            assert operator.judge.accepts(np.array(status.offer), target[None])
-            assert status.blocked_by in ("limit", "singularity")
+    assert said[-1].blocked_by == "singularity" and not said[-1].joint
+    operator.wait(lambda: said[-1].status == TrackStatus.STANDING, "the end")
+    reached = operator.judge.poses(np.array(operator.heard["tracked_joints"][-1].position))[0]
+    error = np.linalg.norm(reached[:3, 3] - target[:3, 3])
+    blocked = [status for status in said if status.status == TrackStatus.BLOCKED]
+    assert blocked[-1].position_error[0] == pytest.approx(error, abs=1e-6)
+    assert error > 0.05
 
 
 def test_several_poses_are_refused_by_a_robot_of_one_tip(running, operator):
