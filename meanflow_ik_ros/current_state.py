@@ -57,8 +57,8 @@ class CurrentState:
             if self._heard:
                 self._longest_age = max(self._longest_age, now - self._heard)
             self._heard = now
-            self._positions.update(positions)
             self._times.update(dict.fromkeys(positions, now))
+            self._positions.update(positions)
             if self.missing:
                 return
             q = np.array([self._positions[name] for name in self.robot.joint_names])
