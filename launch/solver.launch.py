@@ -28,12 +28,22 @@ ARGUMENTS = {
     "checkpoint": ("", "Trained network, name or path; empty: as in params_file."),
     "tip_link": ("", "Tip of a URDF, or link that goals are for; empty: as in params_file."),
     "base_frame": ("", "Link that poses refer to; empty: as in params_file."),
+    "track_command_out_topic": ("", "A controller's topic for tracking; empty: as in params_file."),
+    "track_command_out_type": (
+        "",
+        "trajectory_msgs/JointTrajectory or std_msgs/Float64MultiArray; empty: as in params_file.",
+    ),
     "params_file": (str(CONFIG / "solver.yaml"), "YAML file with the node's parameters."),
     "autostart": ("", "false: wait for a manager's transitions; empty: as in params_file."),
     "namespace": ("", "Namespace of the node; joint_states is taken from it too."),
     "rviz": ("false", "true: start RViz as well, with the robot at the best candidate."),
     "log_level": ("info", "debug, info, warn, error or fatal."),
 }
+# Arguments that are parameters of the node.
+TEXTS = (
+    "robot", "checkpoint", "tip_link", "base_frame", "track_command_out_topic",
+    "track_command_out_type",
+)  # fmt: skip
 # The frames of the robot that stands at the best candidate; those of the real one have no prefix.
 PREFIX = "best_candidate/"
 # What is started beside the solver for RViz.
@@ -49,11 +59,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
             raise ValueError(f"{name}:={value[name]}, expected true or false")
     if not Path(value["params_file"]).is_file():
         raise FileNotFoundError(f"params_file:={value['params_file']} does not exist")
-    overrides = {
-        name: ParameterValue(value[name], value_type=str)
-        for name in ("robot", "checkpoint", "tip_link", "base_frame")
-        if value[name]
-    }
+    overrides = {name: ParameterValue(value[name], value_type=str) for name in TEXTS if value[name]}
     if value["autostart"]:
         started = str(value["autostart"].lower() in TRUE)
         overrides["autostart"] = ParameterValue(started, value_type=bool)

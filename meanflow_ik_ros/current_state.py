@@ -39,6 +39,7 @@ class CurrentState:
         self._other_names = frozenset(holdable_joints(robot))
         self._logger = logger
         self._positions: dict[str, float] = {}
+        self._times: dict[str, float] = {}  # when each was heard
         self._heard = 0.0  # by time.monotonic; 0: never
         self._longest_age = 0.0
 
@@ -56,6 +57,7 @@ class CurrentState:
             if self._heard:
                 self._longest_age = max(self._longest_age, now - self._heard)
             self._heard = now
+            self._times.update(dict.fromkeys(positions, now))
             self._positions.update(positions)
             if self.missing:
                 return
@@ -74,6 +76,11 @@ class CurrentState:
     def missing(self) -> list[str]:
         """Joints of the robot of which nothing has been heard."""
         return [name for name in self.robot.joint_names if name not in self._positions]
+
+    def oldest(self) -> tuple[str, float]:
+        """Which joint was heard of longest ago, and how long that is [s]; none may be missing."""
+        name = min(self.robot.joint_names, key=self._times.__getitem__)
+        return name, time.monotonic() - self._times[name]
 
     def ages(self) -> tuple[float, float] | None:
         """How old the state is and how old it became since the last call [s]; None: never heard."""

@@ -10,8 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.lifecycle import LifecycleNode
 
 from meanflow_ik_core.bounds import short
 from meanflow_ik_core.errors import IKError
@@ -23,6 +21,7 @@ from meanflow_ik_ros.fair_lock import FairLock
 from meanflow_ik_ros.messages.errors import Codes, RequestError, response_from_error
 from meanflow_ik_ros.node_world import NodeWorld
 from meanflow_ik_ros.parameters import NodeParameters
+from meanflow_ik_ros.process import ProcessNode
 from meanflow_ik_ros.rare_log import RareLog, trace
 from meanflow_ik_ros.request_statistics import RequestStatistics, outcome_from_response
 from meanflow_ik_ros.turn import SLICE_S, Turn
@@ -45,7 +44,6 @@ class Desk:
     node: where topics and services are opened; gives them its name, clock and log.
     parameters: replaced as a whole when one changes; a request keeps the set it began with.
     solver_lock: held by whoever uses the solver, and while the node closes.
-    listening: the callback group of what must not wait for the solver.
     configured: whether there are a robot, a solver and a current state.
     active, closing: requests are refused unless active, and once closing.
     """
@@ -55,23 +53,27 @@ class Desk:
     current_state: CurrentState
     world: NodeWorld
 
-    def __init__(self, node: LifecycleNode, parameters: NodeParameters) -> None:
+    def __init__(self, node: ProcessNode, parameters: NodeParameters) -> None:
         self.node = node
         self.parameters = parameters
         self.log = RareLog(node.get_logger())
         self.statistics = RequestStatistics()
         self.solver_lock = FairLock()
-        self.listening = MutuallyExclusiveCallbackGroup()
         self.configured = self.active = self.closing = False
         self._random = np.random.default_rng()
         self._answered = threading.Event()
         self._empty_frame_id_said = False
 
-    def set_solver(self, solver: IKSolver, frame_lookup: FrameLookup) -> None:
+    def set_solver(
+        self,
+        solver: IKSolver,
+        frame_lookup: FrameLookup,
+        latest_frame: Callable[[str, float], np.ndarray],
+    ) -> None:
         """Take the solver of a configuration, and what looks frames up in it."""
         self.robot, self.solver = solver.robot, solver
         self.current_state = CurrentState(solver.robot, self.node.get_logger())
-        self._frame_lookup = frame_lookup
+        self._frame_lookup, self._latest_frame = frame_lookup, latest_frame
         self.world = NodeWorld(
             solver.robot, self.current_state, frame_lookup, self.parameters.cloud_topics
         )
@@ -84,8 +86,13 @@ class Desk:
 
     def T_base_frame(self, frame_id: str, stamp: Any) -> np.ndarray:
         """Pose (4, 4) of a frame; an empty name is the base, with a warning the first time."""
-        if frame_id:
-            return self._frame_lookup(frame_id, stamp)
+        return self._frame_lookup(frame_id, stamp) if frame_id else self._base()
+
+    def T_base_frame_now(self, frame_id: str, max_age_s: float) -> np.ndarray:
+        """Pose (4, 4) of a frame as it is known now, which waits for nothing."""
+        return self._latest_frame(frame_id, max_age_s) if frame_id else self._base()
+
+    def _base(self) -> np.ndarray:
         if not self._empty_frame_id_said:
             self._empty_frame_id_said = True
             self.node.get_logger().warning(

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -40,10 +39,18 @@ from meanflow_ik_ros.topics.frames import Frames
 from meanflow_ik_ros.topics.goals import GoalTopics
 from meanflow_ik_ros.topics.joint_states import JointStateTopic
 from meanflow_ik_ros.topics.planning_scene import PlanningSceneTopics
+from meanflow_ik_ros.topics.tracking import TrackingTopics
 from meanflow_ik_ros.topics.world_markers import WorldMarkersTopic
 
 DESCRIPTION_TIMEOUT_S = 30.0
-TOPICS = (JointStateTopic, GoalTopics, WorldMarkersTopic, CloudTopics, PlanningSceneTopics)
+TOPICS = (
+    JointStateTopic,
+    GoalTopics,
+    WorldMarkersTopic,
+    CloudTopics,
+    PlanningSceneTopics,
+    TrackingTopics,
+)
 
 
 class MeanFlowIKNode(ProcessNode):
@@ -77,6 +84,8 @@ class MeanFlowIKNode(ProcessNode):
     def _autostart(self) -> None:
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+            # What came in the meantime finds an active node.
+            self.start_own_threads()
         self._constructed = True
         if self._failure is not None:
             raise self._failure
@@ -131,7 +140,7 @@ class MeanFlowIKNode(ProcessNode):
         )
         self.frames = Frames(robot, self, parameters.tf_timeout, parameters.tf_max_age)
         self._close.append(self.frames.close)
-        desk.set_solver(solver, self.frames.T_base_frame)
+        desk.set_solver(solver, self.frames.T_base_frame, self.frames.latest)
         started = time.perf_counter()
         warm_up(desk)
         warm_up_time = time.perf_counter() - started
@@ -139,6 +148,8 @@ class MeanFlowIKNode(ProcessNode):
             self._close.append(topic(desk).close)
         for service in services_of(desk):
             self._serve(service)
+        if self._constructed:
+            self.start_own_threads()
         self.after_configure()
         if unused := unused_overrides(self):
             self.get_logger().warning(f"nothing has the quality of service of {unused}")
@@ -174,12 +185,13 @@ class MeanFlowIKNode(ProcessNode):
             service.name,
             service.answer,
             qos_profile=QoSProfile(depth=self.desk.parameters.service_qos_depth),
-            callback_group=MutuallyExclusiveCallbackGroup(),
+            callback_group=self.own_thread(service.name),
         )
         self._close.append(partial(self.destroy_service, opened))
 
     def close(self) -> None:
         """Take down what `configure` made, once nothing is being solved."""
+        self.stop_own_threads()
         with self.desk.solver_lock:
             self.desk.configured = False
             while self._close:

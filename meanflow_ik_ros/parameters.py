@@ -106,7 +106,9 @@ class NodeParameters:
         1e-5, "Orientation error up to which a solution is valid [rad].", low=1e-9, high=1.0
     )
     avoid_self_collision: bool = setting(
-        False, "Whether candidates for ~/goal_pose(s) must be free of self-collision."
+        False,
+        "Whether candidates for ~/goal_pose(s), and joints that follow ~/track_pose(s), must be "
+        "free of self-collision.",
     )
     objectives: tuple[str, ...] = setting(
         (),
@@ -227,6 +229,57 @@ class NodeParameters:
         "get_planning_scene",
         "Service that is asked for all of MoveIt's planning scene, once it is there and the node "
         "active. Empty: none.",
+        read_only=True,
+    )
+    track_publish_period: float = setting(
+        0.01,
+        "Longest time between two outputs while a target is followed [s]; each target has an "
+        "output of its own, however fast they come.",
+        low=1e-4,
+        high=1.0,
+    )
+    track_incoming_command_timeout: float = setting(
+        0.1,
+        "The joints stand once no good target has come for this long; older targets, and "
+        "transforms of TF that they need, are refused [s].",
+        low=1e-3,
+        high=10.0,
+    )
+    track_joint_states_max_age: float = setting(
+        0.5,
+        "Nothing is followed from joint_states that are older than this for any joint [s].",
+        low=1e-3,
+        high=60.0,
+    )
+    track_velocity_scale: float = setting(
+        1.0, "Share of the joints' speed limits for following.", low=1e-3, high=1.0
+    )
+    track_max_joint_step: float = setting(
+        0.1,
+        "Most that a joint may move in one step while following [rad or m].",
+        low=1e-6,
+        high=1.0,
+    )
+    track_max_distance: float = setting(
+        0.3,
+        "A target that is farther than this from its link is refused [m].",
+        low=1e-3,
+        high=100.0,
+    )
+    track_max_angle: float = setting(
+        1.0, "A target that is turned by more than this is refused [rad].", low=1e-3, high=3.2
+    )
+    track_command_out_topic: str = setting(
+        "",
+        "Topic of a controller's commands, such as /panda_arm_controller/joint_trajectory; it gets "
+        "the joints that follow. Empty: none, ~/tracked_joints alone.",
+        read_only=True,
+    )
+    track_command_out_type: str = setting(
+        "trajectory_msgs/JointTrajectory",
+        "What the controller takes: trajectory_msgs/JointTrajectory (joint_trajectory_controller), "
+        "or std_msgs/Float64MultiArray, positions (forward_command_controller).",
+        choices=("trajectory_msgs/JointTrajectory", "std_msgs/Float64MultiArray"),
         read_only=True,
     )
     autostart: bool = setting(

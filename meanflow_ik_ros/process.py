@@ -22,11 +22,12 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from meanflow_ik_core.errors import IKError
+from meanflow_ik_ros.own_thread import OwnThread
 from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 
-# A thread for each kind of request, for what must not wait behind them, for what changes the
-# world, and for TF.
-THREADS = 12
+# Of the executor: for parameters, transitions, what changes the world, timers and TF. All else has
+# its own thread.
+THREADS = 6
 # From a signal to the end of the process, whatever it does.
 LONGEST_END_S = 1.8
 # A thread that comes back from the solver or from ROS waits for Python's lock as long as this while
@@ -42,6 +43,29 @@ class ProcessNode(LifecycleNode):
     """
 
     after_configure: Callable[[], None] = staticmethod(lambda: None)
+
+    def __init__(self, name: str, **node_arguments: Any) -> None:
+        self._own_threads: list[OwnThread] = []
+        super().__init__(name, **node_arguments)
+
+    def own_thread(self, name: str, **ticking: Callable[[], Any]) -> OwnThread:
+        """A callback group for what is created next; `start_own_threads` starts its thread."""
+        thread = OwnThread(self, name, **ticking)
+        self._own_threads.append(thread)
+        return thread
+
+    def start_own_threads(self) -> None:
+        for thread in self._own_threads:
+            thread.start()
+
+    def stop_own_threads(self) -> None:
+        """Return once no own thread calls anything any more; the solver must be free."""
+        while self._own_threads:
+            self._own_threads.pop().stop()
+
+    def destroy_node(self) -> None:
+        self.stop_own_threads()
+        super().destroy_node()
 
     def refuse_requests(self) -> None:
         """Refuse what is queued until nothing more comes; the executor still spins."""

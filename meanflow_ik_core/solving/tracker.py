@@ -133,7 +133,9 @@ class Tracker:
         self._numbers = np.zeros(REACHED_TIPS + active, np.int64)
         floats_of_state = np.zeros(9 * joints + active)
         self._state = state_of(floats_of_state, self._numbers, joints)
-        self._allowed = _allowed(robot, max_joint_step, velocity_scale, dt)
+        self._own = self._allowed = _allowed(robot, max_joint_step, velocity_scale, dt)
+        self._speeds = None if dt is None else robot.velocity_limit * velocity_scale
+        self._largest_step = max_joint_step or np.inf
         self._state.allowed[:] = self._allowed
         self._state.drift[:] = _DRIFT * np.minimum(self._allowed, _LARGEST_STEP)
         self._state.margin[:] = (
@@ -201,18 +203,24 @@ class Tracker:
         self._poses[0] = self._robot.forward(self._state.joints)
         self._thread, self._name = 0, ""
 
-    def step(self, T_base_tip: Any) -> TrackStep:
+    def step(self, T_base_tip: Any, dt: float | None = None) -> TrackStep:
         """Bring the joints as near to a target as one step may go.
 
         Args:
             T_base_tip: (4, 4) for one tip, else (G, 4, 4), one for each of the tips.
+            dt: seconds that this step has, of a tracker with a ``dt``; None: as many as all.
 
         Raises:
             TargetError: wrong shape, not finite, or not a rigid transform; the joints stay.
+            OptionError: dt is not positive and finite, or the tracker has none.
             TrackerError: another thread has made a step since the last reset.
         """
         if self._thread != get_ident():
             self._enter()
+        allowed = self._own if dt is None else self._within(dt)
+        if allowed is not self._allowed:
+            self._allowed = allowed
+            self._state.allowed[:] = allowed
         if (
             type(T_base_tip) is not np.ndarray
             or T_base_tip.dtype != np.float64
@@ -274,6 +282,14 @@ class Tracker:
                     f"{current_thread().name!r}; since its last reset it belongs to "
                     f"{self._name!r}"
                 )
+
+    def _within(self, dt: float) -> np.ndarray:
+        """How far each joint may go in ``dt`` seconds, (J,)."""
+        if not (is_number(dt) and 0 < dt < np.inf):
+            raise OptionError(f"dt is {dt!r}; it must be positive and finite, or None")
+        if self._speeds is None:
+            raise OptionError(f"dt of a step is {dt!r}; the tracker was made without one")
+        return np.minimum(self._speeds * dt, self._largest_step)
 
     def _checked(self, T_base_tip: Any) -> np.ndarray:
         targets = check_targets(self._robot, _as_batch(T_base_tip), self._tips)

@@ -7,7 +7,6 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 
 from meanflow_ik_ros.messages.fields import doubles_by_row
@@ -36,28 +35,26 @@ def solutions_from_result(query: IKQuery, result: IKResult, robot: Robot) -> lis
     clearance = [math.nan] * len(rows)
     if result.clearance is not None:
         clearance = result.clearance[0, rows].tolist()
-    solutions = [
-        IKSolution(
-            joint_state=JointState(header=header, name=names, position=positions),
-            position_error=position_error,
-            orientation_error=orientation_error,
-            distance=distance,
-            cost=cost,
-            valid=is_valid,
-            clearance=gap,
-            world_clearance=math.nan,
-        )
-        for positions, position_error, orientation_error, distance, cost, is_valid, gap in zip(
-            doubles_by_row(q[rows]),
-            doubles_by_row(result.position_error[0, rows]),
-            doubles_by_row(result.orientation_error[0, rows]),
-            result.distance[0, rows].tolist(),
-            result.cost[0, rows].tolist(),
-            valid[rows].tolist(),
-            clearance,
-            strict=True,
-        )
-    ]
+    solutions = []
+    for positions, position_error, orientation_error, distance, cost, is_valid, gap in zip(
+        doubles_by_row(q[rows]),
+        doubles_by_row(result.position_error[0, rows]),
+        doubles_by_row(result.orientation_error[0, rows]),
+        result.distance[0, rows].tolist(),
+        result.cost[0, rows].tolist(),
+        valid[rows].tolist(),
+        clearance,
+        strict=True,
+    ):
+        # A message given to the constructor of another one would be made twice: constructors make
+        # all fields before they look at their arguments.
+        solution = IKSolution()
+        solution.joint_state.header, solution.joint_state.name = header, names
+        solution.joint_state.position = positions
+        solution.position_error, solution.orientation_error = position_error, orientation_error
+        solution.distance, solution.cost, solution.valid = distance, cost, is_valid
+        solution.clearance, solution.world_clearance = gap, math.nan
+        solutions.append(solution)
     if result.world_clearance is not None:
         for solution, gap in zip(solutions, result.world_clearance[0, rows].tolist(), strict=True):
             solution.world_clearance = gap

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,18 @@ from meanflow_ik_core.bench.solve import TOLERANCE
 from meanflow_ik_core.errors import OptionError
 from meanflow_ik_core.progress import tracked
 from meanflow_ik_core.robot.robot import Robot
+from meanflow_ik_ros.messages.batch_answers import answers_from_response
 from meanflow_ik_ros.messages.poses import pose_message, poses_from_matrices
 from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
 from meanflow_ik_ros.tools.running_node import READY_S
 
+SERVICES = {
+    "get_ik_solutions": GetIKSolutions,
+    "get_ik_solutions_batch": GetIKSolutionsBatch,
+    "get_ik_path": GetIKPath,
+}
 _ANSWER_S = 60.0
+_WARM_UP_CALLS = 5
 
 
 def batches_of(
@@ -49,11 +56,8 @@ def batches_of(
         request.targets.header.frame_id = robot.base
         request.targets.poses = poses_from_matrices(T_base_tip.reshape(-1, 4, 4))
         seconds[row], response = round_trip(client, executor, request)
-        positions = np.array(response.positions).reshape(-1, robot.num_joints)
-        valid = np.array(response.valid)
-        for index, target in enumerate(T_base_tip):
-            rows = slice(response.offsets[index], response.offsets[index + 1])
-            q = positions[rows][valid[rows]]
+        for target, answer in zip(T_base_tip, answers_from_response(response), strict=True):
+            q = answer.joint_positions[answer.valid]
             right += bool(len(q) and judge.accepts(q, target, TOLERANCE, TOLERANCE).any())
     return seconds, right / targets[:, :, 0, 0, 0].size
 
@@ -136,9 +140,14 @@ def count_right(robot: Robot, T_base_tip: np.ndarray, response: GetIKSolutions.R
 
 @contextlib.contextmanager
 def clients_of(
-    namespace: str, process: subprocess.Popen[bytes]
+    namespace: str, process: subprocess.Popen[bytes], services: Mapping[str, type]
 ) -> Iterator[tuple[Node, list[Client], SingleThreadedExecutor]]:
-    """A node with a client of each service, once the services are there."""
+    """A node with a client of each service, once the services are there.
+
+    Args:
+        process: that serves them in the namespace.
+        services: of the node, name to type.
+    """
     context = rclpy.Context()
     rclpy.init(context=context)
     node = Node("bench_client", namespace=namespace, context=context)
@@ -149,11 +158,7 @@ def clients_of(
         deep = QoSProfile(depth=10_000)
         clients = [
             node.create_client(kind, f"meanflow_ik/{name}", qos_profile=deep)
-            for kind, name in (
-                (GetIKSolutions, "get_ik_solutions"),
-                (GetIKSolutionsBatch, "get_ik_solutions_batch"),
-                (GetIKPath, "get_ik_path"),
-            )
+            for name, kind in services.items()
         ]
         deadline = time.monotonic() + READY_S
         while not all(client.wait_for_service(0.5) for client in clients):
@@ -178,6 +183,25 @@ def round_trip(client: Client, executor: SingleThreadedExecutor, request: Any) -
     if response is None:
         raise OptionError(f"the node did not answer within {_ANSWER_S:g} s")
     return seconds, response
+
+
+def trips_of(
+    client: Client, executor: SingleThreadedExecutor, requests: list[Any]
+) -> tuple[np.ndarray, list[Any]]:
+    """Seconds and answers of requests that are sent one after the other, warmed up by the first."""
+    for request in requests[:_WARM_UP_CALLS]:
+        round_trip(client, executor, request)
+    trips = [round_trip(client, executor, request) for request in requests]
+    return np.array([seconds for seconds, _ in trips]), [answer for _, answer in trips]
+
+
+def wait_for_node(user: Node, name: str) -> None:
+    """Wait until a node of this name is there."""
+    deadline = time.monotonic() + _ANSWER_S
+    while name not in user.get_node_names():
+        if time.monotonic() > deadline:
+            raise OptionError(f"no node {name} within {_ANSWER_S:g} s")
+        time.sleep(0.05)
 
 
 def burst_of(

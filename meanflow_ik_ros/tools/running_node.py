@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A solver node in a process of its own, for as long as a program needs it."""
+"""A solver node, or another program, in a process of its own for as long as it is needed."""
 
 from __future__ import annotations
 
@@ -18,15 +18,22 @@ STOP_S = 20.0
 def running_node(
     parameters: Mapping[str, Any], *ros_arguments: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the node; stop it as by Ctrl-C, and kill it where it has not ended `STOP_S` later.
+    """The node as `running_module` starts it.
 
     Args:
         ros_arguments: what follows --ros-args beside the parameters.
     """
-    command = [sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", *ros_arguments]
+    arguments = ["--ros-args", *ros_arguments]
     for name, value in parameters.items():
-        command += ["-p", f"{name}:={repr('') if value == '' else value}"]
-    process = subprocess.Popen(command)
+        arguments += ["-p", f"{name}:={repr('') if value == '' else value}"]
+    with running_module("meanflow_ik_ros.node", *arguments) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def running_module(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a module; stop it as by Ctrl-C, and kill it where it has not ended `STOP_S` later."""
+    process = subprocess.Popen([sys.executable, "-m", module, *arguments])
     try:
         yield process
     finally:

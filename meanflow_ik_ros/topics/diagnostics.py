@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType  # pyright: ignore[reportPrivateImportUsage]
 from rclpy.qos import QoSProfile
 
@@ -50,7 +51,7 @@ class Diagnostics:
         desk.node.create_timer(
             desk.parameters.diagnostics_period,
             self.publish,
-            callback_group=desk.listening,
+            callback_group=MutuallyExclusiveCallbackGroup(),
             # A steady clock goes on where simulated time stands still.
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )

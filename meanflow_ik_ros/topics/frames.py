@@ -62,6 +62,17 @@ class Frames:
         Raises:
             FrameError: the frame is not known, not at that time, or only from long ago.
         """
+        return self._found(frame_id, stamp, self.timeout_s, self.max_age_s)
+
+    def latest(self, frame_id: str, max_age_s: float) -> np.ndarray:
+        """Pose (4, 4) of `frame_id` in the base frame as it is known now; waits for nothing.
+
+        Raises:
+            FrameError: the frame is not known, or only from longer ago than `max_age_s`.
+        """
+        return self._found(frame_id, None, 0.0, max_age_s)
+
+    def _found(self, frame_id: str, stamp: Any, timeout_s: float, max_age_s: float) -> np.ndarray:
         try:
             return self.robot.base_offset(frame_id)
         except LinkError as error:
@@ -76,25 +87,25 @@ class Frames:
         if stamp is not None and stamp.sec < 0:
             raise FrameError(f"{failed}: the stamp is negative, {stamp.sec} s")
         when = Time() if stamp is None else Time.from_msg(stamp)
-        deadline = time.monotonic() + self.timeout_s
+        deadline = time.monotonic() + timeout_s
         # The buffer's own timeout polls as well, more slowly, and cannot be stopped.
         while True:
             try:
-                return self._lookup(frame_id, when)
+                return self._lookup(frame_id, when, max_age_s)
             except (tf2_ros.TransformException, FrameError) as error:
                 if time.monotonic() >= deadline or self._stopped.wait(_POLL_S):
                     raise FrameError(f"{failed}: {error}; {not_fixed}") from error
 
-    def _lookup(self, frame_id: str, when: Any) -> np.ndarray:
+    def _lookup(self, frame_id: str, when: Any, max_age_s: float) -> np.ndarray:
         """What the buffer knows now; an exception of tf2_ros, or FrameError where it is too old."""
         stamped = self._buffer.lookup_transform(self.robot.base, frame_id, when)
         since_ns = Time.from_msg(stamped.header.stamp).nanoseconds
         # A chain of static transforms has no stamp, and is never too old.
-        if when.nanoseconds == 0 and since_ns and self.max_age_s and self._node is not None:
+        if when.nanoseconds == 0 and since_ns and max_age_s and self._node is not None:
             age_s = 1e-9 * (self._node.get_clock().now().nanoseconds - since_ns)
-            if age_s > self.max_age_s:
+            if age_s > max_age_s:
                 raise FrameError(
-                    f"the latest one is {age_s:.1f} s old, at most {self.max_age_s:g} s are allowed"
+                    f"the latest one is {age_s:.1f} s old, at most {max_age_s:g} s are allowed"
                 )
         rotation, translation = stamped.transform.rotation, stamped.transform.translation
         return rigid_transform(

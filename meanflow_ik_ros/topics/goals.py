@@ -65,7 +65,7 @@ class GoalTopics:
             PublisherEventCallbacks(matched=lambda _: self._draw_soon()),
         )
         self._markers.publish(self._goal_markers.start())
-        group = MutuallyExclusiveCallbackGroup()
+        group = node.own_thread("goals")
         self._subscriptions = [
             create_subscription(node, kind, topic, receive, qos, group)
             for kind, topic, receive in (
@@ -118,6 +118,8 @@ class GoalTopics:
     def _draw_soon(self) -> None:
         if self._drawing.is_canceled() and self._markers.get_subscription_count():
             self._drawing.reset()
+            if (executor := self._desk.node.executor) is not None:
+                executor.wake()  # It waits for timers that ran when it began to wait.
 
     def _draw(self) -> None:
         # The timer is stopped before reading: a goal that comes from here on starts it again.

@@ -21,7 +21,7 @@ class JointStateTopic:
             "joint_states",
             desk.current_state.receive,
             QoSProfile(depth=desk.parameters.qos_depth),
-            desk.listening,
+            desk.node.own_thread("joint_states"),
         )
 
     def close(self) -> None:

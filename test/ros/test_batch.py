@@ -17,6 +17,7 @@ from ros_user import make_node, pose_array
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
+from meanflow_ik_ros.messages.batch_answers import answers_from_response
 from meanflow_ik_ros.services import batch
 
 Codes = GetIKSolutionsBatch.Response
@@ -100,6 +101,38 @@ def test_targets_with_fewer_solutions_than_asked_for_are_named_with_the_reason(p
     assert response.message.startswith(
         f"2 of 2 targets have fewer than asked for: 0, 1 (0: {first} solutions of the 2000"
     )
+
+
+def test_the_answers_of_targets_are_what_the_solver_found_for_each(torso_node):
+    """Two tips, an unreachable target, and objectives: nothing is of another row or target."""
+    robot = torso_node.desk.robot
+    targets = reachable(robot, 3)
+    targets[1, :, :3, 3] = OUT_OF_REACH
+    response = ask(
+        torso_node,
+        targets=pose_array(targets.reshape(-1, 4, 4), robot.base),
+        max_solutions=4,
+        objectives=["manipulability", "posture"],
+    )
+    answers, judge = answers_from_response(response), Judge(robot)
+    assert [answer.status for answer in answers] == list(response.status)
+    for answer, target in zip(answers, targets, strict=True):
+        for row, q in enumerate(answer.joint_positions):
+            position, orientation = judge.errors(q, target)
+            np.testing.assert_allclose(answer.position_error[row], position, atol=1e-9)
+            np.testing.assert_allclose(answer.orientation_error[row], orientation, atol=1e-7)
+            assert judge.accepts(q, target) == answer.valid[row]
+        assert answer.objective_values.shape == (len(answer.valid), 2)
+        assert answer.clearance is None and answer.world_clearance is None
+    assert len(answers[1].valid) == 1 and not answers[1].valid.any()
+    assert sum(len(answer.cost) for answer in answers) == response.offsets[-1]
+
+
+def test_an_answer_without_rows_has_none_for_each_target():
+    response = Codes(joint_names=["a", "b"], offsets=[0, 0, 0], status=[Codes.TIME_USED_UP] * 2)
+    for answer in answers_from_response(response):
+        assert answer.joint_positions.shape == (0, 2) and answer.position_error.shape[0] == 0
+        assert answer.status == Codes.TIME_USED_UP and answer.objective_values is None
 
 
 def test_the_numbers_of_status_are_those_of_the_core():

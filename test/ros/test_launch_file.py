@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 LAUNCH_FILE = ROOT / "launch" / "solver.launch.py"
 ARGUMENTS = {
     "robot", "checkpoint", "tip_link", "base_frame", "params_file", "namespace", "rviz",
-    "log_level", "autostart",
+    "log_level", "autostart", "track_command_out_topic", "track_command_out_type",
 }  # fmt: skip
 
 

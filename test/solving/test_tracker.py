@@ -131,6 +131,25 @@ def test_a_joint_at_its_limit_is_named_and_what_is_offered_reaches_the_target(un
     assert step.status is TrackStatus.REACHED
 
 
+def test_a_step_of_another_duration_goes_as_far_as_speeds_allow_in_it(uniform):
+    robot = uniform.robot
+    far = shifted(robot.forward(HOME)[0], -0.2, 0.1, -0.2)
+    tracker = uniform.tracker(HOME, 0.02, 0.5, 0.01)
+    before = HOME
+    for dt in (0.001, 0.004, None, 0.002, None, 0.1):
+        q = tracker.step(far, dt=dt).joint_positions
+        allowed = np.minimum(0.5 * robot.velocity_limit * (dt or 0.01), 0.02)
+        share = (np.abs(q - before) / allowed).max()
+        assert share == pytest.approx(1.0, abs=1e-9)
+        before = q
+    for dt in (0.0, -1.0, np.nan, "1"):
+        with pytest.raises(mik.OptionError, match="dt is"):
+            tracker.step(far, dt=dt)
+    with pytest.raises(mik.OptionError, match="without one"):
+        uniform.tracker(HOME).step(far, dt=0.1)
+    np.testing.assert_array_equal(tracker.joint_positions, before)
+
+
 def test_at_rest_nothing_moves(uniform):
     tracker = uniform.tracker(HOME)
     target = shifted(Judge(uniform.robot).poses(HOME)[0], 0.01, 0.0, 0.0)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a thread of its own waits for is served by it alone, until it is stopped."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import rclpy
+from meanflow_ik_ros.srv import GetWorld
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from ros_user import DEADLINE_S, MANY, wait_until
+from std_msgs.msg import String
+
+from meanflow_ik_ros.own_thread import OwnThread
+
+
+@pytest.fixture
+def user(ros) -> Iterator[tuple[Node, SingleThreadedExecutor]]:
+    """A node, and an executor that spins it while a test waits."""
+    node, executor = Node("own_thread"), SingleThreadedExecutor()
+    executor.add_node(node)
+    yield node, executor
+    executor.shutdown()
+    node.destroy_node()
+
+
+def test_one_thread_receives_and_answers_though_an_executor_spins_the_node(user):
+    node, executor = user
+    thread, callers, heard = OwnThread(node, "own"), set(), []
+
+    def receive(message):
+        callers.add(threading.current_thread().name)
+        heard.append(message.data)
+
+    def answer(request, response):
+        callers.add(threading.current_thread().name)
+        response.message = "answered"
+        return response
+
+    node.create_subscription(String, "said", receive, MANY, callback_group=thread)
+    node.create_service(GetWorld, "ask", answer, callback_group=thread)
+    publisher = node.create_publisher(String, "said", MANY)
+    client = node.create_client(GetWorld, "ask")
+    thread.start()
+    wait_until(executor, lambda: bool(publisher.get_subscription_count()), "the subscription")
+    wait_until(executor, client.service_is_ready, "the service")
+    for number in range(100):
+        publisher.publish(String(data=str(number)))
+    future = client.call_async(GetWorld.Request())
+    wait_until(executor, lambda: future.done() and len(heard) == 100, "all of it")
+    assert heard == [str(number) for number in range(100)]
+    assert future.result().message == "answered"
+    thread.stop()
+    assert callers == {"own"}
+    publisher.publish(String(data="too late"))
+    executor.spin_once(0.1)
+    assert len(heard) == 100
+
+
+def test_a_callback_that_fails_ends_nothing(user):
+    node, executor = user
+    thread, heard = OwnThread(node, "own"), []
+
+    def receive(message):
+        heard.append(message.data)
+        raise ValueError("a mistake")
+
+    node.create_subscription(String, "said", receive, MANY, callback_group=thread)
+    publisher = node.create_publisher(String, "said", MANY)
+    thread.start()
+    wait_until(executor, lambda: bool(publisher.get_subscription_count()), "the subscription")
+    for text in ("first", "second"):
+        publisher.publish(String(data=text))
+    wait_until(executor, lambda: heard == ["first", "second"], "both messages")
+    thread.stop()
+
+
+def test_it_ticks_when_nothing_has_come_for_as_long_as_it_says(user):
+    node, executor = user
+    ticks, waits = [], iter([0.0, 0.01, None])
+    thread = OwnThread(node, "own", tick=lambda: ticks.append(1), due=lambda: next(waits, None))
+    thread.start()
+    wait_until(executor, lambda: len(ticks) == 2, "two ticks")
+    thread.stop()
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_stop_lets_the_callback_at_hand_end(user, started):
+    node, executor = user
+    thread, entered, leave, left = OwnThread(node, "own"), *(threading.Event() for _ in range(3))
+
+    def receive(message):
+        entered.set()
+        leave.wait(DEADLINE_S)
+        left.set()
+
+    node.create_subscription(String, "said", receive, MANY, callback_group=thread)
+    publisher = node.create_publisher(String, "said", MANY)
+    if not started:
+        thread.stop()
+        return
+    thread.start()
+    wait_until(executor, lambda: bool(publisher.get_subscription_count()), "the subscription")
+    publisher.publish(String())
+    wait_until(executor, entered.is_set, "the callback")
+    threading.Timer(0.05, leave.set).start()
+    thread.stop()
+    assert left.is_set()
+
+
+def test_the_end_of_the_context_ends_the_thread():
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = Node("own_thread", context=context)
+    thread = OwnThread(node, "own")
+    thread.start()
+    rclpy.shutdown(context=context)
+    thread._thread.join(DEADLINE_S)
+    assert not thread._thread.is_alive()
+    node.destroy_node()
