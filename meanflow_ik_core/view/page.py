@@ -52,7 +52,7 @@ class Page:
         lowest = [body.whole.bounds[0, 2] for body in bodies if body.node < 0]
         self._set_scene(min([0.0, *lowest]), not coarse)
         self._gizmos = [self._gizmo(tip) for tip in range(session.robot.num_tips)]
-        obstacles = ObstacleScene(self.server, session.world, self._wake.set)
+        obstacles = ObstacleScene(self.server, session.world, self._obstacle_moved)
         self._panel = Panel(self.server, session, obstacles, self._wake.set, self._typed)
         self._answer: Answer | None = None
         self._seconds: deque[float] = deque(maxlen=20)  # of the last updates
@@ -187,6 +187,10 @@ class Page:
 
     def _choose(self, q: np.ndarray) -> None:
         self.session.current = q
+        self._wake.set()
+
+    def _obstacle_moved(self) -> None:
+        self.session.stop_following()
         self._wake.set()
 
     def _typed(self) -> None:

@@ -125,15 +125,20 @@ class Session:
 
     def follow(self, seconds: float) -> TrackStep:
         """Move the solid arm towards the targets for some time."""
+        goal, targets = self._goal(), self.targets
+        whole = goal["free_axes"] is None
+        if whole:  # a tracker's targets are for tips; these say the same
+            targets = targets @ np.linalg.inv(self.robot.tip_placement)
+            targets = targets @ self.solver.robot.tip_placement
         if self._tracker is None:
-            goal = self._goal()
-            # a tracker's targets are for tips, so its solver has frames as tips
-            solver = load_solver(self.robot, sampler="uniform")
+            # free axes are those of the frames, so these become tips; of a robot without a world
+            solver = self.solver if whole else load_solver(self.robot, sampler="uniform")
             self._tracker = solver.tracker(
-                goal.pop("seed_state"), dt=seconds, velocity_scale=self.wishes.speed,
+                goal["seed_state"], dt=seconds, velocity_scale=self.wishes.speed,
                 avoid_self_collision=goal["avoid_self_collision"], free_axes=goal["free_axes"],
+                world=goal["world"] if whole else None,
             )  # fmt: skip
-        step = self._tracker.step(self.targets if self.robot.num_tips > 1 else self.targets[0])
+        step = self._tracker.step(targets if self.robot.num_tips > 1 else targets[0])
         self.current = self.robot.clipped(step.joint_positions)
         return step
 

@@ -114,6 +114,16 @@ def test_the_arm_follows_the_target_no_faster_than_it_may(session):
     assert step.status.value == "reached" and np.abs(session.current - start).max() > 0.05
 
 
+def test_the_arm_that_follows_stops_before_an_obstacle(session):
+    session.solve()
+    session.targets[0, :3, 3] += (0.0, 0.3, 0.0)
+    session.world.add_box("wall", (1.0, 0.02, 1.0), xyz=(0.6, 0.25, 0.5))
+    for _ in range(400):
+        step = session.follow(1 / 60)
+        assert not session.world.in_collision(session.current)
+    assert step.status.value != "reached"
+
+
 def test_exports_hold_the_solutions(session):
     answer = session.solve()
     content = json.loads(as_json(session, answer))
