@@ -31,7 +31,7 @@ help:
 	@echo "make demo          install into $(VENV), start the node, solve real poses, draw demo.png"
 	@echo "make node          install into $(VENV) and keep the node running"
 	@echo "  after that, with $(BIN) on PATH or in front of the names:"
-	@echo "  meanflow-ik             solve, train, evaluate, bench, add-robot, without ROS (--help)"
+	@echo "  meanflow-ik             solve, view, train, evaluate, bench, add-robot, without ROS (--help)"
 	@echo "  meanflow-ik-node        the node; --ros-args --params-file config/solver.yaml"
 	@echo "  meanflow-ik-send-goal   ask the node for solutions of a pose, and show them"
 	@echo "  meanflow-ik-demo, meanflow-ik-node-bench   the demo; the node measured"

@@ -32,6 +32,7 @@ _HOME = {
     "IKResult": "solving.solver",
     "IKSolver": "solving.solver",
     "load_solver": "solving.solver",
+    "SelfMotion": "solving.self_motion",
     "Status": "solving.why",
     "BlockedBy": "solving.tracker",
     "TrackStatus": "solving.tracker",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from .reachability.map import ReachabilityMap
     from .reachability.measure import reachability_map
     from .robot.robot import Robot, available_robots, load_robot
+    from .solving.self_motion import SelfMotion
     from .solving.solver import IKResult, IKSolver, load_solver
     from .solving.tracker import BlockedBy, Tracker, TrackStatus, TrackStep
     from .solving.why import Status
@@ -90,6 +92,7 @@ __all__ = [
     "Robot",
     "RobotError",
     "SeedError",
+    "SelfMotion",
     "SphereModel",
     "Status",
     "TargetError",

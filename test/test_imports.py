@@ -15,7 +15,8 @@ WINGS = {
     "meanflow_ik_core": (
         "bounds", "errors", "plain_yaml", "settings", "progress", "tensors", "geometry", "kernels",
         "robot", "network", "cuda", "samplers", "collision", "world", "objectives", "solving",
-        "paths", "cluster", "reachability", "evaluation", "training", "bench", "commands", "cli",
+        "paths", "cluster", "reachability", "evaluation", "training", "bench", "view",
+        "commands", "cli",
     ),
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "world_objects", "messages", "markers",
@@ -40,6 +41,10 @@ OWNERS = {
     "tensorboard": ("training",),
     "triton": ("cuda",),
     "distributed": ("cluster",),
+    "viser": ("view",),
+    "yourdfpy": ("view",),
+    "trimesh": ("view",),
+    "PIL": ("view",),
     "typer": ("commands",),
     "rich": ("commands",),
     "matplotlib": (),

@@ -49,6 +49,7 @@ DOORS = {
         "r = solver.solve(T, free_axes={robot.tips[0]: 'rz'}, avoid_self_collision=True);"
         "assert r.valid.all()",
     ),
+    "self-motions": (PANDA, "assert len(solver.self_motions(q)) == 1"),
     "sample": (PANDA, "assert isinstance(solver.sample(T, 5, seed=0), np.ndarray)"),
     "path": (
         PANDA,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: ``meanflow-ik solve | train | study | evaluate | bench | add-robot
-| reachability``.
+| reachability | view``.
 
 Each command is a module, which imports what is heavy inside its function: so ``--help`` answers at
 once.
@@ -18,6 +18,7 @@ from .reachability import reachability
 from .solve import SolveCommand, solve
 from .study import study
 from .train import train
+from .view import view
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,6 +34,7 @@ app.command()(evaluate)
 app.command()(bench)
 app.command(cls=AddRobotCommand)(add_robot)
 app.command()(reachability)
+app.command()(view)
 
 
 def main() -> None:

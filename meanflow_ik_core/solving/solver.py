@@ -19,7 +19,7 @@ import numpy as np
 
 from ..collision.clearance import SphereModel
 from ..collision.self_collision import SelfCollision
-from ..errors import RobotError
+from ..errors import RobotError, SeedError
 from ..objectives import Objective, build_objectives
 from ..robot.robot import Robot, load_robot
 from ..samplers import Sampler, build_sampler, resolve_sampler
@@ -50,6 +50,7 @@ from .ranking import SELECTIONS
 from .refinement import Refinement
 from .result import IKResult
 from .search import CHECKS_AT_ONCE, Search, SearchParts
+from .self_motion import SelfMotion, redundant_parts, walk_self_motion
 from .tracker import Tracker
 from .world_guide import WorldGuide
 from .world_search import WorldSearch
@@ -428,6 +429,57 @@ class IKSolver:
             position_tolerance=position_tolerance, orientation_tolerance=orientation_tolerance,
             tips=tips, free_axes=free_axes, world=world,
         )  # fmt: skip
+
+    def self_motions(
+        self,
+        q: Any,
+        target: Any = None,
+        *,
+        tips: Sequence[str] | None = None,
+        free_axes: Mapping[str, str] | None = None,
+        avoid_self_collision: bool = False,
+        world: World | Scene | None = None,
+    ) -> list[SelfMotion]:
+        """The solutions that are connected to one, for each part that can move in place.
+
+        Such a part is an arm of seven joints, whose elbow goes round while its tip stays; or the
+        whole robot, where no arm alone has a joint to spare.
+
+        Args:
+            q: (J,) a solution.
+            target: (1, 4, 4), or (1, T, 4, 4) for T tips, that it is a solution of; None: the pose
+                where it is.
+            tips: as in `solve`.
+            free_axes: as in `solve`.
+            avoid_self_collision: end a walk where the robot touches itself.
+            world: end a walk where the robot touches an obstacle.
+
+        Returns:
+            One walk for each part; none where no joint is to spare.
+
+        Raises:
+            IKError: as `solve`.
+        """
+        robot = at_frames(self.robot, tips)
+        start = check_seed_state(robot, q, 1, "q")
+        if start is None:
+            raise SeedError(f"q is None; it must be ({robot.num_joints},)")
+        if target is None:
+            target = robot.forward(start)[:, list(check_tips(robot, tips))]
+        goal = self._goal(target, tips, free_axes, start, "q")
+        guide = None
+        if world is not None:
+            scene = check_world(self.robot, world)
+            guide = WorldGuide(scene, robot, avoid_self_collision, goal.asked)
+        in_collision = self._in_collision(guide, avoid_self_collision)
+
+        def blocked(one: np.ndarray) -> bool:
+            return in_collision is not None and bool(in_collision(one[None])[0])
+
+        return [
+            walk_self_motion(robot, start[0], goal, part, blocked)
+            for part in redundant_parts(robot, goal.asked)
+        ]
 
     def warm_up(self) -> None:
         """Compile and load everything that the first call would otherwise wait for.

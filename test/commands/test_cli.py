@@ -16,7 +16,9 @@ import meanflow_ik_core as mik
 from meanflow_ik_ros.parameters import NodeParameters
 
 RECORDS = Path(__file__).parents[2] / "docs" / "benchmarks"
-COMMANDS = ("solve", "train", "study", "evaluate", "bench", "add-robot", "reachability")
+COMMANDS = (
+    "solve", "train", "study", "evaluate", "bench", "add-robot", "reachability", "view",
+)  # fmt: skip
 POSE = ("--xyz", 0.4, 0, 0.5, "--rpy", 3, 0, 0)
 
 

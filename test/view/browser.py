@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The viewer in a real browser: what a user does, and the picture of the documentation.
+
+Run it to make that: ``python test/view/browser.py docs/images``.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Locator, Page, sync_playwright
+
+QUIET_MS = 3.0
+PANEL = 330  # pixels, at the right
+SECONDS = 120.0  # that anything may take where a CPU draws, and shares itself with other tests
+# Without a graphics processor; and no sandbox, which the root of a container cannot have.
+FLAGS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+
+
+# A CPU draws, and would do nothing else: a few pictures a second are enough.
+SELDOM = """
+const draw = window.requestAnimationFrame.bind(window);
+window.requestAnimationFrame = (then) => setTimeout(() => draw(then), 300);
+"""
+
+
+def chromium() -> str | None:
+    """The browser of the system."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+class Viewer:
+    """A viewer and a browser that shows it."""
+
+    def __init__(self, *arguments: str, size: tuple[int, int] = (900, 640), scale: float = 0.5):
+        """A viewer with further arguments, a page of a size, and so many pixels for each of it."""
+        self.arguments, self.size, self.scale = arguments, size, scale
+        self.complaints: list[str] = []  # of the page
+
+    def __enter__(self) -> Viewer:
+        self.start(0)
+        self._playwright = sync_playwright().start()
+        self._browser = self._playwright.chromium.launch(
+            executable_path=chromium(), args=list(FLAGS)
+        )
+        self.page = self.open_page()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._browser.close()
+        self._playwright.stop()
+        self.stop()
+
+    def start(self, port: int) -> None:
+        """Start the viewer, and wait until it says where it is."""
+        command = [sys.executable, "-m", "meanflow_ik_core.cli", "view", "--port", str(port)]
+        self._process = subprocess.Popen(
+            [*command, *self.arguments], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        said = self._process.stdout.readline()
+        found = re.search(r"http://\S+:(\d+)", said)
+        if found is None:
+            self._process.kill()
+            raise RuntimeError(f"the viewer said {said!r}")
+        self.address, self.port = found[0], int(found[1])
+
+    def stop(self) -> None:
+        """End the viewer."""
+        self._process.terminate()
+        self._process.wait(60)
+
+    def open_page(self) -> Page:
+        """Another tab, when it shows what was found."""
+        width, height = self.size
+        page = self._browser.new_page(
+            viewport={"width": width, "height": height}, device_scale_factor=self.scale
+        )
+        page.set_default_timeout(1e3 * SECONDS)
+        page.add_init_script(SELDOM)
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.goto(self.address)
+        page.wait_for_selector("[data-name=solver]")
+        page.get_by_text("Software WebGL rendering detected").wait_for()
+        page.locator(".mantine-Notification-closeButton").first.click()
+        return page
+
+    def _note(self, message: Any) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+    def readout(self, name: str) -> str:
+        """What the panel says of something; empty where it says nothing."""
+        found = self.page.locator(f"[data-name='{name}']")
+        return found.first.inner_text() if found.count() else ""
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until a condition holds, a while at most."""
+        end = time.monotonic() + SECONDS
+        while not condition():
+            assert time.monotonic() < end, f"not in {SECONDS:g} s: {what}"
+            self.page.wait_for_timeout(100)
+
+    def settle(self) -> None:
+        """Wait until the coverage is measured, as it is when nothing has changed for a while."""
+        self.wait(lambda: "%" in self.readout("coverage"), "the coverage")
+
+    def inputs(self, label: str, nth: int = 0) -> Locator:
+        """The inputs after a label, the nth of its name, in the page's order."""
+        place = self.page.locator(f"xpath=(//*[normalize-space(text())='{label}'])[{nth + 1}]")
+        return place.locator("xpath=following::input[not(@type='hidden')]")
+
+    def type(self, label: str, *values: float | str, nth: int = 0) -> None:
+        """Type values into the fields of a label, of the nth one of its name."""
+        for index, value in enumerate(values):
+            field = self.inputs(label, nth).nth(index)
+            field.fill(str(value))
+            field.press("Enter")
+
+    def choose(self, label: str, option: str) -> None:
+        """Choose an option of a dropdown."""
+        self.inputs(label).first.click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+
+    def tab(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name).click()
+
+    def press(self, name: str) -> None:
+        """Press a button."""
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def target(self, xyz: Sequence[float], rpy: Sequence[float], tip: int = 0) -> None:
+        """Type a target, in metres and degrees."""
+        self.tab("Target")
+        self.type("xyz [m]", *xyz, nth=tip)
+        self.type("rpy [deg]", *rpy, nth=tip)
+
+    def download(self, button: str) -> bytes:
+        """The file that a button of the tab Save gives."""
+        self.tab("Save")
+        with self.page.expect_download() as download:
+            self.press(button)
+        return download.value.path().read_bytes()
+
+    def picture(self, path: Path) -> None:
+        """Write what the page shows, when it has drawn the newest."""
+        for _ in range(3):
+            self.page.evaluate("() => new Promise(requestAnimationFrame)")
+        self.page.screenshot(path=path, timeout=1e3 * SECONDS)
+
+    def wait_for_quiet(self) -> None:
+        """Update until other programs let the solver alone, for a time that a reader would have."""
+        for number in range(60):
+            self.settle()
+            if float(self.readout("solver").split()[0]) < QUIET_MS:
+                return
+            self.tab("Solve")
+            self.type("speed", 0.5 + 0.05 * (number % 2))
+
+    def canvas(self) -> np.ndarray:
+        """(H, W, 3) pixels left of the panel."""
+        data = io.BytesIO()
+        for _ in range(3):
+            self.page.evaluate("() => new Promise(requestAnimationFrame)")
+        data.write(self.page.screenshot(timeout=1e3 * SECONDS, scale="css"))
+        return np.array(Image.open(data).convert("RGB"))[:, : self.size[0] - PANEL]
+
+
+def write_picture(folder: Path) -> None:
+    """Make the picture of the documentation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with Viewer(size=(1280, 800), scale=1.0) as viewer:
+        viewer.type("arms", 8)
+        viewer.target((0.45, 0.1, 0.35), (180, 0, 0))
+        viewer.tab("Solve")
+        viewer.wait_for_quiet()
+        viewer.picture(folder / "viewer.png")
+
+
+if __name__ == "__main__":
+    write_picture(Path(sys.argv[1]))

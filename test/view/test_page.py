@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page without a browser: what is drawn, and what an update costs."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import meanflow_ik_core as mik
+
+pytest.importorskip("viser")
+
+from meanflow_ik_core.geometry import matrix_from_quat_xyzw
+from meanflow_ik_core.view.arms import distinct_colours
+from meanflow_ik_core.view.obstacle_scene import mesh_of_shape
+from meanflow_ik_core.view.page import Page
+from meanflow_ik_core.view.session import Session, Wishes
+
+
+@pytest.fixture(scope="module", params=["panda", "dual_panda"])
+def made(request):
+    session = Session(mik.load_solver(request.param, sampler="uniform"))
+    page = Page(session, "127.0.0.1", 0)
+    yield page
+    page.stop()
+
+
+@pytest.fixture
+def page(made):
+    """A page as it is opened."""
+    session = made.session
+    session.wishes = Wishes("uniform")
+    session.current = 0.5 * (session.robot.lower + session.robot.upper)
+    session.targets = session.robot.forward(session.current)
+    made._panel.mode.value = "solutions"
+    made._wake.set()
+    made.turn()
+    return made
+
+
+def drawn(page):
+    """(P, N, 4, 4) where the translucent bodies are, NaN where one is not shown."""
+    poses = []
+    for ghost in page._arms._ghosts:
+        pose = np.tile(np.eye(4), (len(ghost.batched_scales), 1, 1))
+        pose[:, :3, :3] = matrix_from_quat_xyzw(np.roll(ghost.batched_wxyzs.astype(float), -1, 1))
+        pose[:, :3, 3] = ghost.batched_positions
+        pose[ghost.batched_scales == 0] = np.nan
+        poses.append(pose)
+    return np.stack(poses, 1)
+
+
+def test_every_arm_is_drawn_where_its_joints_put_it(page):
+    answer = page._answer
+    robot = page.session.robot
+    poses = drawn(page)
+    shown = np.isfinite(poses).all((2, 3))
+    assert shown.any(1).sum() == len(answer.joint_positions) - 1
+    wanted = robot.arrays.node_poses(answer.joint_positions[1:])
+    for place in np.flatnonzero(shown.any(1)):
+        here = shown[place]
+        apart = np.abs(wanted[:, here] - poses[place, here]).max((1, 2, 3))
+        assert apart.min() < 1e-5
+    # at the target all are one, and the solid arm is drawn alone
+    assert not shown[:, robot.tip_node].any()
+
+
+def test_the_room_for_arms_grows_and_shrinks(page):
+    for arms, room in ((40, 64), (8, 16)):
+        page._panel._wish(arms=arms)
+        page.turn()
+        assert {len(ghost.batched_scales) for ghost in page._arms._ghosts} == {room}
+
+
+def test_a_wish_that_cannot_be_met_is_said_and_the_page_goes_on(page):
+    tip = page.session.robot.tips[0]
+    page._panel._wish(free_axes={tip: "up"})
+    page.turn()
+    assert "up" in page._panel._readout.content and "<script" not in page._panel._readout.content
+    page._panel._wish(free_axes={tip: "<script>"})
+    page.turn()
+    assert "<script" not in page._panel._readout.content
+    page._panel._wish(free_axes={})
+    page.turn()
+    assert "12 of 12" in page._panel._readout.content
+
+
+def test_an_arm_that_is_clicked_becomes_the_solid_one(page):
+    place = int(np.flatnonzero(np.isfinite(page._arms._places).all(1))[3])
+    q = page._arms._places[place].copy()
+    page._arms._clicked(SimpleNamespace(instance_index=place))
+    page.turn()
+    assert np.abs(page.session.current - q).max() < 1e-4
+
+
+def test_self_motions_have_sliders_which_keep_the_pose(page):
+    page._panel.mode.value = "self-motion"
+    page.turn()
+    robot = page.session.robot
+    assert len(page._panel._places) == robot.num_tips
+    before = page.session.current
+    for slider in page._panel._places:
+        slider.value = 0
+    page._wake.set()
+    page.turn()
+    assert np.abs(page.session.current - before).max() > 0.1
+    assert np.abs(robot.forward(page.session.current) - page.session.targets).max() < 2e-5
+
+
+def test_the_solid_arm_follows_alone(page):
+    page._panel.mode.value = "follow"
+    for _ in range(3):
+        page.turn()
+    assert not np.isfinite(drawn(page)).any()
+    assert "reached" in page._panel._readout.content
+
+
+def test_the_page_never_tells_the_internet(page):
+    assert page.server.request_share_url() is None
+
+
+def test_obstacles_of_every_kind_are_drawn():
+    solver = mik.load_solver("panda", sampler="uniform")
+    world = mik.World(solver.robot)
+    world.add_box("box", (0.1, 0.2, 0.3), xyz=(1.0, 0.0, 0.0))
+    world.add_sphere("sphere", 0.1, xyz=(1.0, 0.5, 0.0))
+    world.add_cylinder("cylinder", 0.1, 0.3, xyz=(1.0, -0.5, 0.0))
+    world.add_capsule("capsule", 0.1, 0.3, xyz=(-1.0, -0.5, 0.0))
+    world.add_cone("cone", 0.1, 0.3, xyz=(-1.0, 0.5, 0.0))
+    world.add_half_space("floor", offset=-0.5)
+    corners = np.eye(4)[:, :3] + (2.0, 0.0, 0.0)
+    world.add_mesh("mesh", vertices=corners, triangles=[[0, 1, 2], [0, 1, 3]])
+    world.add_points("cloud", corners, 0.05)
+    world.add_box("held", (0.02, 0.02, 0.1), xyz=(0.0, 0.0, 0.0))
+    world.attach("held", "panda_hand", pose=np.eye(4), touch_links=["panda_leftfinger"])
+    page = Page(Session(solver, world=world), "127.0.0.1", 0)
+    try:
+        page.turn()
+        assert "solutions" in page._panel._readout.content
+        for kind, extents in (
+            ("box", (0.1, 0.2, 0.3)),
+            ("sphere", (0.2, 0.2, 0.2)),
+            ("cylinder", (0.2, 0.2, 0.3)),
+            ("capsule", (0.2, 0.2, 0.5)),
+            ("cone", (0.2, 0.2, 0.3)),
+        ):
+            mesh = mesh_of_shape(world.obstacle(kind).shape)
+            assert np.allclose(mesh.extents, extents, atol=0.01), kind
+            assert np.allclose(mesh.bounds.mean(0), 0, atol=0.01), kind
+    finally:
+        page.stop()
+
+
+def test_obstacles_are_added_and_removed():
+    page = Page(Session(mik.load_solver("panda", sampler="uniform")), "127.0.0.1", 0)
+    try:
+        obstacles = page._panel._obstacles
+        for kind in ("box", "sphere", "cylinder", "box"):
+            obstacles.add(kind, (0.1, 0.1, 0.2), np.array((0.3, 0.0, 0.3)))
+        world = page.session.world
+        assert world.names() == ["box 1", "sphere 1", "cylinder 1", "box 2"]
+        assert world.obstacle("cylinder 1").shape.sizes == (0.05, 0.2)
+        obstacles.remove("box 1")
+        obstacles.remove("box 1")
+        assert "box 1" not in world and list(obstacles._gizmos) == world.names()
+    finally:
+        page.stop()
+
+
+def test_colours_are_told_apart():
+    colours = distinct_colours(24).astype(int)
+    apart = np.abs(colours[:, None] - colours).max(-1) + 255 * np.eye(24, dtype=int)
+    assert apart.min() > 15 and apart[:8, :8].min() > 60
