@@ -3,6 +3,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from numbers import Integral, Real
 from typing import Any
@@ -293,11 +294,15 @@ def check_seed_state(
 def check_world(robot: Robot, world: Any) -> Scene:
     """What a world is now, or a `WorldError` where it is none, or one of another robot.
 
-    A snapshot of a world stays what it is.
+    A snapshot of a world stays what it is. Which frames fixed to its tips a robot is solved for
+    makes no difference to a world.
     """
     if not isinstance(world, World | Scene):
         raise WorldError(f"world is {world!r}; it must be a World")
     other = world.robot
+    if other.tips != robot.tips:
+        with suppress(LinkError):
+            other = other.at_frames(robot.tips)
     if other is not robot:
         same = other.urdf_path == robot.urdf_path and other.fingerprint() == robot.fingerprint()
         if not same:

@@ -30,6 +30,7 @@ from meanflow_ik_ros.msg import TrackStatus
 from meanflow_ik_ros.qos import create_publisher, create_subscription
 
 POSE, POSES = "~/track_pose", "~/track_poses"
+MOST_NAMED = 5  # contacts of a step
 NOT_ACTIVE = "the node is not active; activate it first"
 
 
@@ -100,8 +101,16 @@ class TrackingTopics:
 
     def _in_base(self, header: Any, T_frame_link: np.ndarray, pursuit: Pursuit) -> np.ndarray:
         check_frame(header)
+        self._see_obstacles(pursuit)
         max_age_s = pursuit.parameters.track_incoming_command_timeout
         return self._desk.T_base_frame_now(header.frame_id, max_age_s) @ T_frame_link
+
+    def _see_obstacles(self, pursuit: Pursuit) -> None:
+        """Let the tracker avoid what the node's world holds now."""
+        world = self._desk.obstacles(True, pursuit.parameters)
+        scene = None if world is None else world.snapshot()
+        if scene is not pursuit.tracker.world:
+            pursuit.tracker.world = scene
 
     def _start(self, source: str) -> Pursuit:
         """What a stream is followed with, from where the robot is.
@@ -234,6 +243,7 @@ def status_message(followed: Followed, base: str) -> TrackStatus:
         message.position_error = doubles(step.position_error)
         message.orientation_error = doubles(step.orientation_error)
         message.joint = step.joint or ""
+        message.message = ", ".join(map(str, step.touches[:MOST_NAMED]))
         if step.blocked_by is not None:
             message.blocked_by = step.blocked_by.value
         if step.offer is not None:

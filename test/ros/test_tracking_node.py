@@ -9,13 +9,14 @@ import pytest
 from geometry_msgs.msg import PoseArray, PoseStamped
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState
-from meanflow_ik_ros.msg import TrackStatus
-from meanflow_ik_ros.srv import GetIKSolutionsBatch
+from meanflow_ik_ros.msg import TrackStatus, WorldObject
+from meanflow_ik_ros.srv import ApplyWorld, GetIKSolutionsBatch
 from oracles import Judge
 from ros_user import LATCHED, MANY, User, make_node, pose_array, spun
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
+from world_messages import box
 
 from meanflow_ik_ros.messages.poses import pose_message, poses_from_matrices
 from meanflow_ik_ros.services import batch
@@ -237,6 +238,36 @@ def test_what_blocks_the_arm_is_named(running, operator):
     blocked = [status for status in said if status.status == TrackStatus.BLOCKED]
     assert blocked[-1].position_error[0] == pytest.approx(error, abs=1e-6)
     assert error > 0.05
+
+
+def test_the_arm_stops_before_an_object_of_the_world_and_goes_on_without_it(running, operator):
+    """A shelf below the hand, between it and the target."""
+    target = tip_at_home(operator, 0.08)
+    apply = operator.node.create_client(ApplyWorld, "/meanflow_ik/apply_world")
+    operator.wait(apply.service_is_ready, "apply_world")
+    x, y, z = tip_at_home(operator)[:3, 3]
+
+    def change(operation):
+        shelf = box("shelf", (0.6, 0.6, 0.02), (x, y, z - 0.15), operation=operation)
+        future = apply.call_async(ApplyWorld.Request(objects=[shelf], is_diff=True))
+        operator.wait(future.done, "the world")
+        assert future.result().error_code == ApplyWorld.Response.SUCCESS, future.result()
+
+    def follow_until(is_so):
+        deadline = time.monotonic() + 30.0
+        while not said or not is_so(said[-1]):
+            assert time.monotonic() < deadline, said and said[-1]
+            operator.send(target)
+            operator.spin(STEP_S)
+
+    said = operator.heard["track_status"]
+    change(WorldObject.ADD)
+    try:
+        follow_until(lambda status: status.blocked_by == "world")
+        assert "shelf" in said[-1].message
+    finally:
+        change(WorldObject.REMOVE)
+    follow_until(lambda status: status.status == TrackStatus.REACHED)
 
 
 def test_several_poses_are_refused_by_a_robot_of_one_tip(running, operator):
