@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 PYTHON ?= python3
-VENV ?= .venv
+# The ROS 2 whose wheels are installed: kilted, or another one that has a list in .ci.
+DISTRO ?= kilted
+VENV ?= $(if $(filter kilted,$(DISTRO)),.venv,.venv-$(DISTRO))
 # For make test and develop, installed before everything else. Another build of it, such as the one
 # for CPUs, with the index that PyTorch's site names: TORCH="torch --index-url ..."
 TORCH ?= torch==2.13.0
@@ -22,10 +24,20 @@ ifdef ROS_DISTRO
 unexport LD_LIBRARY_PATH
 endif
 
+ifeq ($(DISTRO),kilted)
+ROS := ros,
+BUILD := ,build
 # The extra `build`, once it is there, saves pip an environment of its own.
 ISOLATION = $(if $(wildcard $(VENV)/share/ament_cmake),--no-build-isolation)
+else
+# In the place of the extras that name Kilted; installed first, so that pip builds with it.
+LIST := .ci/$(DISTRO).txt
+LISTED := $(VENV)/.$(DISTRO)
+ISOLATION := --no-build-isolation
+endif
 
-.PHONY: help demo node test lint format tables install develop build-colcon test-colcon clean distclean
+.PHONY: help demo node test lint format tables docs figures install develop
+.PHONY: build-colcon test-colcon clean distclean
 
 help:
 	@echo "make demo          install into $(VENV), start the node, solve real poses, draw demo.png"
@@ -37,11 +49,13 @@ help:
 	@echo "  meanflow-ik-demo, meanflow-ik-node-bench   the demo; the node measured"
 	@echo "make test          all tests, the linter and the type checker"
 	@echo "make lint, format  the linter and the type checker only; let ruff rewrite the sources"
+	@echo "make docs          the documentation as a site, build/docs/index.html; figures draws its pictures"
 	@echo "make tables        put the tables of the records in docs/benchmarks into the documentation"
 	@echo "make build-colcon  colcon build and (test-colcon) colcon test, with the ROS of $(VENV)"
 	@echo "make clean         remove builds and caches; distclean removes $(VENV) too"
 	@echo "TORCH=\"torch --index-url ...\", with the index of builds for CPUs that PyTorch's site names, makes test and develop smaller"
 	@echo "PYTHON=python3.12  chooses the interpreter, VENV=path the environment, ARGS=... what a program gets"
+	@echo "DISTRO=jazzy       takes the wheels of ROS 2 Jazzy, in .venv-jazzy"
 	@echo "PARALLEL=          runs the tests in one process"
 
 demo: install
@@ -78,13 +92,23 @@ $(VENV)/.torch: | $(VENV)/.made
 	$(PIP) install $(TORCH)
 	@touch $@
 
-$(VENV)/.installed: $(BUILD_SOURCES) | $(VENV)/.made
-	$(PIP) install $(ISOLATION) --editable ".[ros,demo]"
+$(VENV)/.$(DISTRO): $(LIST) | $(VENV)/.made
+	$(PIP) install --requirement $(LIST)
 	@touch $@
 
-$(VENV)/.developed: $(VENV)/.torch $(BUILD_SOURCES)
-	$(PIP) install $(ISOLATION) --editable ".[ros,demo,train,bench,test,dev,build]"
+$(VENV)/.installed: $(BUILD_SOURCES) $(LISTED) | $(VENV)/.made
+	$(PIP) install $(ISOLATION) --editable ".[$(ROS)demo]"
+	@touch $@
+
+$(VENV)/.developed: $(VENV)/.torch $(LISTED) $(BUILD_SOURCES)
+	$(PIP) install $(ISOLATION) --editable ".[$(ROS)demo,train,bench,test,dev$(BUILD)]"
 	@touch $(VENV)/.installed $@
+
+docs: develop
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+
+figures: develop
+	$(BIN)/python docs/figures.py
 
 COLCON := PATH="$(abspath $(BIN)):$$PATH" CMAKE_PREFIX_PATH="$(abspath $(VENV))" $(BIN)/colcon
 build-colcon: develop

@@ -11,8 +11,6 @@ Names are imported on first use, so that ``import meanflow_ik_core`` costs nothi
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-
 _HOME = {
     "IKError": "errors",
     "CheckpointError": "errors",
@@ -75,6 +73,8 @@ if TYPE_CHECKING:
     from .solving.why import Status
     from .world.world import World
 
+    __version__: str
+
 __all__ = [
     "BlockedBy",
     "CheckpointError",
@@ -114,6 +114,10 @@ __all__ = [
 def __getattr__(name: str):
     if name in _HOME:
         return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    if name == "__version__":  # that of package.xml, which every install records
+        from importlib.metadata import version
+
+        return version("meanflow-ik-ros")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

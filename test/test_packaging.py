@@ -137,9 +137,9 @@ def test_sdist_holds_what_a_build_needs(tmp_path):
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
-    needed = source_files(*PACKAGES, "config", "launch", "msg", "scripts", "srv", "test")
+    needed = source_files(*PACKAGES, "config", "docs", "launch", "msg", "scripts", "srv", "test")
     needed |= {"CHANGELOG.rst", "CMakeLists.txt", "LICENSE", "package.xml", "pyproject.toml"}
-    needed |= {"README.md", "setup.py"}
+    needed |= {"README.md", "CONTRIBUTING.md", "QUALITY_DECLARATION.md", "Makefile", "setup.py"}
     assert needed <= names
     assert not [name for name in names if name.endswith((".pyc", ".so"))]
 
@@ -195,6 +195,18 @@ def test_extra_build_covers_the_build_requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extra = set(project["project"]["optional-dependencies"]["build"])
     assert extra >= set(project["build-system"]["requires"])
+
+
+def test_jazzy_has_everything_that_is_named_of_kilted():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    named = [*extras["ros"], *extras["build"]]
+    lines = (ROOT / ".ci" / "jazzy.txt").read_text().splitlines()
+    listed = {re.split("==|>", line)[0] for line in lines if not line.startswith("#")}
+    wanted = {re.split("==|>", name)[0].replace("-kilted-", "-jazzy-") for name in named}
+    # It is a part of that before Kilted.
+    wanted.remove("ros-jazzy-ament-cmake-ros-core")
+    assert wanted | {"ros-jazzy-ament-cmake-ros"} <= listed
 
 
 INTERFACES = {

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command and every line of Python in the README and CONTRIBUTING runs."""
+"""Every command and every line of Python in the README, CONTRIBUTING and the first pages runs."""
 
 import importlib
+import itertools
 import os
 import re
 import shlex
@@ -17,16 +18,21 @@ import yaml
 from oracles import Judge
 from rclpy.executors import SingleThreadedExecutor
 
+import meanflow_ik_core as mik
 from meanflow_ik_core.bench.report import TABLES, with_tables
 from meanflow_ik_core.commands.app import main
 
 ROOT = Path(__file__).parents[1]
-TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/howto.md", *(
+    path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs" / "start").glob("*.md"))
+))  # fmt: skip
+TEXTS = {name: (ROOT / name).read_text() for name in PAGES}
 # What stands for the reader's own robot.
 MY_ROBOT = {
     "my_robot.urdf": str(Path(__file__).parent / "robots" / "torso_two_arms.urdf"),
     "base_link": "world",
     "tool0": "left_tool",
+    "0.8": "1.6",  # within its reach
 }
 TINY_RUN = (
     "iterations=2", "hidden_dim=8", "depth=1", "batch_size=8", "validation_poses=2",
@@ -60,38 +66,84 @@ def test_no_command_is_left_untested():
     assert programs <= {"make", "pip", "meanflow-ik", "meanflow-ik-send-goal", "colcon", "ros2"}
 
 
-def test_the_python_of_the_readme_runs(capsys):
+def test_the_readme_is_short():
+    assert len(TEXTS["README.md"].split()) <= 1100
+
+
+def run_blocks(page: str) -> dict[str, Any]:
+    """The names that the Python of a page leaves."""
     names: dict[str, Any] = {}
-    for block in blocks(TEXTS["README.md"], "python"):
+    for block in blocks(TEXTS[page], "python"):
         exec(block, names)
+    return names
+
+
+def test_the_python_of_the_readme_runs():
+    names = run_blocks("README.md")
+    judge = Judge(names["solver"].robot)
+    for result in (names["result"], names["spread"]):
+        assert result.valid.all()
+        assert all(judge.accepts(q, names["T_base_tip"]) for q in result.joint_positions[0])
+
+
+def test_the_python_of_the_first_page_runs(capsys):
+    names = run_blocks("docs/start/python.md")
     assert names["result"].valid.all() and names["spread"].valid.all()
     assert names["raw"].shape == (1, 1000, 7)
-    q = names["result"].joint_positions[0, 0]
-    assert Judge(names["robot"]).accepts(q, names["T_base_tip"])
+    panda, target = Judge(names["robot"]), names["T_base_tip"]
+    for name in ("result", "free", "good"):
+        result = names[name]
+        assert result.valid[0].any()
+        rows = result.joint_positions[0][result.valid[0]]
+        assert all(panda.accepts(q, target) for q in rows)
     arms, targets = Judge(names["arms"]), names["T_base_tips"]
-    for name in ("both", "good"):
-        assert names[name].valid[0].all()
-        assert all(arms.accepts(q, targets) for q in names[name].joint_positions[0])
+    assert names["both"].valid[0].all()
+    assert all(arms.accepts(q, targets) for q in names["both"].joint_positions[0])
     for name in ("left", "turned"):
         result = names[name]
         reached = names["arms"].forward(result.joint_positions[0][result.valid[0]])
         assert len(reached) and np.allclose(reached[:, 0, :3, 3], targets[0, :3, 3], atol=1e-4)
+    path = names["path"]
+    assert path.valid and all(
+        panda.accepts(q, pose[None])
+        for q, pose in zip(path.joint_positions, names["waypoints"], strict=True)
+    )
+    assert names["step"].status is mik.TrackStatus.REACHED
+
+
+def test_every_how_to_finds_what_it_says(capsys):
+    names: dict[str, Any] = {}
+    first, *others = blocks(TEXTS["docs/howto.md"], "python")
+    exec(first, names)
+    for block in others:
+        for word, own in MY_ROBOT.items():
+            block = block.replace(f'"{word}"', repr(own))
+        before = names.get("result")
+        exec(block, names)
+        if "far = " in block:
+            assert "beyond" in names["result"].explain(0).lower()
+            assert names["result"].status[0] == mik.Status.BEYOND_REACH
+        elif names["result"] is not before:
+            assert names["result"].valid.any(-1).all(), block
+    assert names["best"].shape == (7,) and names["own"].robot.tips == ("left_tool",)
 
 
 @pytest.mark.parametrize("words", commands("meanflow-ik"), ids=" ".join)
 def test_shell_commands_run(words, tmp_path, monkeypatch, capsys):
     arguments = [MY_ROBOT.get(word, word) for word in words[1:]]
     arguments = [str(ROOT / word) if word.startswith("docs/") else word for word in arguments]
-    if arguments[0] == "train":
-        arguments = [str(ROOT / word) if word.startswith("config/") else word for word in arguments]
-    elif arguments[0] == "evaluate" and "--detail-poses" in arguments:
-        for option, few in (("--poses", "3"), ("--detail-poses", "1")):
-            arguments[arguments.index(option) + 1] = few
-    elif arguments[0] == "evaluate" and "--checkpoint" in arguments:
-        run_here(["train", "--out", "runs/my_robot", *arguments[1:7]], tmp_path, monkeypatch)
-        trained = next((tmp_path / "runs/my_robot").glob("*.safetensors"))
-        arguments[arguments.index("--checkpoint") + 1] = str(trained)
-        arguments += ["--poses", "3", "--samples", "4"]
+    if "--checkpoint" in arguments:
+        place = arguments.index("--checkpoint") + 1
+        run = ["train", "--out", "runs/my_robot", *arguments[1:7]]
+        run_here(run, tmp_path, monkeypatch)
+        (trained,) = (tmp_path / "runs/my_robot").glob("*.safetensors")
+        arguments[place] = str(trained)
+    if arguments[0] == "evaluate":
+        few = {"--poses": "3", "--detail-poses": "1", "--samples": "4"}
+        for option in [name for name in few if name in arguments]:
+            arguments[arguments.index(option) + 1] = few[option]
+        if "--checkpoint" in arguments:
+            arguments += ["--poses", "3", "--samples", "4"]
     elif arguments[0] == "bench" and arguments[1] in TINY_BENCH:
         arguments += ["--set", TINY_BENCH[arguments[1]]]
     assert run_here(arguments, tmp_path, monkeypatch) == 0, capsys.readouterr().err
@@ -121,7 +173,7 @@ def test_numbers_are_those_of_the_records(path):
 
 def test_every_table_is_in_the_documentation():
     named = {name for path in MARKED for name in re.findall("<!-- bench (\\S+)", path.read_text())}
-    assert named >= {*TABLES, "all", "summary", "ros"} - {"readme"}
+    assert named >= {*TABLES, "all", "summary", "ros"}
 
 
 @pytest.mark.parametrize("words", commands("make"), ids=" ".join)
@@ -134,11 +186,12 @@ def test_make_targets_exist(words):
 
 def test_launch_command_names_the_launch_file_and_its_arguments():
     (words,) = [words for words in commands("ros2") if words[1] == "launch"]
+    text = TEXTS["docs/start/ros2.md"]
     assert words[2] == "meanflow_ik_ros"
     path = ROOT / "launch" / words[3]
     compile(path.read_text(), str(path), "exec")
     declared = set(re.findall(r"^    \"(\w+)\": \(", path.read_text(), re.MULTILINE))
-    sentence = TEXTS["README.md"].split("`solver.launch.py` takes")[1].split(";")[0]
+    sentence = text.split("`solver.launch.py` takes")[1].split(";")[0]
     named = set(re.findall(r"`(\w+)`", sentence))
     assert declared == named
 
@@ -181,7 +234,7 @@ def kind_of(message: type) -> str:
     return f"{package}/{kind}/{message.__name__}"
 
 
-def test_service_call_of_the_readme_is_answered(node):
+def test_service_call_of_the_pages_is_answered(node):
     (words,) = [words for words in commands("ros2") if words[1:3] == ["service", "call"]]
     name, kind, request = words[3:]
     served = {service.service_name: kind_of(service.srv_type) for service in node.services}
@@ -201,7 +254,7 @@ def sent_goals() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("words", sent_goals(), ids=" ".join)
-def test_send_goal_of_the_readme_is_solved(node, words):
+def test_send_goal_of_the_pages_is_solved(node, words):
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / "send_goal"), *words],
         stdout=subprocess.PIPE,
@@ -218,7 +271,7 @@ def test_send_goal_of_the_readme_is_solved(node, words):
     assert "rank" in printed
 
 
-def test_topics_of_the_readme_are_the_node_s(node):
+def test_topics_of_the_pages_are_the_node_s(node):
     (words,) = [words for words in commands("ros2") if words[1:3] == ["topic", "pub"]]
     topic, kind, goal = words[-3:]
     subscribed = {item.topic_name: kind_of(item.msg_type) for item in node.subscriptions}
@@ -227,11 +280,23 @@ def test_topics_of_the_readme_are_the_node_s(node):
     (words,) = [words for words in commands("ros2") if words[1:3] == ["topic", "echo"]]
     published = {item.topic_name: kind_of(item.msg_type) for item in node.publishers}
     assert words[3] in published
-    listed = re.findall(r"publisher `~/(\w+)` \| `([\w/]+)`", TEXTS["README.md"])
+    page = (ROOT / "docs" / "ros.md").read_text().split("## Topics")[1]
+    listed = re.findall(r"^\| `~/(\w+)` \| `([\w/]+)`", page, re.MULTILINE)
     assert listed
     for name, kind in listed:
         package, message = kind.split("/")[0], kind.split("/")[-1]
         assert published[f"/meanflow_ik/{name}"] == f"{package}/msg/{message}"
+
+
+def test_programs_are_remapped_to_a_service_of_the_node_and_parameters_exist(node):
+    from meanflow_ik_ros.services.moveit import NAME
+
+    found = [words for words in commands("ros2") if "--ros-args" in words]
+    options = [pair for words in found for pair in itertools.pairwise(words)]
+    remapped = {value.partition(":=")[2] for option, value in options if option == "-r"}
+    assert remapped == {node.resolve_service_name(NAME)}
+    named = {value.partition(":=")[0] for option, value in options if option == "-p"}
+    assert named and all(node.has_parameter(name) for name in named)
 
 
 def test_colcon_builds_the_workspace(tmp_path):

@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 class PathResult:
     """A path through the first P of W waypoints: all of them, or those before the break."""
 
-    joint_positions: np.ndarray  # (P, J) rad or m; continuous joints go on beyond a turn
-    position_error: np.ndarray  # (P, T) m
-    orientation_error: np.ndarray  # (P, T) rad
-    valid: bool  # whether P is W
-    failed_waypoint: int  # the first that cannot be reached from those before it; -1: none
-    largest_step: float  # of a joint from one waypoint to the next, rad or m
-    message: str  # where and why the path breaks; empty where it does not
-    timing: dict[str, float]  # seconds for sample, follow, choose, smooth
-    touching: bool = False  # whether it breaks for what touches, where a world was asked for
+    joint_positions: np.ndarray  #: (P, J) rad or m; continuous joints go on beyond a turn
+    position_error: np.ndarray  #: (P, T) m
+    orientation_error: np.ndarray  #: (P, T) rad
+    valid: bool  #: whether P is W
+    failed_waypoint: int  #: the first that cannot be reached from those before it; -1: none
+    largest_step: float  #: of a joint from one waypoint to the next, rad or m
+    message: str  #: where and why the path breaks; empty where it does not
+    timing: dict[str, float]  #: seconds for sample, follow, choose, smooth
+    touching: bool = False  #: whether it breaks for what touches, where a world was asked for
 
 
 def solve_path(

@@ -40,29 +40,30 @@ class Robot:
 
     name: str
     urdf_path: Path
-    workspace_scale: float  # m; positions are divided by it for the network
+    workspace_scale: float  #: m; positions are divided by it for the network
     base: str
-    tips: tuple[str, ...]  # T
-    joint_names: tuple[str, ...]  # J
-    lower: np.ndarray  # (J,) float64, rad or m; -pi for continuous joints
-    upper: np.ndarray  # (J,) float64
-    velocity_limit: np.ndarray  # (J,) float64, rad/s or m/s
-    continuous: np.ndarray  # (J,) bool
-    parent: np.ndarray  # (K,) int64, -1 is the base
-    placement: np.ndarray  # (K, 4, 4) float64
-    prismatic: np.ndarray  # (K,) bool
-    joint: np.ndarray  # (K,) int64
-    multiplier: np.ndarray  # (K,) float64
-    offset: np.ndarray  # (K,) float64
-    tip_node: np.ndarray  # (T,) int64
-    tip_placement: np.ndarray  # (T, 4, 4) float64
-    frames: Mapping[str, tuple[int, np.ndarray]]  # link -> (node, T_node_link); node -1 is the base
-    held: Mapping[str, float]  # joints that stay at a value, rad or m
-    # links behind a joint that is neither solved for nor held; in `frames` it stands at 0
+    tips: tuple[str, ...]  #: T
+    joint_names: tuple[str, ...]  #: J
+    lower: np.ndarray  #: (J,) float64, rad or m; -pi for continuous joints
+    upper: np.ndarray  #: (J,) float64
+    velocity_limit: np.ndarray  #: (J,) float64, rad/s or m/s
+    continuous: np.ndarray  #: (J,) bool
+    parent: np.ndarray  #: (K,) int64, -1 is the base
+    placement: np.ndarray  #: (K, 4, 4) float64
+    prismatic: np.ndarray  #: (K,) bool
+    joint: np.ndarray  #: (K,) int64
+    multiplier: np.ndarray  #: (K,) float64
+    offset: np.ndarray  #: (K,) float64
+    tip_node: np.ndarray  #: (T,) int64
+    tip_placement: np.ndarray  #: (T, 4, 4) float64
+    #: link -> (node, T_node_link); node -1 is the base
+    frames: Mapping[str, tuple[int, np.ndarray]]
+    held: Mapping[str, float]  #: joints that stay at a value, rad or m
+    #: links behind a joint that is neither solved for nor held; in `frames` it stands at 0
     at_rest: frozenset[str] = frozenset()
-    # pairs of links that are not checked for touching; None: those that always overlap
+    #: pairs of links that are not checked for touching; None: those that always overlap
     ignore_collisions: tuple[tuple[str, str], ...] | None = None
-    # m, what comes nearer to a link than this touches it, where its shapes do not cover it
+    #: m, what comes nearer to a link than this touches it, where its shapes do not cover it
     padding: Mapping[str, float] = field(default_factory=dict)
     _on_device: dict = field(default_factory=dict, repr=False)
     _at_frames: dict = field(default_factory=dict, repr=False)

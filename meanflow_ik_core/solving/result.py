@@ -27,22 +27,22 @@ class IKResult:
     Errors are those to the nearest pose that is asked for: 0 for a tip without a target.
     """
 
-    joint_positions: np.ndarray  # (B, M, J) float64 rad or m; NaN where there is no candidate
-    position_error: np.ndarray  # (B, M, T) m
-    orientation_error: np.ndarray  # (B, M, T) rad
-    # (B, M) bool: in tolerance, in limits, free of self-collision and of the world where asked
+    joint_positions: np.ndarray  #: (B, M, J) float64 rad or m; NaN where there is no candidate
+    position_error: np.ndarray  #: (B, M, T) m
+    orientation_error: np.ndarray  #: (B, M, T) rad
+    #: (B, M) bool: in tolerance, in limits, free of self-collision and of the world where asked
     valid: np.ndarray
-    distance: np.ndarray  # (B, M) rad to the seed state, or to the middle of the limits
-    cost: np.ndarray  # (B, M) what the ranking used
-    origin: np.ndarray  # (B, M) str: the sampler of the row, or "seed"; "" without a candidate
-    starts: dict[str, int]  # how many starts were drawn, by origin
-    timing: dict[str, float]  # seconds for sample, refine, select
+    distance: np.ndarray  #: (B, M) rad to the seed state, or to the middle of the limits
+    cost: np.ndarray  #: (B, M) what the ranking used
+    origin: np.ndarray  #: (B, M) str: the sampler of the row, or "seed"; "" without a candidate
+    starts: dict[str, int]  #: how many starts were drawn, by origin
+    timing: dict[str, float]  #: seconds for sample, refine, select
     _evidence: Evidence = field(repr=False)  # of the search, what `status` and `explain` need
-    objective_values: np.ndarray | None = None  # (B, M, O) unweighted, lower is better; NaN as q
-    # (B, M) bool: the nearest configuration found to a target without a solution; None: not asked
+    objective_values: np.ndarray | None = None  #: (B, M, O) unweighted, lower is better; NaN as q
+    #: (B, M) bool: the nearest configuration found to a target without a solution; None: not asked
     approximate: np.ndarray | None = None
-    spheres: SphereModel | None = field(default=None, repr=False)  # of the robot's own links
-    scene: Scene | None = field(default=None, repr=False)  # the world as it was
+    spheres: SphereModel | None = field(default=None, repr=False)  #: of the robot's own links
+    scene: Scene | None = field(default=None, repr=False)  #: the world as it was
     avoids_self_collision: bool = False
 
     @cached_property

@@ -106,7 +106,7 @@ class IKSolver:
 
     @property
     def checkpoint(self) -> Mapping[str, Any] | None:
-        """The record of the sampler's network, see `Checkpoint`; None: it has none."""
+        """The record of the sampler's network, see `Checkpoint`; None where it has none."""
         return self._samplers[self.sampler].checkpoint
 
     @property
@@ -132,7 +132,7 @@ class IKSolver:
 
         Args:
             targets: T_base_tip, (B, 4, 4) for one tip or (B, T, 4, 4).
-            num_samples: N.
+            num_samples: N, of each target.
             seed: the same seed gives the same samples; None draws a fresh one.
             near: (J,) or (B, J) joints that the samples shall be near to: a posture objective.
             objectives: what the samples shall be good for, see `solve`.

@@ -51,32 +51,32 @@ _CACHE_LINE = 64
 class TrackStatus(Enum):
     """What became of a step."""
 
-    REACHED = "reached"  # the target, within the tolerances
-    FOLLOWING = "following"  # as fast as joints may go
-    BLOCKED = "blocked"  # as near as these joints come
-    ELSEWHERE = "elsewhere"  # blocked, and other joints reach the target: `TrackStep.offer`
+    REACHED = "reached"  #: the target, within the tolerances
+    FOLLOWING = "following"  #: as fast as joints may go
+    BLOCKED = "blocked"  #: as near as these joints come
+    ELSEWHERE = "elsewhere"  #: blocked, and other joints reach the target: `TrackStep.offer`
 
 
 class BlockedBy(Enum):
     """What keeps joints from their target."""
 
     LIMIT = "limit"
-    SINGULARITY = "singularity"  # no motion of the joints helps; so it is beyond the reach too
+    SINGULARITY = "singularity"  #: no motion of the joints helps; so it is beyond the reach too
     SELF_COLLISION = "self-collision"
-    WORLD = "world"  # an obstacle: `TrackStep.touches`
+    WORLD = "world"  #: an obstacle: `TrackStep.touches`
 
 
 class TrackStep(NamedTuple):
     """Where the joints are after a step, and what became of it."""
 
-    joint_positions: np.ndarray  # (J,) rad or m; continuous joints go on beyond a turn
-    position_error: np.ndarray  # (T,) m
-    orientation_error: np.ndarray  # (T,) rad
+    joint_positions: np.ndarray  #: (J,) rad or m; continuous joints go on beyond a turn
+    position_error: np.ndarray  #: (T,) m
+    orientation_error: np.ndarray  #: (T,) rad
     status: TrackStatus
-    blocked_by: BlockedBy | None = None  # where it is blocked or elsewhere
-    joint: str | None = None  # which is at its limit, where that is why
-    offer: np.ndarray | None = None  # (J,) reaches the target, where it is elsewhere
-    # What a step that was not taken touches, the deepest first, where the tracker has a world.
+    blocked_by: BlockedBy | None = None  #: where it is blocked or elsewhere
+    joint: str | None = None  #: which is at its limit, where that is why
+    offer: np.ndarray | None = None  #: (J,) reaches the target, where it is elsewhere
+    #: What a step that was not taken touches, the deepest first, where the tracker has a world.
     touches: tuple[Contact, ...] = ()
 
 

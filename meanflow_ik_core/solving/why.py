@@ -28,15 +28,15 @@ _LIGHT = 0.05  # what 1 rad counts where position comes first, in m
 class Status(IntEnum):
     """What became of a target."""
 
-    SOLVED = 0  # as many solutions as were asked for
+    SOLVED = 0  #: as many solutions as were asked for
     FEWER_THAN_ASKED = 1
-    BEYOND_REACH = 2  # proven: the links are too short for the position
-    ORIENTATION = 3  # the position was reached, but not with this orientation
-    OUTSIDE_LIMITS = 4  # reached by joints outside their limits only
-    SELF_COLLISION = 5  # reached, but by configurations that touch the robot itself only
-    TIME_USED_UP = 6  # before the usual number of starts
-    NOT_FOUND = 7  # in all starts; no more is known
-    WORLD = 8  # reached, but by configurations that touch an obstacle only
+    BEYOND_REACH = 2  #: proven: the links are too short for the position
+    ORIENTATION = 3  #: the position was reached, but not with this orientation
+    OUTSIDE_LIMITS = 4  #: reached by joints outside their limits only
+    SELF_COLLISION = 5  #: reached, but by configurations that touch the robot itself only
+    TIME_USED_UP = 6  #: before the usual number of starts
+    NOT_FOUND = 7  #: in all starts; no more is known
+    WORLD = 8  #: reached, but by configurations that touch an obstacle only
 
 
 class Findings(NamedTuple):

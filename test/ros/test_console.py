@@ -50,7 +50,7 @@ def test_without_ros_one_line_says_what_to_install(name):
     assert line.startswith(f"{name}: there is no module 'rclpy'") and "'.[ros]'" in line
 
 
-@pytest.mark.parametrize("text", ["README.md", "Makefile"])
-def test_readme_and_make_help_name_them(text):
+@pytest.mark.parametrize("text", ["docs/start/ros2.md", "Makefile"])
+def test_the_first_page_and_make_help_name_them(text):
     named = (ROOT / text).read_text()
     assert all(name in named for name in TOOLS)
