@@ -20,8 +20,8 @@ WINGS = {
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "world_objects", "messages", "markers",
         "current_state", "request_statistics", "whereabouts", "scene_change", "node_world",
-        "planning_scene", "turn", "desk", "services", "topics", "process", "node", "tools",
-        "console",
+        "planning_scene", "turn", "desk", "services", "topics", "watchdog", "process", "node",
+        "tools", "console",
     ),
 }  # fmt: skip
 # A dependency and the wings that may import it.
