@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from meanflow_ik_core.bounds import (
@@ -11,6 +11,7 @@ from meanflow_ik_core.bounds import (
     MOST_NAME,
     MOST_OBJECTIVE_TEXT,
     MOST_OBJECTIVES,
+    MOST_PARAMETERS,
     MOST_TIPS,
 )
 from meanflow_ik_ros.messages.errors import Codes, RequestError
@@ -23,6 +24,8 @@ _TEXTS = (
     ("objectives", MOST_OBJECTIVES, MOST_OBJECTIVE_TEXT, Codes.INVALID_GOAL_CONSTRAINTS),
 )
 _STATES = ("seed_state", "start_state")
+# Of requests to the services of parameters.
+_PARAMETERS = ("parameters", "names", "prefixes")
 # Of single poses, PoseStamped, or of one PoseArray, whose poses are counted by parameters.
 _TARGETS = ("targets", "waypoints", "pose_stamped", "pose_stamped_vector")
 
@@ -85,3 +88,20 @@ def check_texts(name: str, texts: Sequence[str], most: int, longest: int, code: 
             raise RequestError(
                 code, f"{name}[{place}] has {len(text)} characters; {longest} are the most"
             )
+
+
+def with_few_parameters(answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The answers of a service of rclpy, but none to requests that name too many parameters.
+
+    Where such a response has no place for a reason, it is empty.
+    """
+
+    def bounded(request: Any, response: Any) -> Any:
+        given = max(len(getattr(request, name, ())) for name in _PARAMETERS)
+        if given <= MOST_PARAMETERS:
+            return answer(request, response)
+        if hasattr(getattr(response, "result", None), "reason"):
+            response.result.reason = f"{given} parameters; {MOST_PARAMETERS} are the most"
+        return response
+
+    return bounded
