@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from oracles import reachable
 from meanflow_ik_ros.fair_lock import FairLock
 from meanflow_ik_ros.messages.errors import RequestError
 from meanflow_ik_ros.messages.query import IKQuery
+from meanflow_ik_ros.messages.task import Task
 from meanflow_ik_ros.turn import SLICE_S, Turn
 
 pytestmark = pytest.mark.usefixtures("ros")
@@ -55,6 +57,38 @@ def test_who_waits_for_a_batch_waits_for_a_slice(panda_node):
         waits.append(time.monotonic() - began)
     thread.join()
     assert len(waits) > 3 and np.median(waits) < 10 * SLICE_S
+
+
+def test_who_waits_for_a_search_waits_for_a_part_of_it(panda_node):
+    desk = panda_node.desk
+    targets = reachable(desk.robot, 1)
+    long = query_of(desk.robot, targets, num_samples=2048, max_solutions=2048)
+    long = replace(long, task=Task(objectives=("manipulability",) * 4))
+    desk.solve(long, desk.parameters.changed({"time_limit": 0.1}))  # loads what objectives need
+    thread = threading.Thread(target=desk.solve, args=(long, desk.parameters))
+    thread.start()
+    answered = 0
+    while thread.is_alive():
+        desk.solve(query_of(desk.robot, targets), desk.parameters)
+        answered += 1
+    assert answered > 3
+
+
+def test_a_search_ends_when_the_node_does(panda_node):
+    desk = panda_node.desk
+    targets = reachable(desk.robot, 1)
+    targets[0, 0, :3, 3] = 3.0
+    asked = desk.parameters.changed({"timeout": 9.0})
+    timer = threading.Timer(0.2, setattr, (desk, "closing", True))
+    timer.start()
+    began = time.process_time()
+    try:
+        with pytest.raises(RequestError, match="shutting down"):
+            desk.solve(query_of(desk.robot, targets), asked)
+    finally:
+        timer.join()
+        desk.closing = False
+    assert time.process_time() - began < 5
 
 
 def test_a_batch_ends_with_its_time_and_when_the_node_does(panda_node):
