@@ -181,5 +181,4 @@ def test_the_checks_cost_an_ordinary_request_under_20_us(panda_node):
         for _ in range(100):
             check_sizes(request)
         spent.append((time.process_time() - began) / 100)
-
     assert min(spent) < 20e-6
