@@ -13,6 +13,7 @@ from meanflow_ik_core.bounds import (
     MOST_OBJECTIVES,
     MOST_PARAMETERS,
     MOST_TIPS,
+    short,
 )
 from meanflow_ik_ros.messages.errors import Codes, RequestError
 
@@ -91,17 +92,23 @@ def check_texts(name: str, texts: Sequence[str], most: int, longest: int, code: 
 
 
 def with_few_parameters(answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """The answers of a service of rclpy, but none to requests that name too many parameters.
+    """The answers of a service of rclpy for parameters, with bounds and without exceptions.
 
-    Where such a response has no place for a reason, it is empty.
+    A request that names too many, or that rclpy cannot read, is answered with the reason where the
+    response has a place for it, and with nothing elsewhere; rclpy would leave it without an answer.
     """
 
     def bounded(request: Any, response: Any) -> Any:
         given = max(len(getattr(request, name, ())) for name in _PARAMETERS)
+        reason = f"{given} parameters; {MOST_PARAMETERS} are the most"
         if given <= MOST_PARAMETERS:
-            return answer(request, response)
-        if hasattr(getattr(response, "result", None), "reason"):
-            response.result.reason = f"{given} parameters; {MOST_PARAMETERS} are the most"
-        return response
+            try:
+                return answer(request, response)
+            except Exception as error:  # of a type of a value that does not exist, for instance
+                reason = short(error)
+        refused = type(response)()
+        if hasattr(getattr(refused, "result", None), "reason"):
+            refused.result.reason = reason
+        return refused
 
     return bounded

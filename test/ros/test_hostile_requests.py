@@ -9,6 +9,7 @@ from geometry_msgs.msg import PoseArray, PoseStamped
 from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
 from oracles import Judge
 from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterValue
 from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
 from ros_user import Q, pose_array
@@ -164,9 +165,12 @@ def test_requests_for_many_parameters_are_not_answered(panda_node):
     assert not asked
     bounded(SetParameters.Request(parameters=many[:most]), SetParameters.Response())
     assert len(asked) == 1
-    # They are the node's own services.
+    # They are the node's own services, which answer what rclpy cannot read as well.
     (own,) = [one for one in panda_node.services if one.srv_type is together]
-    assert own.callback(together.Request(parameters=many), together.Response()).result.reason
+    unknown = [ParameterMessage(name="seed", value=ParameterValue(type=229))]
+    for given in (many, unknown):
+        refused = own.callback(together.Request(parameters=given), together.Response())
+        assert not refused.result.successful and refused.result.reason
 
 
 def test_the_checks_cost_an_ordinary_request_under_20_us(panda_node):
