@@ -212,12 +212,8 @@ class Attacker:
 
     def send(self, what: str, kind: type, name: str, message) -> None:
         """Send it and ask rightly after it; the node holds all of its bounds."""
-        most, log, cpu_s, began = (
-            SOLVED_CPU_S,
-            self.log.stat().st_size,
-            self.cpu_s(),
-            time.monotonic(),
-        )
+        most, began = SOLVED_CPU_S, time.monotonic()
+        log, cpu_s = self.log.stat().st_size, self.cpu_s()
         if what == "topic":
             self.publisher(kind, name).publish(message)
             self.seen[name] += 1
