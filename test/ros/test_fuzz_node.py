@@ -54,7 +54,7 @@ TIME_LIMIT_S = 0.5  # of a request at the solver
 # What a request may take that is refused, and one that is right and asks for much, with its answer.
 REFUSED_CPU_S, SOLVED_CPU_S = 1.0, 2.0
 MOST_BYTES = 2000  # of an answer that refuses
-MOST_VALUES = 10_000  # of a request: rclpy takes 25 us to read each pose
+MOST_VALUES = 3000  # of a request: rclpy takes up to 130 us to read each message of a list
 MOST_LOG = 10_000  # bytes of log per request
 # A right request of it ends the node, or takes away what it serves.
 LEFT_OUT = ("change_state",)
