@@ -7,7 +7,6 @@ ros2 launch meanflow_ik_ros solver.launch.py rviz:=true
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-import yaml
 from ament_index_python.packages import (
     PackageNotFoundError,
     get_package_prefix,
@@ -133,7 +132,10 @@ def installed(package: str) -> bool:
 
 def value_of(name: str, params_file: str) -> str | None:
     """The value of a parameter in a file; None where the file has none."""
-    nodes = (yaml.safe_load(Path(params_file).read_text()) or {}).values()
+    from meanflow_ik_core.errors import ConfigError
+    from meanflow_ik_core.plain_yaml import plain_from_file
+
+    nodes = (plain_from_file(Path(params_file), ConfigError) or {}).values()
     values = [node.get("ros__parameters", {}).get(name) for node in nodes]
     return next(filter(None, values), None)
 

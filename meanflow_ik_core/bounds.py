@@ -24,6 +24,8 @@ MOST_OBJECTIVES = 32
 # A humanoid with two hands has about 100 joints. States of whole cells are larger.
 MOST_JOINT_NAMES = 4096  # in a joint state
 MOST_TIPS = 64
+# The node has some fifty. rclpy takes .1 ms for each that is set, and 5 ms where all are at once.
+MOST_PARAMETERS = 100  # in a request
 # Of a path. Parameters of the node bound it further.
 MOST_WAYPOINTS = 10_000_000
 

@@ -15,9 +15,18 @@ if TYPE_CHECKING:
 INSTALL_TORCH = "pip install '.[train]'"
 
 
+def imported_torch() -> Any:
+    """torch where it has been imported, else None.
+
+    While another thread imports it, its module is there without its content.
+    """
+    torch = sys.modules.get("torch")
+    return torch if hasattr(torch, "Tensor") else None
+
+
 def is_tensor(given: Any) -> TypeGuard[Tensor]:
     """Whether something is a tensor, which it can be only where torch has been imported."""
-    torch = sys.modules.get("torch")
+    torch = imported_torch()
     return torch is not None and isinstance(given, torch.Tensor)
 
 
@@ -39,7 +48,7 @@ def of_kind(example: Any, found: Any) -> Any:
 
 def set_num_threads(count: int) -> None:
     """Let torch compute by so many threads, if it has been imported."""
-    torch = sys.modules.get("torch")
+    torch = imported_torch()
     if torch is not None and torch.get_num_threads() != count:
         torch.set_num_threads(count)
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from meanflow_ik_core.bounds import short
 from meanflow_ik_core.errors import IKError
 from meanflow_ik_core.solving.result import joined_results
 from meanflow_ik_core.tensors import set_num_threads
@@ -115,7 +114,8 @@ class Desk:
     def solve(
         self, query: IKQuery, parameters: NodeParameters, max_rounds: int | None = None
     ) -> IKResult:
-        """Call the solver, once it is free; many targets in slices, with others between them.
+        """Call the solver, once it is free; many targets in slices, with others between them and
+        between the parts of a search.
 
         A timeout is for all targets together, and so they are one slice.
 
@@ -132,20 +132,18 @@ class Desk:
                 set_num_threads(parameters.num_threads)
             while first < len(targets):
                 turn.give_way()
-                began = time.perf_counter()
+                before = turn.held()
                 some = targets[first : first + size]
-                found.append(
-                    self._solve(query, some, parameters, seed, max_rounds, max(turn.left(), 1e-6))
-                )
+                found.append(self._solve(query, some, parameters, seed, max_rounds, turn))
                 first += len(some)
-                seconds = time.perf_counter() - began
+                seconds = turn.held() - before
                 within = int(len(some) * SLICE_S / max(seconds, 1e-9))
                 size = max(1, min(4 * size, within, _MOST_AT_ONCE))
         return joined_results(found)
 
     def _solve(
         self, query: IKQuery, targets: np.ndarray, parameters: NodeParameters, seed: int,
-        max_rounds: int | None, limit_s: float,
+        max_rounds: int | None, turn: Turn,
     ) -> IKResult:  # fmt: skip
         return self.solver.solve(
             **query.task.goal(targets),
@@ -164,7 +162,8 @@ class Desk:
             world=query.world,
             max_rounds=max_rounds,
             approximate=query.approximate,
-            time_limit=limit_s,
+            time_limit=max(turn.left(), 1e-6),
+            between=turn.give_way,
         )
 
     def turn(self, parameters: NodeParameters) -> Turn:
@@ -188,7 +187,7 @@ class Desk:
                 raise RequestError(Codes.FAILURE, "the node is not active; activate it first")
             response = respond(started)
         except IKError as error:
-            self.log.warning(source, f"refused: {short(error)}")
+            self.log.warning(source, f"refused: {error}")
             response = response_from_error(error, response)
         except Exception as error:
             failed = True

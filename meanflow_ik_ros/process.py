@@ -7,10 +7,12 @@ import gc
 import os
 import queue
 import signal
+import subprocess
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -30,6 +32,7 @@ from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 THREADS = 6
 # From a signal to the end of the process, whatever it does.
 LONGEST_END_S = 1.8
+_WATCHDOG = Path(__file__).with_name("watchdog.py")
 # A thread that comes back from the solver or from ROS waits for Python's lock as long as this while
 # another one holds it. The executor takes it all the time under load; with Python's 5 ms each of
 # some hundred short calls of a request would wait that long.
@@ -74,7 +77,7 @@ class ProcessNode(LifecycleNode):
 
 def run_node(make: Callable[[], ProcessNode], args: list[str] | None = None) -> int:
     """Make the node and spin it until SIGINT or SIGTERM; returns the exit code."""
-    stopped, ended = threading.Event(), threading.Event()
+    stopped = threading.Event()
     loading, asked_to_stop = True, False
     # A handler interrupts the main thread anywhere, also while that holds the lock of the event
     # that it waits for: to set the event there would wait for ever. A queue of this kind is safe.
@@ -91,14 +94,11 @@ def run_node(make: Callable[[], ProcessNode], args: list[str] | None = None) -> 
     def stop_on_request() -> None:
         requests.get()
         stopped.set()
-        if not ended.wait(LONGEST_END_S):
-            # A call into a library cannot be ended, only its process.
-            get_logger("meanflow_ik").error("stopped while something was still being worked on")
-            os._exit(1)
 
     threading.Thread(target=stop_on_request, name="signals", daemon=True).start()
 
     node = None
+    watch_the_end()
     # rclpy's own handler would invalidate the context at once, with requests still unanswered.
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, on_signal)
@@ -127,8 +127,24 @@ def run_node(make: Callable[[], ProcessNode], args: list[str] | None = None) -> 
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
-        ended.set()
     return 0
+
+
+def watch_the_end() -> None:
+    """Let another process kill this one where it does not end `LONGEST_END_S` after a signal.
+
+    A call into a library cannot be ended, only its process. The other one ends with this one.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_WATCHDOG), str(os.getpid()), str(LONGEST_END_S)],
+        stdin=read,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C in a terminal is for the node alone
+    )
+    os.close(read)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
 
 
 def settle_memory() -> None:

@@ -15,7 +15,10 @@ WARN_EVERY_S = 5.0
 
 
 class RareLog:
-    """One line per level and source in `WARN_EVERY_S`, with how many were left out before it."""
+    """One line per level and source in `WARN_EVERY_S`, with how many were left out before it.
+
+    Warnings are shortened, as they may repeat a message of any size; errors are traces.
+    """
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
@@ -24,7 +27,7 @@ class RareLog:
         self._sources: dict[tuple[str, str], tuple[float, int]] = {}
 
     def warning(self, source: str, text: str) -> None:
-        if (line := self._line("warning", source, text)) is not None:
+        if (line := self._line("warning", source, short(text))) is not None:
             self._logger.warning(line)
 
     def error(self, source: str, text: str) -> None:

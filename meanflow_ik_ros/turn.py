@@ -35,9 +35,13 @@ class Turn:
     def __exit__(self, *exception: object) -> None:
         self._lock.release()
 
+    def held(self) -> float:
+        """How long the solver has been held [s]."""
+        return self._held + time.perf_counter() - self._since
+
     def left(self) -> float:
         """How long the solver may still be held [s]."""
-        return self._limit_s - self._held - (time.perf_counter() - self._since)
+        return self._limit_s - self.held()
 
     def give_way(self) -> None:
         """Let those that wait go first, where this slice has lasted long enough.

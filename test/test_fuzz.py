@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any text, file or request: an answer or a named error of bounded length, never anything else.
+"""Any text or file: an answer or a named error of bounded length, never anything else.
 
 MEANFLOW_IK_FUZZ sets the number of examples of each test; some thousands take minutes.
+`ros/test_fuzz_node.py` does the same to a running node.
 """
 
 import os
@@ -24,6 +25,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 EXAMPLES = int(os.environ.get("MEANFLOW_IK_FUZZ", "100"))
+# Each mesh starts a process that reads it.
+MESHES = max(20, EXAMPLES // 5)
 fuzzed = settings(
     max_examples=EXAMPLES, deadline=5000, derandomize=EXAMPLES == 100, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -101,19 +104,60 @@ def test_any_damage_to_a_checkpoint(panda, tmp_path, changes):
     only_named_errors(lambda: read_checkpoint(path, panda))
 
 
-@fuzzed
+# The same tetrahedron in every kind of file, its corners to be put in.
+OBJ = "{}f 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
+PLY = (
+    "ply\nformat ascii 1.0\nelement vertex 4\nproperty float x\nproperty float y\n"
+    "property float z\nelement face 4\nproperty list uchar int vertex_indices\nend_header\n"
+    "{}3 0 2 1\n3 0 1 3\n3 0 3 2\n3 1 2 3\n"
+)
+COLLADA = (
+    '<?xml version="1.0"?><COLLADA xmlns="http://www.collada.org/2005/11/COLLADASchema" '
+    'version="1.4.1"><asset><unit name="meter" meter="1"/><up_axis>Z_UP</up_axis></asset>'
+    '<library_geometries><geometry id="g"><mesh><source id="p"><float_array id="a" count="12">'
+    '{}</float_array><technique_common><accessor source="#a" count="4" stride="3">'
+    '<param name="X" type="float"/><param name="Y" type="float"/><param name="Z" type="float"/>'
+    '</accessor></technique_common></source><vertices id="v"><input semantic="POSITION" '
+    'source="#p"/></vertices><triangles count="4"><input semantic="VERTEX" source="#v" offset="0"/>'
+    "<p>0 2 1 0 1 3 0 3 2 1 2 3</p></triangles></mesh></geometry></library_geometries>"
+    '<library_visual_scenes><visual_scene id="s"><node id="n"><matrix>1 0 0 0 0 1 0 0 0 0 1 0 '
+    '0 0 0 1</matrix><instance_geometry url="#g"/></node></visual_scene></library_visual_scenes>'
+    '<scene><instance_visual_scene url="#s"/></scene></COLLADA>'
+)
+CORNERS = [(0, 0, 0.1), (0.1, 0, 0), (0, 0.1, 0), (0, 0, 0)]
+
+
+def mesh_file(kind: str, corners) -> bytes:
+    """The content of a file of that kind with these four corners."""
+    if kind == "stl":
+        return stl(corners)
+    rows = [" ".join(map(str, corner)) for corner in corners]
+    if kind == "dae":
+        return COLLADA.format(" ".join(rows)).encode()
+    template, before = (OBJ, "v ") if kind == "obj" else (PLY, "")
+    return template.format("".join(f"{before}{row}\n" for row in rows)).encode()
+
+
+@pytest.mark.parametrize("kind", ["stl", "obj", "ply", "dae"])
+def test_a_mesh_is_read_as_long_as_nothing_damages_it(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / f"m.{kind}").write_bytes(mesh_file(kind, CORNERS))
+    (tmp_path / "r.urdf").write_text(robot_text(f"m.{kind}", 2))
+    assert len(SelfCollision(mik.load_robot(tmp_path / "r.urdf")).shapes.links) == 3
+
+
+@settings(fuzzed, max_examples=MESHES)
 @given(
-    st.sampled_from(["stl", "obj"]),
+    st.sampled_from(["stl", "obj", "ply", "dae"]),
     edits,
     st.lists(st.floats(width=32), min_size=12, max_size=12) | st.none(),
 )
-def test_any_damage_to_a_mesh(tmp_path, kind, changes, numbers):
-    corners = [(0, 0, 0.1), (0.1, 0, 0), (0, 0.1, 0), (0, 0, 0)]
+def test_any_damage_to_a_mesh(tmp_path, monkeypatch, kind, changes, numbers):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    corners = CORNERS
     if numbers is not None:
         corners = [tuple(numbers[i : i + 3]) for i in range(0, 12, 3)]
-    text = "".join("v {} {} {}\n".format(*corner) for corner in corners)
-    content = stl(corners) if kind == "stl" else (text + "f 1 3 2\nf 1 2 4\nf 1 4 3\n").encode()
-    (tmp_path / f"m.{kind}").write_bytes(edited(content, changes))
+    (tmp_path / f"m.{kind}").write_bytes(edited(mesh_file(kind, corners), changes))
     path = tmp_path / "r.urdf"
     path.write_text(robot_text(f"m.{kind}", 2))
     robot = mik.load_robot(path)

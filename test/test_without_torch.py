@@ -4,6 +4,7 @@
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,11 @@ def test_where_torch_is_not_installed_one_line_says_how_to_get_it(arguments, tmp
     assert done.returncode == 2, done.stdout + done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert "need" in line and "torch" in line and "pip install '.[train]'" in line
+
+
+def test_torch_that_another_thread_is_importing_is_not_asked(monkeypatch):
+    from meanflow_ik_core.tensors import is_tensor, set_num_threads
+
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
+    assert not is_tensor(1.0)
+    set_num_threads(3)

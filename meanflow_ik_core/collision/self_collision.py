@@ -3,7 +3,6 @@
 
 import copy
 import logging
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
@@ -14,6 +13,7 @@ import pinocchio as pin
 
 from ..robot.pinocchio_model import PinocchioModel
 from ..robot.robot import Robot
+from ..tensors import imported_torch
 from .shapes import neighbours, read_shapes
 
 _LOG = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ def threads_of_torch_kept() -> Iterator[None]:
 
     Where nobody has imported torch, there is nothing to be kept.
     """
-    torch = sys.modules.get("torch")
+    torch = imported_torch()
     threads = torch.get_num_threads() if torch else 0
     try:
         yield

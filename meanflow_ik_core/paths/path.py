@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import OptionError, TargetError
+from ..solving.deadline import nothing
 from ..solving.inputs import (
     at_frames,
     check_count,
@@ -133,7 +134,7 @@ def solve_path(
             else Motion(check_world(solver.robot, world), avoid_self_collision)
         ),
         seed=seed,
-        between=between or _nothing,
+        between=between or nothing,
     )
     if query.motion is not None and query.start is not None:
         query.motion.scene.warn_of_seed(query.start)
@@ -260,7 +261,3 @@ def _smallest_step(
         return message
     between = times[waypoint] - times[waypoint - 1]
     return f"{message} in {between:.3g} s (speed limit {robot.velocity_limit[joint]:g})"
-
-
-def _nothing() -> None:
-    """What is called between parts where nobody waits."""

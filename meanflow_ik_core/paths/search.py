@@ -232,6 +232,7 @@ class PathSearch:
                 orientation_tolerance=query.tolerances[1],
                 avoid_self_collision=query.avoid_self_collision,
                 world=None if query.motion is None else query.motion.scene,
+                between=query.between,
             )
 
     def _draw(self, anchors: np.ndarray) -> None:

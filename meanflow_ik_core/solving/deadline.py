@@ -9,6 +9,10 @@ from dataclasses import dataclass, replace
 _NEAR_S = 0.25
 
 
+def nothing() -> None:
+    """What is called between parts where nobody waits."""
+
+
 @dataclass(frozen=True)
 class Deadline:
     """A moment of a clock, which may be that of a test."""
@@ -16,6 +20,7 @@ class Deadline:
     moment: float = math.inf  # s; infinite: there is no deadline
     now: Callable[[], float] = time.perf_counter
     prolongs: bool = True  # whether a search goes on until then; else it may end before, as without
+    between: Callable[[], object] = nothing  # called where the clock is looked at, before it
 
     @property
     def is_timeout(self) -> bool:
@@ -23,6 +28,12 @@ class Deadline:
         return self.moment < math.inf and self.prolongs
 
     def passed(self) -> bool:
+        """Whether the moment has come; until then, others go first."""
+        if not self._has_come():
+            self.between()
+        return self._has_come()
+
+    def _has_come(self) -> bool:
         return self.moment < math.inf and self.now() >= self.moment
 
     def is_near(self) -> bool:

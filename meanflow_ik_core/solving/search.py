@@ -319,15 +319,14 @@ class Search:
             worth = _LOOK_EVERY_S * self._checks / max(self._check_seconds, 1e-9)
             size = max(CHECKS_AT_ONCE, int(min(worth, len(q))))
         free = [np.zeros(0, dtype=bool)]
-        began = self._clock()
         for first in range(0, len(q), max(1, size)):
             if first and deadline.passed():
                 break
+            began = self._clock()
             free.append(~self._parts.in_collision(q[first : first + size]))
-        done = np.concatenate(free)
-        self._checks += len(done)
-        self._check_seconds += self._clock() - began
-        return done
+            self._check_seconds += self._clock() - began
+            self._checks += len(free[-1])
+        return np.concatenate(free)
 
     def _improve(self, null_space: NullSpace) -> None:
         """Move the chosen solutions in their null spaces; where they come together, others fill

@@ -28,7 +28,7 @@ from ..world.scene import Scene
 from ..world.world import World
 from .approximate import with_nearest, with_seeds
 from .at_once import SearchAtOnce
-from .deadline import Deadline
+from .deadline import Deadline, nothing
 from .drawing import Drawing
 from .goal import Goal, Guidance, Preferences, Starts
 from .inputs import (
@@ -197,6 +197,7 @@ class IKSolver:
         num_threads: int = 1,
         approximate: bool = False,
         time_limit: float | None = None,
+        between: Callable[[], object] | None = None,
     ) -> IKResult:
         """Find up to ``max_solutions`` different exact solutions for every target.
 
@@ -257,6 +258,8 @@ class IKSolver:
                 marked in the result's ``approximate``.
             time_limit: seconds after which the call returns what it has, as a timeout does; but it
                 is no reason to go on. Small searches in one compiled call are not cut short.
+            between: called between parts of the search, for instance to let others have the
+                solver; may raise. What it takes is a part of timeout and limit.
 
         Raises:
             TargetError: a target has the wrong shape, is not finite, or is not rigid.
@@ -281,7 +284,7 @@ class IKSolver:
         check_positive("time_limit", time_limit, "positive seconds", or_none=True)
         seconds = min(math.inf if each is None else each for each in (timeout, time_limit))
         prolongs = timeout is not None and timeout <= seconds
-        deadline = Deadline(began + seconds, self.clock, prolongs)
+        deadline = Deadline(began + seconds, self.clock, prolongs, between or nothing)
         check_count("objective_steps", objective_steps, 0)
         check_count("num_threads", num_threads, 1)
         check_flag("approximate", approximate)

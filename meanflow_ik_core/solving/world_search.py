@@ -283,8 +283,8 @@ class WorldSearch(Search):
                     # All may be needed, or as many as a call is worth.
                     unknown = np.flatnonzero(usable & (pool.state == UNKNOWN))
                     todo = unknown[np.argsort(cost[unknown], kind="stable")[: max(_FEW, wanted)]]
-                touching = self._guide.in_collision(pool.q[todo])
-                pool.state[todo] = np.where(touching, TOUCHING, FREE)
+                free = self._free(pool.q[todo], deadline)
+                pool.state[todo[: len(free)]] = np.where(free, FREE, TOUCHING)
                 if deadline.passed():
                     break
             chosen = chosen[pool.state[chosen] == FREE]

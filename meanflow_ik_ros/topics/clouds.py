@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from functools import partial
 
 import numpy as np
@@ -17,7 +16,9 @@ from meanflow_ik_core.errors import IKError
 from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.cloud import cells_from_points, points_from_cloud
 from meanflow_ik_ros.messages.errors import Codes, RequestError
+from meanflow_ik_ros.messages.sizes import check_frame
 from meanflow_ik_ros.qos import create_subscription
+from meanflow_ik_ros.rare_log import trace
 
 
 class CloudTopics:
@@ -50,11 +51,12 @@ class CloudTopics:
         except IKError as error:
             self._desk.log.warning(topic, f"passed over: {error}")
         except Exception:
-            self._desk.log.error(topic, f"failed: {traceback.format_exc()}")
+            self._desk.log.error(topic, f"failed: {trace()}")
 
     def _take(self, topic: str, message: PointCloud2) -> None:
         desk, parameters = self._desk, self._desk.parameters
         arrived = time.monotonic()
+        check_frame(message.header)
         age_s = 0.0
         stamp = Time.from_msg(message.header.stamp).nanoseconds
         if stamp:

@@ -8,12 +8,22 @@ import pytest
 from geometry_msgs.msg import PoseArray, PoseStamped
 from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
 from oracles import Judge
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterValue
+from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
 from ros_user import Q, pose_array
 from sensor_msgs.msg import JointState
 
-from meanflow_ik_core.bounds import MOST_JOINT_NAMES, MOST_NAME, MOST_OBJECTIVES, MOST_TIPS
+from meanflow_ik_core.bounds import (
+    MOST_JOINT_NAMES,
+    MOST_NAME,
+    MOST_OBJECTIVES,
+    MOST_PARAMETERS,
+    MOST_TIPS,
+)
 from meanflow_ik_ros.messages.poses import pose_message
+from meanflow_ik_ros.messages.sizes import with_few_parameters
 from meanflow_ik_ros.services import batch, path, solutions
 
 Codes = GetIKSolutions.Response
@@ -136,6 +146,31 @@ def test_a_hostile_parameter_is_refused_in_a_short_line(panda_node):
     response = solutions.answer(panda_node.desk, right(panda_node), Codes())
     q = np.array(response.solutions[0].joint_state.position)
     assert Judge(panda_node.desk.robot).accepts(q, panda_node.desk.robot.forward(Q))
+
+
+def test_requests_for_many_parameters_are_not_answered(panda_node):
+    asked, most = [], MOST_PARAMETERS
+
+    def answer(request, response):
+        asked.append(request)
+        return response
+
+    bounded = with_few_parameters(answer)
+    many = [ParameterMessage(name="seed")] * (most + 1)
+    together = SetParametersAtomically
+    refused = bounded(together.Request(parameters=many), together.Response())
+    assert not refused.result.successful and str(most) in refused.result.reason
+    bounded(SetParameters.Request(parameters=many), SetParameters.Response())
+    bounded(GetParameters.Request(names=["x"] * (most + 1)), GetParameters.Response())
+    assert not asked
+    bounded(SetParameters.Request(parameters=many[:most]), SetParameters.Response())
+    assert len(asked) == 1
+    # They are the node's own services, which answer what rclpy cannot read as well.
+    (own,) = [one for one in panda_node.services if one.srv_type is together]
+    unknown = [ParameterMessage(name="seed", value=ParameterValue(type=229))]
+    for given in (many, unknown):
+        refused = own.callback(together.Request(parameters=given), together.Response())
+        assert not refused.result.successful and refused.result.reason
 
 
 def test_the_checks_cost_an_ordinary_request_under_20_us(panda_node):

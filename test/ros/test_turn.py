@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from oracles import reachable
 from meanflow_ik_ros.fair_lock import FairLock
 from meanflow_ik_ros.messages.errors import RequestError
 from meanflow_ik_ros.messages.query import IKQuery
+from meanflow_ik_ros.messages.task import Task
 from meanflow_ik_ros.turn import SLICE_S, Turn
 
 pytestmark = pytest.mark.usefixtures("ros")
@@ -57,6 +59,38 @@ def test_who_waits_for_a_batch_waits_for_a_slice(panda_node):
     assert len(waits) > 3 and np.median(waits) < 10 * SLICE_S
 
 
+def test_who_waits_for_a_search_waits_for_a_part_of_it(panda_node):
+    desk = panda_node.desk
+    targets = reachable(desk.robot, 1)
+    long = query_of(desk.robot, targets, num_samples=2048, max_solutions=2048)
+    long = replace(long, task=Task(objectives=("manipulability",) * 4))
+    desk.solve(long, desk.parameters.changed({"time_limit": 0.1}))  # loads what objectives need
+    thread = threading.Thread(target=desk.solve, args=(long, desk.parameters))
+    thread.start()
+    answered = 0
+    while thread.is_alive():
+        desk.solve(query_of(desk.robot, targets), desk.parameters)
+        answered += 1
+    assert answered > 3
+
+
+def test_a_search_ends_when_the_node_does(panda_node):
+    desk = panda_node.desk
+    targets = reachable(desk.robot, 1)
+    targets[0, 0, :3, 3] = 3.0
+    asked = desk.parameters.changed({"timeout": 9.0})
+    timer = threading.Timer(0.2, setattr, (desk, "closing", True))
+    timer.start()
+    began = time.process_time()
+    try:
+        with pytest.raises(RequestError, match="shutting down"):
+            desk.solve(query_of(desk.robot, targets), asked)
+    finally:
+        timer.join()
+        desk.closing = False
+    assert time.process_time() - began < 5
+
+
 def test_a_batch_ends_with_its_time_and_when_the_node_does(panda_node):
     desk = panda_node.desk
     batch = query_of(desk.robot, reachable(desk.robot, 2000), num_samples=128, max_solutions=16)
@@ -93,39 +127,40 @@ def test_a_turn_is_given_to_all_who_wait_before_it_comes_back():
 
 
 STUCK = """
-import os, signal, sys, threading, time
+import ctypes, signal, sys, threading, time
 from meanflow_ik_ros import process
 
 class Node:
     def destroy_node(self): pass
 
+def stay():
+    try:
+        print("stuck", flush=True)
+        while sys.argv[1] == "keeping Python's lock":  # which calls through PyDLL do
+            ctypes.PyDLL(None).poll(None, 0, 60_000)
+        time.sleep(60)
+    except KeyboardInterrupt: pass  # the signal while loading
+    time.sleep(60)
+
 def make():
-    if sys.argv[1] == "loading":
-        threading.Timer(0.3, lambda: print("stuck", flush=True)).start()
-        while True:
-            try: time.sleep(60)
-            except KeyboardInterrupt: pass
+    if sys.argv[1] == "loading": stay()
     return Node()
 
-def forever(node, stopped):
-    print("stuck", flush=True)
-    while True:
-        try: time.sleep(60)
-        except KeyboardInterrupt: pass
-
-process.spin_until = forever
+process.spin_until = lambda node, stopped: stay()
 process.run_node(make)
 """
 
 
-@pytest.mark.parametrize("when", ["loading", "spinning"])
+@pytest.mark.parametrize("when", ["loading", "spinning", "keeping Python's lock"])
 def test_sigterm_ends_a_process_that_is_stuck_within_two_seconds(when):
     process = subprocess.Popen(
-        [sys.executable, "-c", STUCK, when], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        [sys.executable, "-c", STUCK, when], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert process.stdout is not None and process.stdout.readline() == b"stuck\n"
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 1
+    # To the end of its output, which the watchdog shares.
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGKILL and b"did not end after a signal" in said
     assert 1.0 < time.monotonic() - began < 2.5

@@ -6,7 +6,9 @@
 
 Four clients in processes of their own ask without a pause: single targets, batches, paths, and
 goals on the topic; one request in twenty is bad. A fifth process publishes joint_states at 100 Hz.
-Good answers are judged by Pinocchio. Exit code 1 when a bar is missed.
+A sixth one means harm: it sends what must be refused at once, and what is allowed and takes long.
+Good answers are judged by Pinocchio. After that, single targets alone are asked for beside one
+batch of 10,000 x 100 after the other. Exit code 1 when a bar is missed.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.serialization import serialize_message
 from rich.console import Console
 from rich.table import Table
 from sensor_msgs.msg import JointState
@@ -40,15 +43,21 @@ from meanflow_ik_ros.messages.poses import pose_message
 
 NODE = "meanflow_ik"
 MANY = QoSProfile(depth=1000)
-ANSWER_S = 30.0  # longer counts as lost
+ANSWER_S = 60.0  # longer counts as lost
 READY_S = 300.0
 BAD_SHARE = 0.05
 BATCH, BATCH_SOLUTIONS = 50, 8
+BIG_BATCH, BIG_SOLUTIONS = 10_000, 100
+BESIDE_S = 60.0  # how long singles are asked for beside big batches, at most
+MOST_REFUSAL = 2000  # bytes of an answer that refuses
 WAYPOINTS, STEP_RAD = 30, 0.02
 STATES_HZ = 100.0
-SETTLED_S = 60.0  # memory is compared with what it was after this time
+# Memory is compared with what it was after this time: ten threads, each of which keeps what its
+# largest request took, serve them all.
+SETTLED_S = 600.0
 TOLERANCE = 1e-5
 CLIENTS = ("service", "batch", "path", "topics")
+FIRST = (*CLIENTS, "attacker")
 
 
 class Client:
@@ -165,6 +174,8 @@ class Batch(Client):
             return "lost"
         if bad:
             return "let through" if response.error_code == response.SUCCESS else ""
+        if not response.offsets:
+            return "lost"  # what is right was refused
         positions = np.array(response.positions).reshape(-1, self.robot.num_joints)
         valid, offsets = np.array(response.valid), np.array(response.offsets)
         for row, target in enumerate(targets):
@@ -245,7 +256,70 @@ class Topics(Client):
         return "" if self.right(np.array(valid), target) else "wrong"
 
 
-KINDS = dict(zip(CLIENTS, (Service, Batch, Paths, Topics), strict=True))
+class BigBatches(Client):
+    """Asks for more than the solver does at once, and expects no more than an answer."""
+
+    def connect(self) -> None:
+        self.client = self.service(GetIKSolutionsBatch, "get_ik_solutions_batch")
+        q = self.random.uniform(self.robot.lower, self.robot.upper, (BIG_BATCH, 7))
+        self.request = GetIKSolutionsBatch.Request(
+            num_samples=BIG_SOLUTIONS, max_solutions=BIG_SOLUTIONS
+        )
+        self.request.targets.header.frame_id = self.robot.base
+        targets = self.robot.forward(q)[:, 0]
+        self.request.targets.poses = [self.message(target).pose for target in targets]
+
+    def ask(self, bad: bool) -> str:
+        return "lost" if self.call(self.client, self.request) is None else ""
+
+
+class Attacker(BigBatches):
+    """Sends one after the other what must be refused, and what is allowed and takes long."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.single = self.service(GetIKSolutions, "get_ik_solutions")
+        lists = ["*" + name for name in "abcdefg"]
+        bomb = "[&a [x,x,x,x,x,x,x,x,x,x]" + "".join(
+            f", &{chr(98 + place)} [{','.join([name] * 10)}]" for place, name in enumerate(lists)
+        )
+        long = "x" * 1_000_000
+        self.harm = (
+            {"objectives": [bomb + "]"]},
+            {"objectives": ["manipulability"] * 100_000},
+            {"objectives": ["[" * 4000]},
+            {"objectives": [long]},
+            {"tip_links": [long]},
+            {"free_axes": ["x"] * 100_000},
+            {"seed_state": JointState(name=["x"] * 100_000, position=[0.0] * 100_000)},
+            {"num_samples": 2**32 - 1},
+        )
+
+    def ask(self, bad: bool) -> str:
+        turn = self.counts["asked"] % (len(self.harm) + 2)
+        if turn == len(self.harm):
+            return super().ask(bad)
+        request = GetIKSolutions.Request(targets=[self.message(self.target())])
+        if turn > len(self.harm):
+            request.objectives = ["clearance"] * 32
+            request.num_samples = request.max_solutions = 20_000
+            return "lost" if self.call(self.single, request) is None else ""
+        for name, value in self.harm[turn].items():
+            setattr(request, name, value)
+        response = self.call(self.single, request)
+        if response is None:
+            return "lost"
+        is_short = len(serialize_message(response)) <= MOST_REFUSAL
+        return "let through" if response.error_code == response.SUCCESS or not is_short else ""
+
+
+KINDS = {
+    **dict(zip(CLIENTS, (Service, Batch, Paths, Topics), strict=True)),
+    "attacker": Attacker,
+    "single beside batches": Service,
+    "big batches": BigBatches,
+}
+BESIDE = ("single beside batches", "big batches")
 
 
 def publish_states(namespace: str) -> dict:
@@ -269,7 +343,7 @@ def publish_states(namespace: str) -> dict:
 
 
 def be(
-    role: str, namespace: str, seconds: float, seed: int, begin: Event, told: Connection
+    role: str, namespace: str, seed: int, seconds: float, begin: Event, told: Connection
 ) -> None:
     """The process of a client or of the publisher: waits for its beginning, tells its result."""
     begin.wait()
@@ -315,23 +389,26 @@ class Watch:
             self.memory.append((time.monotonic() - since, memory_mb(self.pid)))
 
 
-def soak(seconds: float, sampler: str, seed: int) -> dict:
+def soak(seconds: float, sampler: str, seed: int, time_limit_s: float) -> dict:
     """Run everything; what was seen."""
     namespace = f"/soak_{os.getpid()}"
     # Forked before ROS has threads here; each of them imports nothing again.
     fork = multiprocessing.get_context("fork")
-    begin = fork.Event()
+    begin, begin_beside = fork.Event(), fork.Event()
+    beside_s = min(BESIDE_S, seconds)
     results, processes = {}, {}
-    for index, role in enumerate((*CLIENTS, "states")):
+    for index, role in enumerate((*FIRST, "states", *BESIDE)):
         results[role], told = fork.Pipe(duplex=False)
+        start = (beside_s, begin_beside) if role in BESIDE else (seconds, begin)
         processes[role] = fork.Process(
-            target=be, args=(role, namespace, seconds, seed + index, begin, told), daemon=True
+            target=be, args=(role, namespace, seed + index, *start, told), daemon=True
         )
         processes[role].start()
     node = subprocess.Popen(
         [
             *(sys.executable, "-m", "meanflow_ik_ros.node", "--ros-args", "--log-level", "error"),
             *("-r", f"__ns:={namespace}", "-p", f"sampler:={sampler}"),
+            *("-p", f"time_limit:={time_limit_s}"),
         ]
     )
     rclpy.init()
@@ -342,14 +419,15 @@ def soak(seconds: float, sampler: str, seed: int) -> dict:
         while not probe.wait_for_service(0.5):
             if node.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the node did not start (exit code {node.poll()})")
-        begin.set()
         started = time.monotonic()
-        while any(processes[role].is_alive() for role in CLIENTS):
-            watch.look(started)
-            if node.poll() is not None:
-                raise RuntimeError(f"the node crashed with exit code {node.returncode}")
-            if time.monotonic() > started + seconds + READY_S:
-                raise RuntimeError("a client does not end")
+        for event, roles in ((begin, FIRST), (begin_beside, BESIDE)):
+            event.set()
+            while any(processes[role].is_alive() for role in roles):
+                watch.look(started)
+                if node.poll() is not None:
+                    raise RuntimeError(f"the node crashed with exit code {node.returncode}")
+                if time.monotonic() > started + seconds + beside_s + READY_S:
+                    raise RuntimeError("a client does not end")
         processes["states"].terminate()
         for role, process in processes.items():
             process.join(ANSWER_S)
@@ -381,6 +459,7 @@ def soak(seconds: float, sampler: str, seed: int) -> dict:
         "memory settled [MB]": settled[0],
         "memory at the end [MB]": settled[-1],
         "memory growth [%]": 100 * (settled[-1] / settled[0] - 1),
+        "memory [MB]": [mb for _, mb in watch.memory],
         "exit code": exit_code,
         "diagnostics": watch.values,
     }
@@ -394,8 +473,14 @@ def bars(seen: dict) -> list[tuple[str, float, float]]:
         ("wrong solutions", sum(client["wrong"] for client in clients), 0),
         ("bad requests let through", sum(client["let through"] for client in clients), 0),
         ("requests ended in an exception", float(seen["diagnostics"]["requests failed"]), 0),
-        ("memory growth after the first minute [%]", seen["memory growth [%]"], 5),
-        ("joint_states age, longest [ms]", seen["joint_states"]["longest age [ms]"], 100),
+        ("memory growth after the first ten minutes [%]", seen["memory growth [%]"], 5),
+        # Python's lock is held while rclpy reads a message; those of the attacker take as long.
+        ("joint_states age, longest [ms]", seen["joint_states"]["longest age [ms]"], 500),
+        (
+            f"single target beside batches of {BIG_BATCH} x {BIG_SOLUTIONS}, p99 [ms]",
+            seen["clients"][BESIDE[0]]["p99 [ms]"],
+            300,
+        ),
         ("exit code after SIGINT", abs(seen["exit code"]), 0),
     ]
 
@@ -425,9 +510,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--sampler", default="auto", help="meanflow, uniform or auto")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--time-limit", type=float, default=10.0, help="of the node [s]")
     parser.add_argument("--output", type=Path, help="write JSON to this file as well")
     options = parser.parse_args()
-    seen = soak(60 * options.minutes, options.sampler, options.seed)
+    seen = soak(60 * options.minutes, options.sampler, options.seed, options.time_limit)
     if options.output is not None:
         options.output.write_text(json.dumps(seen, indent=2) + "\n")
     sys.exit(0 if show(seen) else 1)
