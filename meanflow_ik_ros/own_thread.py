@@ -88,6 +88,7 @@ class OwnThread(CallbackGroup):
         services = {e.handle.pointer: e for e in entities if isinstance(e, Service)}
         subscriptions = {e.handle.pointer: e for e in entities if isinstance(e, Subscription)}
         context = self._context
+        assert context.handle is not None, "rclpy is not initialised"
         with ExitStack() as held:
             for entity in (*services.values(), *subscriptions.values()):
                 held.enter_context(entity.handle)

@@ -20,10 +20,10 @@ _REFINEMENT = Refinement(recombining=False)
 class SelfMotion(NamedTuple):
     """A connected set of solutions of one target, in order."""
 
-    joint_positions: np.ndarray  # (S, J) rad or m
-    moving: np.ndarray  # (J,) bool, the joints that differ
-    start: int  # which one the walk began at
-    closed: bool  # whether the last one is next to the first
+    joint_positions: np.ndarray  #: (S, J) rad or m
+    moving: np.ndarray  #: (J,) bool, the joints that differ
+    start: int  #: which one the walk began at
+    closed: bool  #: whether the last one is next to the first
 
 
 def redundant_parts(robot: Robot, asked: np.ndarray | None = None) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What makes no kinematic tree is refused by name; mimics keep their limits; links at rest."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,8 @@ def test_xacro_is_named(tmp_path, content):
         mik.load_robot(path, tips=["a"])
 
 
-def test_a_xacro_file_is_named_by_its_suffix():
+def test_a_xacro_file_is_named_by_its_suffix_where_xacro_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xacro", None)
     with pytest.raises(mik.RobotError, match=r"robot\.urdf\.xacro is a xacro file"):
         mik.load_robot("robot.urdf.xacro")
 
