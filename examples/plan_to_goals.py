@@ -45,6 +45,7 @@ def is_free(state: ob.State) -> bool:
 ou.setLogLevel(ou.LogLevel.LOG_WARN)
 setup = og.SimpleSetup(space)
 setup.setStateValidityChecker(is_free)
+setup.getSpaceInformation().setStateValidityCheckingResolution(0.001)  # of some 14 rad
 setup.setStartState(state_of(start))
 states = ob.GoalStates(setup.getSpaceInformation())
 for q in goals:
