@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from rclpy.callback_groups import CallbackGroup
@@ -58,11 +58,11 @@ class OwnThread(CallbackGroup):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def can_execute(self, entity: Any) -> bool:
-        """Executors, which ask, are left what middleware has to say of a subscription."""
-        return isinstance(entity, EventHandler)
+        """Nothing is left to executors: what waits for an event wakes up for each message too."""
+        return False
 
     def beginning_execution(self, entity: Any) -> bool:
-        return isinstance(entity, EventHandler)
+        return False
 
     def ending_execution(self, entity: Any) -> None:
         pass
@@ -87,13 +87,18 @@ class OwnThread(CallbackGroup):
         entities = [entity for one in self.entities if (entity := one()) is not None]
         services = {e.handle.pointer: e for e in entities if isinstance(e, Service)}
         subscriptions = {e.handle.pointer: e for e in entities if isinstance(e, Subscription)}
+        events = [entity for entity in entities if isinstance(entity, EventHandler)]
         context = self._context
         assert context.handle is not None, "rclpy is not initialised"
         with ExitStack() as held:
             for entity in (*services.values(), *subscriptions.values()):
                 held.enter_context(entity.handle)
+            for event in events:
+                held.enter_context(event)
             held.enter_context(self._wake.handle)
-            ready = _rclpy.WaitSet(len(subscriptions), 1, 0, 0, len(services), 0, context.handle)
+            ready = _rclpy.WaitSet(
+                len(subscriptions), 1, 0, 0, len(services), len(events), context.handle
+            )  # fmt: skip
             while not self._stopped and context.ok():
                 ready.clear_entities()
                 ready.add_guard_condition(self._wake.handle)
@@ -101,6 +106,8 @@ class OwnThread(CallbackGroup):
                     ready.add_subscription(subscription.handle)
                 for service in services.values():
                     ready.add_service(service.handle)
+                for event in events:
+                    event.add_to_wait_set(ready)
                 seconds = self._attempt(self._due)
                 ready.wait(_FOREVER if seconds is None else max(0, int(1e9 * seconds)))
                 calls = [
@@ -109,6 +116,7 @@ class OwnThread(CallbackGroup):
                         for p in ready.get_ready_entities("subscription")
                     ),
                     *((_answer, services[p]) for p in ready.get_ready_entities("service")),
+                    *((_tell, event) for event in events if event.is_ready(ready)),
                 ]
                 for call in calls or ((self._tick,),):
                     self._attempt(*call)
@@ -125,6 +133,12 @@ def _receive(subscription: Any) -> None:
     taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
     if taken is not None:
         subscription.callback(taken[0])
+
+
+def _tell(event: Any) -> None:
+    """Let rclpy say what middleware has to say of a subscription."""
+    with suppress(StopIteration):
+        event.execute(event.take_data()).send(None)
 
 
 def _answer(service: Any) -> None:

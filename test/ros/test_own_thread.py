@@ -2,13 +2,16 @@
 """What a thread of its own waits for is served by it alone, until it is stopped."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 import rclpy
 from meanflow_ik_ros.srv import GetWorld
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_user import DEADLINE_S, MANY, wait_until
 from std_msgs.msg import String
 
@@ -56,6 +59,43 @@ def test_one_thread_receives_and_answers_though_an_executor_spins_the_node(user)
     publisher.publish(String(data="too late"))
     executor.spin_once(0.1)
     assert len(heard) == 100
+
+
+def test_messages_of_an_own_thread_wake_no_executor(user):
+    node, executor = user
+    thread, heard, asked = OwnThread(node, "own"), [], []
+    node.create_subscription(String, "said", heard.append, MANY, callback_group=thread)
+    publisher = node.create_publisher(String, "said", MANY)
+    thread.start()
+    wait_until(executor, lambda: bool(publisher.get_subscription_count()), "the subscription")
+
+    def publish():
+        for number in range(200):
+            publisher.publish(String(data=str(number)))
+            time.sleep(0.001)
+
+    thread.can_execute = lambda entity: asked.append(entity)  # for each, whenever it wakes up
+    writer = threading.Thread(target=publish)
+    writer.start()
+    executor.spin_once(1.0)  # nothing is there for it
+    writer.join()
+    assert len(heard) == 200 and len(asked) < 50
+    thread.stop()
+
+
+def test_subscriptions_that_do_not_fit_a_publisher_are_told_of(user):
+    node, executor = user
+    thread, said = OwnThread(node, "own"), []
+    told = SubscriptionEventCallbacks(incompatible_qos=said.append)
+    reliable = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+    node.create_subscription(
+        String, "said", lambda _: None, reliable, callback_group=thread, event_callbacks=told
+    )
+    thread.start()
+    lossy = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    node.create_publisher(String, "said", lossy)
+    wait_until(executor, lambda: bool(said), "the event")
+    thread.stop()
 
 
 def test_a_callback_that_fails_ends_nothing(user):
