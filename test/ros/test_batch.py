@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("ros")
 def torso_node(ros, tmp_path_factory):
     file = tmp_path_factory.mktemp("batch") / "torso.yaml"
     file.write_text(f"urdf: {TORSO}\ntips: [{', '.join(TORSO_TIPS)}]\n")
-    node = make_node(robot=str(file))
+    node = make_node("torso", robot=str(file))
     yield node
     node.destroy_node()
 
