@@ -346,8 +346,13 @@ class World:
         """What touches: [(link, obstacle, depth in m)], the deepest first, of a configuration (J,).
 
         Of configurations (N, J) a list of N such lists.
+
+        Raises:
+            WorldError: a configuration is not finite; nobody knows what touches there.
         """
         flat, shape = self._flat(q)
+        if not np.isfinite(flat).all():
+            raise WorldError("contacts got joints that are not finite")
         found: list[list[Contact]] = self.snapshot().contacts(flat)
         return found if shape else found[0]
 

@@ -412,3 +412,8 @@ def test_points_on_the_robot_are_those_near_its_shapes_and_what_it_carries(panda
         found = world.on_robot(points, q, margin=0.03)
         assert found[gap < 0.02].all() and (gap < 0.02).sum() > 20
         assert not found[gap > 0.06].any()
+
+
+def test_contacts_of_joints_that_are_not_finite_are_refused(panda):
+    with pytest.raises(mik.WorldError, match="not finite"):
+        mik.World(panda).contacts(np.full(panda.num_joints, np.nan))
