@@ -60,8 +60,10 @@ def computed(
     if count > 1:
         yield from _in_processes(job, chunks, count)
         return
-    for number, chunk in chunks.items():
-        yield number, job(chunk)
+    # Ctrl-C reaches the main thread alone, and compiled code must not meet it.
+    with ThreadPoolExecutor(1) as thread:
+        for number, chunk in chunks.items():
+            yield number, thread.submit(job, chunk).result()
 
 
 def _in_processes(job: Job, chunks: Mapping[int, Any], count: int) -> Answers:
