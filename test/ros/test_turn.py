@@ -98,7 +98,7 @@ def test_a_small_batch_is_answered_while_a_large_one_is_solved_and_another_waits
     robot = running.desk.robot
     user = User({})
     poses = pose_array(
-        robot.forward(robot.random_configurations(3000, 0).numpy())[:, 0], robot.base
+        robot.forward(robot.random_configurations(1500, 0).numpy())[:, 0], robot.base
     )
     large = GetIKSolutionsBatch.Request(targets=poses, num_samples=200, max_solutions=64)
     small = GetIKSolutionsBatch.Request(max_solutions=2)
