@@ -131,7 +131,7 @@ class Desk:
             if parameters.num_threads:
                 set_num_threads(parameters.num_threads)
             while first < len(targets):
-                turn.give_way()
+                turn.give_way(aside=True)
                 before = turn.held()
                 some = targets[first : first + size]
                 found.append(self._solve(query, some, parameters, seed, max_rounds, turn))

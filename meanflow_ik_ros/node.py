@@ -44,6 +44,9 @@ from meanflow_ik_ros.topics.tracking import TrackingTopics
 from meanflow_ik_ros.topics.world_markers import WorldMarkersTopic
 
 DESCRIPTION_TIMEOUT_S = 30.0
+# Requests of a service that have turned out to take long, and are kept until they are answered one
+# after another. With 10,000 poses one is some 10 MB.
+MOST_ASIDE = 8
 TOPICS = (
     JointStateTopic,
     GoalTopics,
@@ -188,13 +191,13 @@ class MeanFlowIKNode(ProcessNode):
         return super().create_service(srv_type, srv_name, callback, **options)
 
     def _serve(self, service: Service) -> None:
-        """Open a service; one of each kind of request may wait for the solver."""
+        """Open a service. One request of it at a time is new, others may have stepped aside."""
         opened = self.create_service(
             service.kind,
             service.name,
             service.answer,
             qos_profile=QoSProfile(depth=self.desk.parameters.service_qos_depth),
-            callback_group=self.own_thread(service.name),
+            callback_group=self.own_thread(service.name, most_aside=MOST_ASIDE),
         )
         self._close.append(partial(self.destroy_service, opened))
 

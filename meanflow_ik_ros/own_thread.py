@@ -7,6 +7,7 @@ has some fifty such things. To ask them takes longer than most callbacks, and ho
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -22,12 +23,14 @@ from rclpy.service import Service
 from rclpy.subscription import Subscription
 from rclpy.utilities import get_default_context
 
+from meanflow_ik_ros.fair_lock import FairLock
 from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
 _FOREVER = -1
+_here = threading.local()  # its ``group`` is that of an own thread
 
 
 class OwnThread(CallbackGroup):
@@ -36,11 +39,16 @@ class OwnThread(CallbackGroup):
     Its subscriptions and services are those that are created between the constructor and `start`.
     They are served whether or not an executor spins the node, until `stop`.
 
+    A callback that takes long may call `step_aside`: then a new thread waits in its place, and the
+    old one ends with the callback.
+
     Args:
         name: of the thread.
         tick: called where nothing has come for as long as `due` says.
         due: in how many seconds to call `tick`; asked before each wait. None: not before the next
             message.
+        most_aside: how many callbacks may have stepped aside at a time; where it is not 0, the
+            group must hold a single service.
     """
 
     def __init__(
@@ -49,13 +57,17 @@ class OwnThread(CallbackGroup):
         name: str,
         tick: Callable[[], Any] = lambda: None,
         due: Callable[[], float | None] = lambda: None,
+        most_aside: int = 0,
     ) -> None:
         super().__init__()
         self._context = node.context or get_default_context()
         self._logger, self._tick, self._due = node.get_logger(), tick, due
+        self._name, self._most_aside = name, most_aside
         self._stopped = False
         self._wake = GuardCondition(None, None, context=self._context)
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._guard = threading.Lock()
+        self._threads: set[threading.Thread] = set()  # the one that waits, and those aside
+        self._aside = FairLock()  # of those aside the first goes on, the others wait
 
     def can_execute(self, entity: Any) -> bool:
         """Nothing is left to executors: what waits for an event wakes up for each message too."""
@@ -69,21 +81,50 @@ class OwnThread(CallbackGroup):
 
     def start(self) -> None:
         self._context.on_shutdown(self._wake_up)
-        self._thread.start()
+        self._start_thread()
 
     def stop(self) -> None:
-        """Return once the callback at hand, if there is one, has ended."""
-        self._stopped = True
+        """Return once the callbacks at hand have ended; those that wait aside fail."""
+        with self._guard:
+            self._stopped = True
+            threads = list(self._threads)
         self._wake_up()
-        if self._thread.ident is not None:
-            self._thread.join()
+        for thread in threads:
+            thread.join()
         self._wake.destroy()
 
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
     def _wake_up(self) -> None:
-        if self._thread.is_alive():
+        if self._threads:
             self._wake.trigger()
 
+    def _step_aside(self) -> bool:
+        if _here.is_aside:
+            return True
+        with self._guard:
+            if self._stopped or len(self._threads) > self._most_aside:
+                return False
+            self._start_thread()
+        _here.is_aside = True
+        self._aside.acquire()
+        return not self._stopped
+
     def _run(self) -> None:
+        _here.group, _here.is_aside = self, False
+        try:
+            self._serve()
+        finally:
+            if _here.is_aside:
+                _give_memory_back()
+                self._aside.release()
+            with self._guard:
+                self._threads.remove(threading.current_thread())
+
+    def _serve(self) -> None:
         entities = [entity for one in self.entities if (entity := one()) is not None]
         services = {e.handle.pointer: e for e in entities if isinstance(e, Service)}
         subscriptions = {e.handle.pointer: e for e in entities if isinstance(e, Subscription)}
@@ -99,7 +140,7 @@ class OwnThread(CallbackGroup):
             ready = _rclpy.WaitSet(
                 len(subscriptions), 1, 0, 0, len(services), len(events), context.handle
             )  # fmt: skip
-            while not self._stopped and context.ok():
+            while not (self._stopped or _here.is_aside) and context.ok():
                 ready.clear_entities()
                 ready.add_guard_condition(self._wake.handle)
                 for subscription in subscriptions.values():
@@ -127,6 +168,27 @@ class OwnThread(CallbackGroup):
             return call(*arguments)
         except Exception:
             self._logger.error(f"a callback failed: {trace()}", throttle_duration_sec=WARN_EVERY_S)
+
+
+def step_aside() -> bool:
+    """Let another thread wait for messages in place of this one, whose callback takes long.
+
+    Of the callbacks of a group that are aside one goes on at a time, the first one first; so that
+    their work does not pile up. This returns when it is this one's time.
+
+    Returns:
+        Whether it may go on: False where as many are aside as may be, or the group has stopped.
+        True at once in a thread that is not an own one, or whose group lets nobody step aside.
+    """
+    group = getattr(_here, "group", None)
+    return group is None or not group._most_aside or group._step_aside()
+
+
+def _give_memory_back() -> None:
+    """Of what a large request took, which the C library would keep for the thread of each."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+    if trim is not None:
+        trim(0)
 
 
 def _receive(subscription: Any) -> None:

@@ -111,7 +111,7 @@ class PlanningScene:
             change = SceneChange(content, self._world.whereabouts(), self._world.clouds)
             take(change)
             if change.has_subframes:
-                self._say("subframes of objects are not known here", self._logger.info)
+                self._say("subframes of objects are not known here")
 
         try:
             check()
@@ -132,8 +132,7 @@ class PlanningScene:
         if padded:
             self._say(
                 f"link_padding and link_scale of {_listed(padded)} are not honoured; `padding` in "
-                "the robot's file is",
-                self._logger.warning,
+                "the robot's file is"
             )
         matrix = self._world.content.matrix
         if matrix is None or not len(scene.allowed_collision_matrix.entry_names):
@@ -148,14 +147,13 @@ class PlanningScene:
         if stricter:
             self._say(
                 f"the matrix of allowed collisions lets {_listed(stricter)} touch; they are "
-                "checked here all the same, unless the robot's file has them in ignore_collisions",
-                self._logger.warning,
+                "checked here all the same, unless the robot's file has them in ignore_collisions"
             )
 
-    def _say(self, text: str, log: Callable[[str], Any]) -> None:
+    def _say(self, text: str) -> None:
         if text not in self._said and len(self._said) < _NAMED:
             self._said.add(text)
-            log(f"planning scene: {text} (said once)")
+            self._logger.warning(f"planning scene: {short(text)} (said once)")
 
 
 def _listed(names: list[str]) -> str:

@@ -51,9 +51,9 @@ class ProcessNode(LifecycleNode):
         self._own_threads: list[OwnThread] = []
         super().__init__(name, **node_arguments)
 
-    def own_thread(self, name: str, **ticking: Callable[[], Any]) -> OwnThread:
+    def own_thread(self, name: str, **options: Any) -> OwnThread:
         """A callback group for what is created next; `start_own_threads` starts its thread."""
-        thread = OwnThread(self, name, **ticking)
+        thread = OwnThread(self, name, **options)
         self._own_threads.append(thread)
         return thread
 

@@ -30,15 +30,15 @@ def _cost(a, b, continuous, allowed, enough):
 
 
 @cached_jit
-def bottleneck_costs(q, valid, continuous, allowed, known):
-    """The least that the costliest step of a chain to each candidate can cost, (W, C).
+def bottleneck_costs(bottleneck, first, last, q, valid, continuous, allowed, known):
+    """Fill rows ``first`` to ``last`` of the bottleneck costs from the row before them.
 
-    It is inf for candidates that are not ``valid`` (W, C) bool, and above ``known``.
+    These are the least that the costliest step of a chain to each candidate can cost, (W, C): 0 for
+    candidates of the first waypoint; inf for those that are not ``valid`` (W, C) bool, and above
+    ``known``.
     """
-    waypoints, count = valid.shape
-    bottleneck = np.full((waypoints, count), np.inf)
-    bottleneck[0][valid[0]] = 0.0
-    for w in range(1, waypoints):
+    count = valid.shape[1]
+    for w in range(first, last):
         for c in range(count):
             low = np.inf
             for k in range(count if valid[w, c] else 0):
@@ -50,27 +50,26 @@ def bottleneck_costs(q, valid, continuous, allowed, known):
                     cost, _ = _cost(q[w - 1, p], q[w, c], continuous, allowed[w - 1], enough)
                     low = min(low, max(cost, bottleneck[w - 1, p]))
             bottleneck[w, c] = low
-    return bottleneck
 
 
 @cached_jit
-def shortest_chain(q, bottleneck, continuous, allowed, most):
-    """Find the shortest chain whose candidates and steps cost no more than ``most``.
+def shortest_lengths(length, before, first, last, q, bottleneck, continuous, allowed, most):
+    """Fill rows ``first`` to ``last`` of the lengths of the shortest chains.
 
     Args:
+        length: (W, C) of the shortest chain to each candidate; of the first waypoint 0, or inf
+            where it cannot be used.
+        before: (W, C) int64, the candidate before each in that chain.
+        first: waypoint, at least 1.
+        last: waypoint, not included.
         q: (W, C, J) candidates.
         bottleneck: (W, C) costs of the candidates, see `bottleneck_costs`.
         continuous: (J,) bool, joints without limits.
         allowed: (W - 1, J) rad or m.
-        most: of the costs.
-
-    Returns:
-        (W,) int64, the candidate of each waypoint.
+        most: that a candidate or step may cost.
     """
-    waypoints, count = bottleneck.shape
-    length = np.where(bottleneck <= most, 0.0, np.inf)
-    before = np.zeros((waypoints, count), np.int64)
-    for w in range(1, waypoints):
+    count = bottleneck.shape[1]
+    for w in range(first, last):
         for c in range(count):
             low = np.inf
             for k in range(count if bottleneck[w, c] <= most else 0):
@@ -82,8 +81,13 @@ def shortest_chain(q, bottleneck, continuous, allowed, most):
                         low = total
                         before[w, c] = p
             length[w, c] = low
-    chosen = np.empty(waypoints, np.int64)
+
+
+@cached_jit
+def traced_back(length, before):
+    """(W,) int64, the candidate of each waypoint in the shortest chain of all."""
+    chosen = np.empty(len(length), np.int64)
     chosen[-1] = length[-1].argmin()
-    for w in range(waypoints - 1, 0, -1):
+    for w in range(len(length) - 1, 0, -1):
         chosen[w - 1] = before[w, chosen[w]]
     return chosen

@@ -3,15 +3,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.chains import BEYOND, ROUNDING, bottleneck_costs, shortest_chain
+from ..kernels.chains import (
+    BEYOND,
+    ROUNDING,
+    bottleneck_costs,
+    shortest_lengths,
+    traced_back,
+)
 from ..robot.robot import Robot
+from ..solving.deadline import nothing
+from .pieces import pieces
 
 _ANY = 1e300  # more than any step costs
 _SMALLEST_LIMIT = 1e-12  # rad or m
+# Steps whose costs are computed, and pairs of candidates that are compared, in some 20 ms.
+_STEPS_AT_ONCE, _PAIRS_AT_ONCE = 200_000, 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,30 +62,57 @@ class StepLimits:
         along = np.concatenate((begin, begin + self.along(q).cumsum(0)))[: len(q)]
         return np.where(self.continuous, along, q)
 
-    def chain(self, q: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def chain(
+        self, q: np.ndarray, valid: np.ndarray, between: Callable[[], object] = nothing
+    ) -> tuple[np.ndarray, np.ndarray]:
         """One candidate per waypoint, so that the dearest step costs as little as possible, and
         of those the one with the shortest path, by dynamic programming.
 
         Args:
             q: (W, C, J) candidates.
             valid: (W, C) bool, which of them may be used; one per waypoint at least.
+            between: called between parts of the work.
 
         Returns:
             Which (W,), and what the dearest step on the way to each candidate costs at least,
             (W, C); inf where that is more than for the best of the C columns by itself.
         """
-        alone = self.costs(self.along(q.swapaxes(0, 1))).max(-1, initial=0.0)
-        known = np.where(valid.all(0), alone, np.inf).min(initial=np.inf) * ROUNDING
-        q = np.ascontiguousarray(q)
-        dearest = bottleneck_costs(q, valid, self.continuous, self.allowed, known)
-        return shortest_chain(q, dearest, self.continuous, self.allowed, dearest[-1].min()), dearest
+        alone = [
+            self.costs(self.along(q[:, some].swapaxes(0, 1))).max(-1, initial=0.0)
+            for some in pieces(q.shape[1], _STEPS_AT_ONCE // len(q), between)
+        ]
+        whole = valid.all(0)
+        known = np.where(whole, np.concatenate(alone), np.inf).min(initial=np.inf) * ROUNDING
+        q, dearest = np.ascontiguousarray(q), np.where(valid, 0.0, np.inf)
+        for rows in self._waypoints(q, between):
+            bottleneck_costs(
+                dearest, rows.start, rows.stop, q, valid, self.continuous, self.allowed, known
+            )
+        return self._shortest(q, dearest, dearest[-1].min(), between), dearest
 
-    def shortest_chain(self, q: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    def shortest_chain(
+        self, q: np.ndarray, valid: np.ndarray, between: Callable[[], object] = nothing
+    ) -> np.ndarray:
         """One candidate per waypoint (W,), so that the path is as short as possible, whatever its
         dearest step costs. Arguments as in `chain`."""
         usable = np.where(valid, 0.0, np.inf)
-        q = np.ascontiguousarray(q)
-        return shortest_chain(q, usable, self.continuous, self.allowed, _ANY)
+        return self._shortest(np.ascontiguousarray(q), usable, _ANY, between)
+
+    def _shortest(
+        self, q: np.ndarray, costs: np.ndarray, most: float, between: Callable[[], object]
+    ) -> np.ndarray:
+        """(W,) the shortest chain whose candidates and steps cost no more than ``most``."""
+        length = np.where(costs <= most, 0.0, np.inf)
+        before = np.zeros(costs.shape, np.int64)
+        for rows in self._waypoints(q, between):
+            shortest_lengths(
+                length, before, rows.start, rows.stop, q, costs, self.continuous, self.allowed, most
+            )
+        return traced_back(length, before)
+
+    def _waypoints(self, q: np.ndarray, between: Callable[[], object]) -> Iterator[slice]:
+        """All but the first, as many at once as are a part of the work."""
+        return pieces(len(q), _PAIRS_AT_ONCE // q.shape[1] ** 2, between, first=1)
 
 
 def step_limits(

@@ -7,17 +7,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..robot.robot import Robot
 from ..solving.ranking import select_diverse
-from ..solving.refine import refine_lm
 from ..solving.why import Status
 from ..world.motion import Motion
 from .continuation import follow
 from .joint_steps import StepLimits
+from .pieces import checked_in_pieces, pieces, refined_in_pieces
 from .smoothing import smooth
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _ANCHORS = 6  # waypoints at which solutions are drawn
 _TRACKS = 16  # of one anchor
 _LAZY_CHECKS = 8  # paths that are checked for self-collision before all candidates are
 _MIN_SEPARATION = 0.01  # rad, of solutions that are not the same
+_VALUES_AT_ONCE = 1_000_000  # that are copied in some 10 ms
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +64,13 @@ class PathSearch:
 
     def __init__(self, solver: IKSolver, query: PathQuery):
         self._solver, self._robot, self._query = solver, query.robot, query
-        self._in_collision = None
+        self._in_collision = check = None
         if query.motion is not None:
-            self._in_collision = query.motion.in_collision
+            check = query.motion.in_collision
         elif query.avoid_self_collision:
-            self._in_collision = solver.self_collision.in_collision
+            check = solver.self_collision.in_collision
+        if check is not None:
+            self._in_collision = partial(checked_in_pieces, check, query.between)
         self._draws = 0
         self.end = waypoints = len(query.T_base_tip)
         self.unsolved = ""
@@ -88,7 +92,7 @@ class PathSearch:
     def chain(self, end: int) -> tuple[np.ndarray, np.ndarray]:
         """The candidates of the best path through the first ``end`` waypoints, (end,), and what
         the dearest step on the way to each candidate costs at least, (end, C)."""
-        return self._query.limits.chain(self.q[:end], self._usable(end))
+        return self._query.limits.chain(self.q[:end], self._usable(end), self._query.between)
 
     def _usable(self, end: int) -> np.ndarray:
         """(end, C) bool: valid, and of the first waypoint the one nearest to the start."""
@@ -138,10 +142,11 @@ class PathSearch:
             if self.end == 0:
                 return np.empty(0, np.int64)
             with self._timed("choose"):
-                q, usable = self.q[: self.end], self._usable(self.end)
-                chosen = (
-                    limits.shortest_chain(q, usable) if shortest else limits.chain(q, usable)[0]
-                )
+                if shortest:
+                    q, usable = self.q[: self.end], self._usable(self.end)
+                    chosen = limits.shortest_chain(q, usable, self._query.between)
+                else:
+                    chosen, _ = self.chain(self.end)
                 looked_at = np.ones_like(self.valid)
                 if checks < _LAZY_CHECKS:
                     looked_at[:] = False
@@ -156,7 +161,7 @@ class PathSearch:
         motion, steps = self._query.motion, self._query.limits.along(path)
         found = np.zeros(len(path), bool)
         if motion is not None and len(path):
-            found[1:] = motion.blocked(path[:-1], steps)
+            found[1:] = checked_in_pieces(motion.blocked, self._query.between, path[:-1], steps)
             found[0] = self._blocked_from_start(path[:1])[0]
         return found
 
@@ -166,7 +171,8 @@ class PathSearch:
         if motion is None or start is None:
             return np.zeros(len(q), bool)
         begin = np.broadcast_to(start, q.shape)
-        return motion.blocked(begin, self._query.limits.differences(begin, q))
+        steps = self._query.limits.differences(begin, q)
+        return checked_in_pieces(motion.blocked, self._query.between, begin, steps)
 
     def _remove_blocked(self, chosen: np.ndarray) -> bool:
         """Remove candidates that those chosen before them do not lead to; whether there are any.
@@ -244,9 +250,10 @@ class PathSearch:
             if query.start is not None and anchors[0] == 0:
                 starts = np.concatenate((starts[:, :1], starts), axis=1)
                 starts[0, 0] = query.start
-            refined = refine_lm(
-                self._robot, starts, T_base_tip, *query.tolerances, axis_weights=query.axis_weights
-            )
+            refined = refined_in_pieces(
+                self._robot, starts, T_base_tip, query.tolerances, query.axis_weights,
+                query.between,
+            )  # fmt: skip
             solutions = [
                 q[select_diverse(q, self._robot.continuous, converged, _TRACKS, _MIN_SEPARATION)]
                 for q, converged in zip(refined.q, refined.converged, strict=True)
@@ -284,9 +291,16 @@ class PathSearch:
 
     def _add(self, q: np.ndarray, valid: np.ndarray, checked: np.ndarray) -> None:
         """Add tracks (W, N, J)."""
-        self.q = np.concatenate((self.q, q), axis=1)
-        self.valid = np.concatenate((self.valid, valid), axis=1)
-        self._checked = np.concatenate((self._checked, checked), axis=1)
+        self.q = self._beside(self.q, q)
+        self.valid = self._beside(self.valid, valid)
+        self._checked = self._beside(self._checked, checked)
+
+    def _beside(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Arrays (W, N, ...) and (W, M, ...) as one, (W, N + M, ...)."""
+        both = np.empty((len(a), a.shape[1] + b.shape[1], *a.shape[2:]), a.dtype)
+        for rows in pieces(len(a), _VALUES_AT_ONCE // max(1, both[0].size), self._query.between):
+            np.concatenate((a[rows], b[rows]), axis=1, out=both[rows])
+        return both
 
     def _next_seed(self) -> int | None:
         self._draws += 1

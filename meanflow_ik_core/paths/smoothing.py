@@ -9,8 +9,8 @@ import numpy as np
 
 from ..kernels.banded import solve_banded
 from ..robot.robot import Robot
-from ..solving.refine import refine_lm
 from .joint_steps import StepLimits
+from .pieces import refined_in_pieces
 
 _SHARES_OF_STEP = np.array([1.0, 0.6, 0.3, 0.15, 0.07, 0.03])  # tried side by side
 _LARGEST_CHANGE = 0.5  # rad or m, of a joint in one round
@@ -50,7 +50,7 @@ def smooth(
         in_collision: (N, J) -> (N,) what no waypoint may come to; None: anything goes.
         rounds: at most.
         axis_weights: (T, 6), see `refine_lm`.
-        between: called before each round.
+        between: called before each part of a round.
 
     Returns:
         (P, J) solutions; the steps cost no more than those of ``q``.
@@ -61,7 +61,7 @@ def smooth(
         change = _descent(_task_jacobian(robot, q, T_base_tip, axis_weights), q, limits, hold_first)
         change *= min(1.0, _LARGEST_CHANGE / max(np.abs(change).max(), 1e-12))
         starts = q[:, None] + change[:, None] * _SHARES_OF_STEP[:, None]
-        refined = refine_lm(robot, starts, T_base_tip, *tolerances, axis_weights=axis_weights)
+        refined = refined_in_pieces(robot, starts, T_base_tip, tolerances, axis_weights, between)
         trial = np.where(refined.converged[..., None], refined.q, q[:, None]).swapaxes(0, 1)
         if hold_first:
             trial[:, 0] = q[0]

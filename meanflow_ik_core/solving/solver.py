@@ -66,7 +66,8 @@ __all__ = ["IKResult", "IKSolver", "load_solver"]
 # choose among samples; elsewhere as many as memory is meant for, some 300 MB for an arm.
 _STARTS_PER_PASS, _GUIDED_PER_PASS, _STARTS_ON_DEVICE = 4096, 256, 1 << 20
 _STARTS_AT_ONCE = 1 << 20  # drawn before one compiled call
-_STARTS_UNTIMED = 1 << 17  # of a call that has a limit and does not look at the clock
+# Of a call that has a limit and does not look at the clock: starts of all targets, and of one.
+_STARTS_UNTIMED, _STARTS_OF_ONE_UNTIMED = 1 << 17, 1 << 14
 
 
 class IKSolver:
@@ -313,7 +314,9 @@ class IKSolver:
         # Starts that are not drawn by the compiled search have to fit into memory.
         fits = drawing.is_uniform(sampler) or on_device is not None
         fits = fits or len(goal) * starts.first <= _STARTS_AT_ONCE
-        fits &= time_limit is None or len(goal) * starts.budget <= _STARTS_UNTIMED
+        if time_limit is not None:
+            fits &= len(goal) * starts.budget <= _STARTS_UNTIMED
+            fits &= starts.budget <= _STARTS_OF_ONE_UNTIMED
         if is_simple and drawing.is_uniform("uniform") and fits:
             at_once = SearchAtOnce(
                 robot, starts, refining, preferences, drawing, per_pass, num_threads, on_device,

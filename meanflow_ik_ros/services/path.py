@@ -82,7 +82,8 @@ def answer(
         query = replace(query, world=desk.obstacles(request.avoid_world, parameters))
         with desk.turn(parameters) as turn:
             seed = desk.seed(parameters)
-            result = find_path(desk.solver, query, parameters, seed, turn.give_way)
+            between = partial(turn.give_way, aside=True)
+            result = find_path(desk.solver, query, parameters, seed, between)
         total_time = time.perf_counter() - started
         return response_from_result(query, result, desk.robot, parameters, total_time)
 

@@ -10,6 +10,7 @@ from oracles import Judge
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.kernels.banded import solve_banded
+from meanflow_ik_core.paths import joint_steps, pieces, search
 from meanflow_ik_core.paths.continuation import follow
 from meanflow_ik_core.paths.joint_steps import BEYOND, StepLimits, step_limits
 from meanflow_ik_core.paths.smoothing import smooth
@@ -139,6 +140,49 @@ def test_the_shortest_chain_is_the_shortest_of_all(seed):
     ]
     found = np.linalg.norm(np.diff(q[rows, chosen], axis=0), axis=-1).sum()
     assert found == pytest.approx(min(lengths))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_chains_are_the_same_whatever_the_parts_of_the_work(seed, monkeypatch):
+    random = np.random.default_rng(seed)
+    q = random.uniform(-3, 3, (30, 7, 2)).round(1)  # with ties
+    valid = random.random((30, 7)) < 0.7
+    valid[:, 0] = True
+    limits = StepLimits(np.array([False, True]), np.full((29, 2), 0.5))
+    whole = *limits.chain(q, valid), limits.shortest_chain(q, valid)
+    calls = []
+
+    def between():
+        calls.append(1)
+
+    for size in (1, 150, 500):
+        monkeypatch.setattr(joint_steps, "_PAIRS_AT_ONCE", size)
+        monkeypatch.setattr(joint_steps, "_STEPS_AT_ONCE", size)
+        calls.clear()
+        parts = *limits.chain(q, valid, between), limits.shortest_chain(q, valid, between)
+        assert len(calls) >= 2 * 29 // max(1, size // 49)
+        for one, other in zip(parts, whole, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("kind", ["plain", "self", "world"])
+def test_a_path_is_the_same_whatever_the_parts_of_the_work(uniform, kind, monkeypatch):
+    robot = uniform.robot
+    along = np.linspace(0, 3, 40)[:, None]
+    q = 0.5 * (robot.lower + robot.upper) + 0.6 * np.sin(along + np.arange(7))
+    options = {"seed": 1, "avoid_self_collision": kind != "plain"}
+    if kind == "world":
+        options["world"] = mik.World(robot)
+        options["world"].add_box("box", size=(0.2, 0.2, 0.2), xyz=(-0.5, 0.0, 0.5))
+    whole = mik.solve_path(uniform, robot.forward(q), **options)
+    for module, name in (
+        (joint_steps, "_PAIRS_AT_ONCE"), (joint_steps, "_STEPS_AT_ONCE"),
+        (pieces, "_STARTS_AT_ONCE"), (pieces, "_CHECKS_AT_ONCE"), (search, "_VALUES_AT_ONCE"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, 7)
+    parts = mik.solve_path(uniform, robot.forward(q), **options)
+    assert whole.valid
+    np.testing.assert_array_equal(parts.joint_positions, whole.joint_positions)
 
 
 def test_continuous_joints_go_on_beyond_a_turn_from_the_start():

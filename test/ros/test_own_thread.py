@@ -3,11 +3,13 @@
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
 import rclpy
 from meanflow_ik_ros.srv import GetWorld
+from rcl_interfaces.srv import ListParameters
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -15,7 +17,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_user import DEADLINE_S, MANY, wait_until
 from std_msgs.msg import String
 
-from meanflow_ik_ros.own_thread import OwnThread
+from meanflow_ik_ros.own_thread import OwnThread, step_aside
 
 
 @pytest.fixture
@@ -149,6 +151,76 @@ def test_stop_lets_the_callback_at_hand_end(user, started):
     assert left.is_set()
 
 
+class Long:
+    """A service of which requests with a name step aside, and go on to the end when they are let.
+
+    began, may_go_on: names, in the order of events, and what `step_aside` returned.
+    """
+
+    def __init__(self, user, most_aside):
+        self.node, self.executor = user
+        self.thread = OwnThread(self.node, "own", most_aside=most_aside)
+        self.began, self.may_go_on = [], {}
+        self.leave = defaultdict(threading.Event)
+        self.node.create_service(ListParameters, "ask", self.answer, callback_group=self.thread)
+        self.client = self.node.create_client(ListParameters, "ask", qos_profile=MANY)
+        self.thread.start()
+        wait_until(self.executor, self.client.service_is_ready, "the service")
+
+    def answer(self, request, response):
+        for name in request.prefixes:
+            self.began.append(name)
+            self.may_go_on[name] = step_aside()
+            if self.may_go_on[name]:
+                assert step_aside()  # a second time changes nothing
+                self.leave[name].wait(DEADLINE_S)
+        return response
+
+    def ask(self, *names):
+        return self.client.call_async(ListParameters.Request(prefixes=list(names)))
+
+    def wait(self, condition):
+        wait_until(self.executor, condition, str((self.began, self.may_go_on)))
+
+
+def test_short_requests_are_answered_while_long_ones_wait_aside_one_after_the_other(user):
+    long = Long(user, most_aside=2)
+    first = long.ask("first")
+    long.wait(lambda: "first" in long.may_go_on)
+    second = long.ask("second")
+    long.wait(lambda: "second" in long.began)
+    short = long.ask()
+    long.wait(short.done)
+    assert long.may_go_on == {"first": True}
+    third = long.ask("third")
+    long.wait(third.done)
+    assert long.may_go_on == {"first": True, "third": False}
+    long.leave["first"].set()
+    long.wait(lambda: first.done() and "second" in long.may_go_on)
+    assert long.may_go_on["second"] and not second.done()
+    fourth = long.ask("fourth")
+    long.leave["fourth"].set()
+    long.leave["second"].set()
+    long.wait(lambda: second.done() and fourth.done())
+    assert long.may_go_on["fourth"]
+    long.thread.stop()
+    assert not long.thread._threads
+
+
+def test_those_that_wait_aside_fail_when_it_stops(user):
+    long = Long(user, most_aside=4)
+    for name in ("first", "second", "third"):
+        long.ask(name)
+        long.wait(lambda name=name: name in long.began)
+    threading.Timer(0.1, long.leave["first"].set).start()
+    long.thread.stop()
+    assert long.may_go_on == {"first": True, "second": False, "third": False}
+
+
+def test_who_may_not_step_aside_goes_on():
+    assert step_aside()
+
+
 def test_the_end_of_the_context_ends_the_thread():
     context = rclpy.Context()
     rclpy.init(context=context)
@@ -156,6 +228,7 @@ def test_the_end_of_the_context_ends_the_thread():
     thread = OwnThread(node, "own")
     thread.start()
     rclpy.shutdown(context=context)
-    thread._thread.join(DEADLINE_S)
-    assert not thread._thread.is_alive()
+    for one in list(thread._threads):
+        one.join(DEADLINE_S)
+    assert not thread._threads
     node.destroy_node()

@@ -24,6 +24,7 @@ from moveit_messages import (
     real,
 )
 from oracles import Judge
+from rclpy.logging import get_logger
 from ros_user import Q
 from sensor_msgs.msg import JointState
 from shape_msgs.msg import MeshTriangle, Plane, SolidPrimitive
@@ -359,6 +360,10 @@ def test_what_the_world_cannot_be_told_of_links_is_said_once(around, messages):
     assert f"{pair[0]} and {pair[1]}" in links
     assert len([line for line in around.log.lines if "subframes" in line]) == 1
     assert len(around.log.lines) == 3 and around.names() == ["a"]
+    # rclpy's own log refuses lines of different levels from one place of the code.
+    logged = PlanningScene(around.world, get_logger("planning_scene"))
+    logged.take_scene(scene)
+    assert not logged.problems
 
 
 # Cells from the corner of a tree of 2**16 cells along each edge: some near its middle, a pruned

@@ -11,8 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from meanflow_ik_ros.srv import GetIKSolutionsBatch
 from oracles import reachable
+from ros_user import MANY, Q, User, pose_array
 
+from meanflow_ik_core.paths.path import solve_path
 from meanflow_ik_ros.fair_lock import FairLock
 from meanflow_ik_ros.messages.errors import RequestError
 from meanflow_ik_ros.messages.query import IKQuery
@@ -72,6 +75,48 @@ def test_who_waits_for_a_search_waits_for_a_part_of_it(panda_node):
         desk.solve(query_of(desk.robot, targets), desk.parameters)
         answered += 1
     assert answered > 3
+
+
+def test_no_part_of_a_path_is_long(panda_node):
+    desk, parts = panda_node.desk, []
+    along = np.linspace(0, 2 * np.pi, 5000)[:, None]
+    q = Q + 0.4 * np.sin(along * [1, 2, 3, 1, 2, 3, 1] + np.arange(7))
+    began = time.thread_time()
+
+    def between():
+        nonlocal began
+        parts.append(time.thread_time() - began)
+        began = time.thread_time()
+
+    found = solve_path(desk.solver, desk.robot.forward(q), seed=1, between=between)
+    between()
+    # The choice among the candidates alone takes that twice, in one piece.
+    assert found.valid and max(parts) < 5 * SLICE_S
+
+
+def test_a_small_batch_is_answered_while_a_large_one_is_solved_and_another_waits(running):
+    robot = running.desk.robot
+    user = User({})
+    poses = pose_array(
+        robot.forward(robot.random_configurations(1500, 0).numpy())[:, 0], robot.base
+    )
+    large = GetIKSolutionsBatch.Request(targets=poses, num_samples=200, max_solutions=64)
+    small = GetIKSolutionsBatch.Request(max_solutions=2)
+    small.targets.header, small.targets.poses = poses.header, poses.poses[:5]
+    kind, name = GetIKSolutionsBatch, "/meanflow_ik/get_ik_solutions_batch"
+    client = user.node.create_client(kind, name, qos_profile=MANY)
+    user.wait(client.service_is_ready, "the service")
+    waiting = [client.call_async(large) for _ in range(2)]
+    answered = 0
+    while not waiting[0].done():
+        asked = client.call_async(small)
+        user.wait(asked.done, "a small batch")
+        assert asked.result().error_code == kind.Response.SUCCESS
+        answered += 1
+    assert answered > 3 and not waiting[1].done()
+    user.wait(waiting[1].done, "the other large batch")
+    assert [one.result().error_code for one in waiting] == 2 * [kind.Response.SUCCESS]
+    user.close()
 
 
 def test_a_search_ends_when_the_node_does(panda_node):

@@ -216,3 +216,11 @@ def test_complex_targets_and_seeds_are_refused(uniform):
         uniform.solve(targets + 0j)
     with pytest.raises(mik.SeedError, match="complex"):
         uniform.solve(targets, seed_state=draw(uniform.robot, 1, 9) + 0j)
+
+
+def test_a_long_search_that_has_a_limit_comes_in_parts_and_finds_the_same(uniform):
+    target, parts = uniform.robot.forward(draw(uniform.robot, 1, 0)), []
+    asked = {"num_samples": 5000, "max_solutions": 64, "seed": 1}
+    whole = uniform.solve(target, **asked)
+    limited = uniform.solve(target, **asked, time_limit=60.0, between=lambda: parts.append(1))
+    assert len(parts) > 2 and limited.starts == whole.starts and same(limited, whole)
