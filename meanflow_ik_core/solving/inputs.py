@@ -171,7 +171,7 @@ def check_tolerance(robot: Robot, tips: tuple[int, ...], value: Any, name: str) 
         return value
     try:
         tolerance = np.array(value, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise OptionError(f"{name} is {value!r}; it must be positive") from error
     if isinstance(value, bool) or not (tolerance > 0).all():
         raise OptionError(f"{name} is {value!r}; it must be positive")
@@ -209,7 +209,7 @@ def check_targets(robot: Robot, targets: Any, tips: tuple[int, ...] | None = Non
         if np.iscomplexobj(array):
             raise TypeError("they are complex")
         T_base_tip = np.array(array, dtype=np.float64, order="C")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TargetError(f"targets are not an array of numbers: {error}") from error
     if T_base_tip.ndim == 3 and count == 1:
         T_base_tip = T_base_tip[:, None]
@@ -276,7 +276,7 @@ def check_seed_state(
         if np.iscomplexobj(array):
             raise TypeError("they are complex")
         seeds = np.array(array, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise SeedError(f"{name} is not an array of numbers: {error}") from error
     if seeds.shape not in ((joints,), (batch, joints)):
         raise SeedError(

@@ -37,14 +37,18 @@ def checked_number(
 ) -> float:
     """A number of at most `FARTHEST_CORNER`, where asked above 0 or not below a least one."""
     right = isinstance(value, Real) and not isinstance(value, bool)
-    right = right and abs(value) <= FARTHEST_CORNER and not (positive and value <= 0)
-    if not right or (least is not None and value < least):
+    try:
+        number = float(value) if right else np.nan
+    except OverflowError:  # of an integer
+        number = np.inf
+    right = abs(number) <= FARTHEST_CORNER and not (positive and number <= 0)
+    if not right or (least is not None and number < least):
         wanted = "positive and finite" if positive else "finite"
         wanted += "" if least is None else f" and at least {least:g}"
         raise WorldError(
             f"{key} of {where} is {value!r}; it must be {wanted}, {FARTHEST_CORNER:g} at most"
         )
-    return float(value)
+    return number
 
 
 def checked_vector(where: str, key: str, value: Any, length: int = 3) -> np.ndarray:

@@ -13,6 +13,7 @@ from ..errors import WorldError
 from ..robot.joint_limits import range_with_followers
 from ..robot.robot import Robot
 from ..robot.urdf import read_urdf_model
+from ..tensors import array_from
 from .inputs import checked_number, unknown_name
 
 # Of the range of a joint that is held, by how much it may be outside: sensors of fingers are a
@@ -28,7 +29,10 @@ def configurations(robot: Robot, q: Any) -> tuple[np.ndarray, tuple[int, ...]]:
             them is farther from 0 than `FARTHEST_JOINT`.
     """
     try:
-        array = np.asarray(q.detach().cpu() if hasattr(q, "detach") else q, np.float64)
+        array = np.asarray(array_from(q))
+        if np.iscomplexobj(array):
+            raise TypeError("they are complex")
+        array = array.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise WorldError(f"q is no array of numbers: {error}") from error
     joints = robot.num_joints

@@ -336,6 +336,8 @@ class World:
             (...), of the kind of ``q``; infinite without obstacles, NaN where q is not finite.
         """
         configurations(self.robot, q)
+        if not (isinstance(cap, float) and cap == np.inf):
+            cap = checked_number("distance", "cap", cap, least=0.0)
         return self.snapshot().distances().distance(q, cap)
 
     def on_robot(self, points: Any, q: Any, margin: float = 0.0) -> np.ndarray:
