@@ -5,9 +5,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 import meanflow_ik_core as mik
+
+try:
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise SystemExit(f"{error}: pip install '.[demo]'") from None
 
 PICTURE = Path(sys.argv[1] if len(sys.argv) > 1 else "cartesian_path.png")
 WAYPOINTS, SECONDS = 200, 8.0

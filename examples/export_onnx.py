@@ -9,12 +9,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
-import torch
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.network.kinds import load_checkpoint
-from meanflow_ik_core.network.model import denormalise_joints
+
+try:
+    import onnxruntime
+    import torch
+
+    from meanflow_ik_core.network.kinds import load_checkpoint
+    from meanflow_ik_core.network.model import denormalise_joints
+except ImportError as error:
+    raise SystemExit(f"{error}: pip install '.[onnx]'") from None
 
 MODEL = Path(sys.argv[1] if len(sys.argv) > 1 else "panda.onnx")
 

@@ -5,10 +5,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 import meanflow_ik_core as mik
+
+try:
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+except ImportError as error:
+    raise SystemExit(f"{error}: pip install '.[demo]'") from None
 
 PICTURE = Path(sys.argv[1] if len(sys.argv) > 1 else "obstacles.png")
 WALL, SIZE = np.array([0.3, 0.25, 0.5]), np.array([0.8, 0.02, 1.0])  # m

@@ -7,10 +7,14 @@ python ros_client.py
 
 import sys
 
-import rclpy
-from geometry_msgs.msg import PoseStamped
-from meanflow_ik_ros.srv import GetIKSolutions
-from rclpy.node import Node
+try:
+    import rclpy
+    from geometry_msgs.msg import PoseStamped
+    from meanflow_ik_ros.srv import GetIKSolutions
+    from rclpy.node import Node
+except ImportError as error:
+    raise SystemExit(f"{error}: pip install '.[ros]'") from None
+
 
 SERVICE = sys.argv[1] if len(sys.argv) > 1 else "/meanflow_ik/get_ik_solutions"
 PATIENCE_S = 30.0

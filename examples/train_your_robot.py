@@ -9,13 +9,17 @@ A run that is stopped goes on with the same command. The Panda's URDF stands in 
 import argparse
 from pathlib import Path
 
-from matplotlib.figure import Figure
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
 import meanflow_ik_core as mik
 from meanflow_ik_core.commands.options import read_settings
 from meanflow_ik_core.training.config import load_train_config
-from meanflow_ik_core.training.trainer import train
+
+try:
+    from matplotlib.figure import Figure
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from meanflow_ik_core.training.trainer import train
+except ImportError as error:
+    raise SystemExit(f"{error}: pip install '.[demo,train]'") from None
 
 PANDA = Path(mik.__file__).parent / "robots" / "panda.urdf"
 

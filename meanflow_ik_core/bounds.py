@@ -61,7 +61,12 @@ MOST_MESH_BYTES = 256 << 20
 MOST_TRIANGLES = 1_000_000
 MOST_CORNERS = 1_000_000
 # Farther corners leave nothing of a millimetre in float32, and Coal's hulls end the process.
+# So are lengths, paddings and places of obstacles.
 FARTHEST_CORNER = 1e5  # m
+# Of targets: what is farther than the sun is a mistake, and its square soon no float32.
+FARTHEST_TARGET = 1e12  # m
+# 16,000 turns, which no joint makes. Sine and cosine of much more are those of rounding.
+FARTHEST_JOINT = 1e5  # rad or m
 # Loading takes milliseconds per megabyte; some damaged files never end.
 MESH_SECONDS = 10.0
 MESH_MEMORY = 4 << 30  # bytes of address space of what loads meshes

@@ -7,13 +7,13 @@ This is the seed of requests that bring none, and the reference of their ranking
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sensor_msgs.msg import JointState
 
-from meanflow_ik_core.bounds import FARTHEST_CORNER
-from meanflow_ik_core.world.world import holdable_joints
+from meanflow_ik_core.world.joint_inputs import OVERSHOOT, holdable_joints
 from meanflow_ik_ros.messages.joints import known_positions, limit_violations
 from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 
@@ -36,7 +36,7 @@ class CurrentState:
         self.q = 0.5 * (robot.lower + robot.upper)
         self.others: dict[str, float] = {}
         self._names = frozenset(robot.joint_names)
-        self._other_names = frozenset(holdable_joints(robot))
+        self._others = holdable_joints(robot)
         self._logger = logger
         self._positions: dict[str, float] = {}
         self._times: dict[str, float] = {}  # when each was heard
@@ -46,8 +46,7 @@ class CurrentState:
     def receive(self, state: JointState) -> None:
         """Take what a message says of this robot's joints; a bad one is passed over with a log."""
         try:
-            others = known_positions(state, self._other_names)
-            others = {name: at for name, at in others.items() if abs(at) <= FARTHEST_CORNER}
+            others = self._at_limits(known_positions(state, self._others))
             if others.items() - self.others.items():
                 self.others = {**self.others, **others}
             positions = known_positions(state, self._names)
@@ -62,15 +61,28 @@ class CurrentState:
             if self.missing:
                 return
             q = np.array([self._positions[name] for name in self.robot.joint_names])
-            outside = limit_violations(q, self.robot)
-            if outside:
-                self._logger.warning(
-                    f"joint_states: taken at the limit: {outside}",
-                    throttle_duration_sec=WARN_EVERY_S,
-                )
+            self._say_at_limit(limit_violations(q, self.robot))
             self.q = self.robot.clipped(q)
         except Exception:
             self._logger.error(f"joint_states: {trace()}", throttle_duration_sec=WARN_EVERY_S)
+
+    def _at_limits(self, others: Mapping[str, float]) -> dict[str, float]:
+        """Positions of joints that are not solved for, at their limits where they are beyond."""
+        taken, outside = {}, []
+        for name, at in others.items():
+            low, high = self._others[name]
+            taken[name] = min(max(at, low), high)
+            if abs(at - taken[name]) > OVERSHOOT * (high - low):
+                outside.append(f"{name} {at:.6g} (limits {low:.6g} to {high:.6g})")
+        self._say_at_limit(", ".join(outside))
+        return taken
+
+    def _say_at_limit(self, outside: str) -> None:
+        if outside:
+            self._logger.warning(
+                f"joint_states: taken at the limit: {outside}",
+                throttle_duration_sec=WARN_EVERY_S,
+            )
 
     @property
     def missing(self) -> list[str]:

@@ -47,6 +47,23 @@ def test_examples_are_short_and_listed():
         assert f"[{name}](../examples/{name})" in listed
 
 
+@pytest.mark.parametrize(
+    "name, missing, install",
+    [
+        ("cartesian_path", "matplotlib.figure", "'.[demo]'"),
+        ("obstacles", "matplotlib.figure", "'.[demo]'"),
+        ("plan_to_goals", "ompl", "ompl"),
+        ("train_your_robot", "matplotlib.figure", "'.[demo,train]'"),
+        ("export_onnx", "onnxruntime", "'.[onnx]'"),
+        ("ros_client", "rclpy", "'.[ros]'"),
+    ],
+)
+def test_an_example_says_what_it_lacks(run, monkeypatch, name, missing, install):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(SystemExit, match=rf"{missing}.*: pip install {re.escape(install)}"):
+        run(name)
+
+
 def test_one_pose(run, panda):
     names, out = run("one_pose")
     rows = names["result"].joint_positions[0][names["result"].valid[0]]

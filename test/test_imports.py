@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[1]
 # folder, or a module beside the folders.
 WINGS = {
     "meanflow_ik_core": (
-        "bounds", "errors", "plain_yaml", "settings", "progress", "tensors", "geometry", "kernels",
-        "robot", "network", "cuda", "samplers", "collision", "world", "objectives", "solving",
-        "paths", "cluster", "reachability", "evaluation", "training", "bench", "view",
+        "bounds", "errors", "plain_yaml", "settings", "progress", "tensors", "pictures", "geometry",
+        "kernels", "robot", "network", "cuda", "samplers", "collision", "world", "objectives",
+        "solving", "paths", "cluster", "reachability", "evaluation", "training", "bench", "view",
         "commands", "cli",
     ),
     "meanflow_ik_ros": (
@@ -47,7 +47,7 @@ OWNERS = {
     "PIL": ("view",),
     "typer": ("commands",),
     "rich": ("commands",),
-    "matplotlib": (),
+    "matplotlib": ("pictures",),
     **dict.fromkeys(PEERS, ()),
 }
 # Where a dependency stands outside its wing, and why.
@@ -67,14 +67,11 @@ GUESTS = {
     ("solving/tensor_refine", "torch"): "refinement by gradients",
     ("evaluation", "torch"): "measures networks",
     ("evaluation/closed_form", "eaik"): "the closed form",
-    ("evaluation/plots", "matplotlib"): "plots",
-    ("reachability/picture", "matplotlib"): "the picture of a map",
     ("bench", "torch"): "measures networks and the steps of a GPU",
     ("bench/world_problems", "coal"): "the judge checks pair by pair",
     ("bench/world_problems", "pinocchio"): "the judge knows nothing of our kinematics",
     ("bench/judge", "pinocchio"): "the judge knows nothing of our kinematics",
     ("bench/roboplan_scene", "roboplan"): "a solver that is compared with",
-    ("bench/peers_plots", "matplotlib"): "plots",
     ("bench/peer_solvers/closed_forms", "eaik"): "a solver that is compared with",
     ("bench/peer_solvers/closed_forms", "frankik"): "a solver that is compared with",
     ("bench/peer_solvers/closed_forms", "ssik"): "a solver that is compared with",

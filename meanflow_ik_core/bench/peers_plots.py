@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of the suite `peers`. Needs matplotlib (extra ``demo``), imported when one is drawn."""
+"""Pictures of the suite `peers`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from ..errors import OptionError
+from ..pictures import draw_pictures
 from .peer_solvers.ours import OURS
 from .peer_solvers.peer import EXACT
 from .peers_tables import BUDGETS_MS, COUNTS, DIFFERENT, LABELS, RANDOM, Numbers
 from .result import BenchResult
 
 _RANDOM = f"{RANDOM}, {EXACT}"
-_DOTS_PER_INCH = 100
 _COLOURS = (*(f"C{place}" for place in range(10)), "navy", "olive")  # of peers
 _MARKS = "os^vDPX<>*hpd"
 
@@ -33,24 +32,12 @@ def plot_peers(record: BenchResult, folder: Path) -> list[Path]:
     Raises:
         OptionError: matplotlib is not installed, or the folder cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise OptionError("plots need the package matplotlib: pip install '.[demo]'") from error
     numbers = Numbers(record)
-    paths = []
-    for file, draw in {
-        "peers-solutions.png": _draw_solutions, "peers-success.png": _draw_success,
-    }.items():  # fmt: skip
-        figure = Figure(figsize=(7.5, 4.2), layout="constrained")
-        draw(figure.subplots(), numbers)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(folder / file, dpi=_DOTS_PER_INCH)
-        except OSError as error:
-            raise OptionError(f"cannot write plots to {folder}: {error}") from error
-        paths.append(folder / file)
-    return paths
+    drawings = {
+        "peers-solutions.png": lambda figure: _draw_solutions(figure.subplots(), numbers),
+        "peers-success.png": lambda figure: _draw_success(figure.subplots(), numbers),
+    }
+    return draw_pictures(drawings, folder, 100, figsize=(7.5, 4.2))
 
 
 def _draw_solutions(axes: Any, numbers: Numbers) -> None:

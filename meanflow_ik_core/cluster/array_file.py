@@ -4,8 +4,9 @@
 import json
 import logging
 import os
+import re
+import stat
 import time
-import zipfile
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..bounds import short
 from ..errors import OutputError
 from ..progress import tracked
 from .chunks import Job, computed
@@ -21,6 +23,7 @@ _LOG = logging.getLogger(__name__)
 
 _WRITE_EVERY_S = 10.0
 _WRITING_SHARE = 0.05  # of the time, at most
+_DIGEST = re.compile("[0-9a-f]{64}")  # of what JSON does not have, see `digests`
 _QUESTION, _DONE = "question", "done"  # arrays beside those of the answers
 
 
@@ -43,8 +46,11 @@ class ArrayFile:
             path: of the file.
             question: what is asked, in values of JSON.
             fixed: arrays that are kept with the answers.
+
+        Raises:
+            OutputError: the path is none, or that of something else than a file.
         """
-        self.path = Path(path)
+        self.path = _path(path)
         self._question = json.loads(json.dumps(question))
         self._fixed = dict(fixed or {})
         self._next = time.monotonic() + _WRITE_EVERY_S
@@ -58,12 +64,10 @@ class ArrayFile:
         if not self.path.exists():
             return
         asked, found, was_done = read_arrays(self.path)
-        for key in self._question | asked:
-            if asked.get(key) != self._question.get(key):
-                raise OutputError(
-                    f"{self.path} is of {key} {asked.get(key)!r}, not {self._question.get(key)!r}: "
-                    "name another file, or remove this one"
-                )
+        if differences := _differences(asked, self._question):
+            raise OutputError(
+                f"{self.path} is {differences}: name another file, or remove this one"
+            )
         for name, array in (*arrays.items(), (_DONE, done)):
             kept = was_done if name == _DONE else found.get(name)
             if kept is None or kept.shape != array.shape or kept.dtype != array.dtype:
@@ -98,12 +102,16 @@ class ArrayFile:
             self._next = now + max(_WRITE_EVERY_S, (now - began) / _WRITING_SHARE)
 
     def write_now_and_then(self, arrays: Mapping[str, np.ndarray], done: np.ndarray) -> None:
-        """As `write`, where that was long ago; where it fails, the log says so."""
+        """As `write_or_warn`, where that was long ago."""
         if time.monotonic() >= self._next:
-            try:
-                self.write(arrays, done)
-            except OutputError as error:
-                _LOG.warning("%s; the work goes on", error)
+            self.write_or_warn(arrays, done)
+
+    def write_or_warn(self, arrays: Mapping[str, np.ndarray], done: np.ndarray) -> None:
+        """As `write`; where it fails, the log says so."""
+        try:
+            self.write(arrays, done)
+        except OutputError as error:
+            _LOG.warning("%s", error)
 
 
 def read_arrays(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray], np.ndarray]:
@@ -112,17 +120,57 @@ def read_arrays(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
     Raises:
         OutputError: there is no such file, or it is damaged.
     """
+    path = _path(path)
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
         question, done = json.loads(str(arrays.pop(_QUESTION))), arrays.pop(_DONE)
-    except (
-        OSError, ValueError, KeyError, EOFError, AttributeError, MemoryError, zipfile.BadZipFile,
-    ) as error:  # fmt: skip
-        raise OutputError(f"{path} is not a file of results: {error}") from error
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # NumPy, zip files and JSON raise of every kind
+        raise OutputError(
+            f"{path} is not a file of results: it is damaged, or another program wrote it"
+        ) from error
     if not isinstance(question, dict):
         raise OutputError(f"{path} is not a file of results: it does not say what was asked")
     return question, arrays, done
+
+
+def _path(given: Any) -> Path:
+    """A path at which there is a file or nothing, in a folder that there is.
+
+    Raises:
+        OutputError: it is none.
+    """
+    try:
+        path = Path(given)
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise OutputError(f"{path} is no file")
+    except TypeError as error:
+        raise OutputError(f"the file of results is {given!r}; it must be a path") from error
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero
+        raise OutputError(f"{short(given)} can be no file: {error}") from error
+    if not path.parent.is_dir():
+        raise OutputError(f"{path} can be no file: there is no folder {path.parent}")
+    return path
+
+
+def _differences(asked: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In words, what a file was asked that is asked otherwise now; empty: nothing."""
+    if asked.keys() != now.keys():
+        return "a file of results of another kind"
+    return "; ".join(
+        _difference(key, asked[key], now[key]) for key in now if asked[key] != now[key]
+    )
+
+
+def _difference(key: str, asked: Any, now: Any) -> str:
+    if not any(_DIGEST.fullmatch(str(value)) for value in (asked, now)):
+        return f"of {key} {short(repr(asked), 60)}, not {short(repr(now), 60)}"
+    if asked is None or now is None:
+        return f"of {'no' if asked is None else 'a'} {key}"
+    return f"not of the same {key}"
 
 
 def fill_arrays(
@@ -171,8 +219,7 @@ def fill_arrays(
                     file.write_now_and_then(arrays, done)
     except BaseException:
         if file is not None and done.any():
-            with suppress(OutputError):
-                file.write(arrays, done)
+            file.write_or_warn(arrays, done)
         raise
     if file is not None:
         file.write(arrays, done)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import JsonOption, OutputOption, read_settings
-from .output_files import check_file, check_folder, write_json
+from .output_files import check_file, check_plots, write_json
 from .printing import print_json, print_table
 from .progress import progress_line
 
@@ -71,7 +71,7 @@ def bench(
     if write_tables:
         _write_tables(write_tables)
         return
-    check_folder("--plots", plots)
+    check_plots(plots)
     if table is not None or summary is not None:
         _print_records(table, summary, name, plots)
         return

@@ -17,7 +17,7 @@ from .options import (
     SamplerOption,
     TipOption,
 )
-from .output_files import check_file, check_folder, write_json
+from .output_files import check_file, check_plots, write_json
 from .printing import print_json, print_table
 from .progress import progress_line
 
@@ -62,7 +62,7 @@ def evaluate(
 
     check_options(num_calls, poses, samples, detail_poses, exact)
     check_file("--output", output)
-    check_folder("--plots", plots)
+    check_plots(plots)
     loaded = load_robot(robot, base, tip)
     with progress_line():
         stage("torch is loaded")

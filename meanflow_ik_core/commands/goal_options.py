@@ -6,6 +6,7 @@ Poses are checked before anything heavy is imported.
 
 from __future__ import annotations
 
+import itertools
 import math
 import zipfile
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ def poses_from_options(xyz: Sequence[str], rpy: Sequence[str], quat: Sequence[st
     if rpy:
         T[0, :, :3, :3] = matrix_from_rpy(rotations)
         return T
-    for length in np.linalg.norm(rotations, axis=-1):
+    for length in itertools.starmap(math.hypot, rotations):  # does not overflow in a square
         if not abs(length - 1) <= _QUATERNION_NORM_TOLERANCE:
             raise TargetError(f"--quat has the length {length:g}; a unit quaternion has 1")
     T[0, :, :3, :3] = matrix_from_quat_xyzw(rotations)

@@ -40,6 +40,21 @@ CheckpointOption = Annotated[
         help="Trained network, by name or path. Default: the one shipped for the robot, if any.",
     ),
 ]
+WorldOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--world",
+        help="A YAML file of obstacles, or a .scene file of MoveIt, that solutions must not touch; "
+        "see docs/world.md.",
+    ),
+]
+AvoidSelfCollisionOption = Annotated[
+    bool,
+    typer.Option(
+        "--avoid-self-collision",
+        help="Only count solutions in which the robot does not touch itself.",
+    ),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="Where networks compute: cpu or cuda.")]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", help="Seed of the random numbers. Default: a new one.")

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from .options import BaseOption, JsonOption, ProcessesOption, RobotOption, SchedulerOption
+from .options import (
+    AvoidSelfCollisionOption,
+    BaseOption,
+    JsonOption,
+    ProcessesOption,
+    RobotOption,
+    SchedulerOption,
+    WorldOption,
+)
 from .printing import print_json
 
 
@@ -38,16 +46,8 @@ def reachability(
     ] = None,
     starts: Annotated[int, typer.Option(help="Random starts for each pose.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of starts and orientations.")] = 0,
-    world: Annotated[
-        Path | None, typer.Option(help="File of obstacles, see docs/world.md.")
-    ] = None,
-    avoid_self_collision: Annotated[
-        bool,
-        typer.Option(
-            "--avoid-self-collision",
-            help="Only count solutions in which the robot does not touch itself.",
-        ),
-    ] = False,
+    world: WorldOption = None,
+    avoid_self_collision: AvoidSelfCollisionOption = False,
     output: Annotated[
         Path,
         typer.Option(
@@ -67,14 +67,17 @@ def reachability(
     import numpy as np
 
     from ..errors import OptionError
+    from ..pictures import check_picture
     from ..reachability.measure import reachability_map
+    from ..reachability.picture import draw_map
     from ..robot.robot import load_robot
     from ..world.world import World
-    from .output_files import check_file
-    from .progress import progress_line
+    from .output_files import check_file, going_on
 
     check_file("--output", output)
     check_file("--picture", picture)
+    if picture is not None:
+        check_picture(picture)
     corners = None
     if box is not None:
         try:
@@ -83,20 +86,13 @@ def reachability(
             raise OptionError(f"--box is {box!r}; it must be six numbers: {error}") from error
     loaded = load_robot(robot, base, None if tip is None else [tip])
     obstacles = None if world is None else World.load(world, loaded)
-    try:
-        with progress_line():
-            found = reachability_map(
-                loaded, voxel, orientations, frame=frame, box=corners, free_axes=free_axes,
-                starts=starts, seed=seed, world=obstacles,
-                avoid_self_collision=avoid_self_collision, output=output, scheduler=scheduler,
-                processes=processes,
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        print(f"stopped; {output} has what is done, and the same command goes on")
-        raise typer.Exit(130) from None
+    with going_on(output):
+        found = reachability_map(
+            loaded, voxel, orientations, frame=frame, box=corners, free_axes=free_axes,
+            starts=starts, seed=seed, world=obstacles, avoid_self_collision=avoid_self_collision,
+            output=output, scheduler=scheduler, processes=processes,
+        )  # fmt: skip
     if picture is not None:
-        from ..reachability.picture import draw_map
-
         draw_map(found, picture)
     reached = found.reached > 0
     means = {

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from .options import (
+    AvoidSelfCollisionOption,
     BaseOption,
     CheckpointOption,
     DeviceOption,
@@ -18,6 +19,7 @@ from .options import (
     SamplerOption,
     SchedulerOption,
     SeedOption,
+    WorldOption,
 )
 from .printing import SolutionRow, print_json, print_solutions
 from .progress import progress_line
@@ -110,20 +112,8 @@ def solve(
     timeout: Annotated[
         float | None, typer.Option(help="Time limit [s]. What is found by then is the answer.")
     ] = None,
-    avoid_self_collision: Annotated[
-        bool,
-        typer.Option(
-            "--avoid-self-collision",
-            help="Only count solutions as valid in which the robot does not touch itself.",
-        ),
-    ] = False,
-    world: Annotated[
-        Path | None,
-        typer.Option(
-            help="A YAML file of obstacles, or a .scene file of MoveIt: only count solutions as "
-            "valid in which the robot touches none of them; see docs/world.md."
-        ),
-    ] = None,
+    avoid_self_collision: AvoidSelfCollisionOption = False,
+    world: WorldOption = None,
     objective: Annotated[
         list[str] | None,
         typer.Option(
@@ -252,13 +242,10 @@ def _solve_into_file(
 ) -> None:  # fmt: skip
     """Solve into a file, and print how many poses have solutions."""
     from ..cluster.pose_batches import solve_into_file
+    from .output_files import going_on
 
-    try:
-        with progress_line():
-            arrays = solve_into_file(solver, targets, options, output, scheduler, processes)
-    except KeyboardInterrupt:
-        print(f"stopped; {output} has what is done, and the same command goes on")
-        raise typer.Exit(130) from None
+    with going_on(output):
+        arrays = solve_into_file(solver, targets, options, output, scheduler, processes)
     solved = int(arrays["valid"].any(-1).sum())
     if as_json:
         print_json({"poses": len(targets), "solved": solved, "output": str(output)})

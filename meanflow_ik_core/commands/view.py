@@ -3,7 +3,6 @@
 
 import logging
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from .options import (
     RobotOption,
     SamplerOption,
     TipOption,
+    WorldOption,
 )
 
 
@@ -30,10 +30,7 @@ def view(
     ] = None,
     sampler: SamplerOption = "auto",
     checkpoint: CheckpointOption = None,
-    world: Annotated[
-        Path | None,
-        typer.Option(help="A YAML file of obstacles, or a .scene file of MoveIt."),
-    ] = None,
+    world: WorldOption = None,
     coarse: Annotated[
         bool,
         typer.Option(

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of an evaluation. Needs matplotlib (extra ``demo``), imported when one is drawn."""
+"""Pictures of an evaluation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import OptionError
+from ..pictures import draw_pictures
 from .evaluate import Evaluation
 
 _KINDS = ("exact", "raw", "refined", "best", "diverse")  # colours in this order, everywhere
@@ -30,28 +32,18 @@ def plot_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
     Raises:
         OptionError: matplotlib is not installed, or the folder cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise OptionError("plots need the package matplotlib: pip install '.[demo]'") from error
     drawings = {"errors.png": _draw_errors, "steps.png": _draw_steps}
     if evaluation.calls:
         drawings["calls.png"] = _draw_calls
     if evaluation.exact is not None:
         drawings |= {"coverage.png": _draw_coverage, "curve.png": _draw_curve}
-    title = f"{evaluation.robot}, {evaluation.sampler}"
-    paths = []
-    for file, draw in drawings.items():
-        figure = Figure(figsize=(10, 4), layout="constrained")
-        figure.suptitle(title)
+
+    def titled(draw: Callable[[Any, Evaluation], None], figure: Any) -> None:
+        figure.suptitle(f"{evaluation.robot}, {evaluation.sampler}")
         draw(figure, evaluation)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(folder / file, dpi=120)
-        except OSError as error:
-            raise OptionError(f"cannot write plots to {folder}: {error}") from error
-        paths.append(folder / file)
-    return paths
+
+    figures = {name: partial(titled, draw) for name, draw in drawings.items()}
+    return draw_pictures(figures, folder, 120, figsize=(10, 4))
 
 
 def _draw_errors(figure: Any, evaluation: Evaluation) -> None:

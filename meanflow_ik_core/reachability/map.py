@@ -58,10 +58,17 @@ class ReachabilityMap:
             OutputError: there is no such file, it is damaged, or it is no map.
         """
         question, arrays, done = read_arrays(path)
-        try:
-            return cls(question, **arrays, complete=bool(done.all()))
-        except TypeError as error:
-            raise OutputError(f"{path} is not a reachability map: {error}") from error
+        shapes = {name: array.shape for name, array in arrays.items()}
+        voxels, turns = (shapes.get(name, ())[:1] for name in ("centers", "orientations"))
+        wanted = {
+            "centers": (*voxels, 3),
+            "orientations": (*turns, 3, 3),
+            **dict.fromkeys(("branches", "limit_margin", "singularity_margin"), voxels + turns),
+        }
+        numbers = all(array.dtype.kind in "uf" for array in arrays.values())
+        if "voxel" not in question or shapes != wanted or not numbers:
+            raise OutputError(f"{path} is not a reachability map, but has other results")
+        return cls(question, **arrays, complete=bool(done.all()))
 
     @property
     def voxel(self) -> float:

@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..bounds import FARTHEST_CORNER
 from ..cluster.array_file import ArrayFile, fill_arrays
 from ..cluster.digests import described
 from ..errors import OptionError
 from ..robot.reach import reach
 from ..robot.robot import Robot, load_robot
-from ..solving.goal import Goal, Starts
+from ..solving.goal import MOST_SAMPLES, Goal
 from ..solving.inputs import (
     check_count,
     check_flag,
@@ -92,8 +92,8 @@ def reachability_map(
             f"robot {robot.name!r} has the tips {', '.join(robot.tips)}; a map is of one: "
             "load_robot(..., tips=[...]), or --tip"
         )
-    check_count("orientations", orientations, 1)
-    Starts(starts, None)
+    check_count("orientations", orientations, 1, _MOST_POSES)
+    check_count("starts", starts, 1, MOST_SAMPLES)
     check_seed(seed)
     if seed is None:
         raise OptionError("seed is None; a map needs one, so that it can be made again")
@@ -107,7 +107,7 @@ def reachability_map(
         at_frame=at_frame,
         reach=reach(at_frame, 0)[1],
         asked=check_free_axes(at_frame, (0,), free),
-        orientations=spread_orientations(orientations, seed),
+        orientations=spread_orientations(orientations, int(seed) % 2**64),
         options={
             "num_samples": starts, "seed": seed, "avoid_self_collision": avoid_self_collision,
             "world": scene, "tips": tips, "free_axes": free,
@@ -127,13 +127,13 @@ def reachability_map(
         "tip": tips[0],
         "kinematics": at_frame.fingerprint(),
         "voxel": float(voxel),
-        "orientations": orientations,
+        "orientations": int(orientations),
         "box": None if box is None else np.asarray(box, np.float64).tolist(),
         "free_axes": free_axes or None,
-        "starts": starts,
+        "starts": int(starts),
         "seed": int(seed),
         "world": described(world),
-        "avoid_self_collision": avoid_self_collision,
+        "avoid_self_collision": bool(avoid_self_collision),
     }
     fill_arrays(
         job, centers, measured, max(1, _POSES_PER_CHUNK // orientations), "mapping voxels",
@@ -144,20 +144,25 @@ def reachability_map(
 
 def _centers(robot: Robot, voxel: float, box: Any, orientations: int) -> np.ndarray:
     """Centres (V, 3) of the voxels of a box that a tip may reach, by the lengths of its links."""
-    if not (is_number(voxel) and 0 < voxel < math.inf):
-        raise OptionError(f"voxel is {voxel!r}; it must be a positive length in metres")
+    if not (is_number(voxel) and 0 < voxel <= FARTHEST_CORNER):
+        raise OptionError(
+            f"voxel is {voxel!r}; it must be a positive length in metres, {FARTHEST_CORNER:g} at "
+            "most"
+        )
     middle, length = reach(robot, 0)
     low, high = middle - length, middle + length
     if box is not None:
         corners = _corners(box)
         low, high = np.maximum(low, corners[0]), np.minimum(high, corners[1])
     # The centres are odd multiples of half a voxel.
-    first, last = np.ceil(low / voxel - 0.5), np.floor(high / voxel - 0.5)
-    counts = np.maximum(last - first + 1, 0)
-    if counts.prod() * orientations > _MOST_POSES:
+    with np.errstate(over="ignore", invalid="ignore"):  # of a voxel that is next to nothing
+        first, last = np.ceil(low / voxel - 0.5), np.floor(high / voxel - 0.5)
+        counts = np.maximum(last - first + 1, 0)
+        poses = counts.prod() * orientations
+    if not poses <= _MOST_POSES:
         raise OptionError(
-            f"voxels of {voxel:g} m and {orientations} orientations make "
-            f"{counts.prod() * orientations:.2g} poses; at most {_MOST_POSES:.2g} are possible"
+            f"voxels of {voxel:g} m and {orientations} orientations make {poses:.2g} poses; at "
+            f"most {_MOST_POSES:.2g} are possible"
         )
     axes = [
         (start + np.arange(count) + 0.5) * voxel for start, count in zip(first, counts, strict=True)
@@ -174,8 +179,10 @@ def _centers(robot: Robot, voxel: float, box: Any, orientations: int) -> np.ndar
 
 def _corners(box: Any) -> np.ndarray:
     try:
+        if np.iscomplexobj(box):
+            raise TypeError("it is complex")
         corners = np.array(box, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise OptionError(f"box is {box!r}; it must be two corners (2, 3) in metres") from error
     if corners.shape != (2, 3) or not np.isfinite(corners).all() or (corners[0] > corners[1]).any():
         raise OptionError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of a reachability map, by matplotlib (extra ``demo``), imported when one is drawn."""
+"""A picture of a reachability map."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import OptionError
+from ..pictures import check_picture, new_figure, save_figure
 from .map import QUANTITIES, ReachabilityMap
 
 _AXES = "xyz"
@@ -22,13 +22,10 @@ def draw_map(found: ReachabilityMap, path: str | Path) -> None:
         path: of the picture, in any format of matplotlib, such as .png.
 
     Raises:
-        OptionError: matplotlib is not installed, or the picture cannot be written.
+        OptionError: matplotlib is not installed, or cannot write such a file.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise OptionError("a picture needs matplotlib: pip install '.[demo]'") from error
-    figure = Figure(figsize=(4 * len(QUANTITIES), 7), layout="constrained")
+    check_picture(path)
+    figure = new_figure(figsize=(4 * len(QUANTITIES), 7))
     asked, middle = found.question, _middle(found)
     figure.suptitle(
         f"{asked['robot']}, {asked['tip']}: voxels of {100 * found.voxel:g} cm, "
@@ -43,10 +40,7 @@ def draw_map(found: ReachabilityMap, path: str | Path) -> None:
         for axes, across in zip(column, (1, 2), strict=True):
             shown = _draw_slice(axes, found, values, across, middle[across], most)
         figure.colorbar(shown, ax=list(column), location="bottom", shrink=0.8)
-    try:
-        figure.savefig(path, dpi=80)
-    except (OSError, ValueError) as error:
-        raise OptionError(f"cannot write the picture {path}: {error}") from error
+    save_figure(figure, path, 80)
 
 
 def _middle(found: ReachabilityMap) -> np.ndarray:

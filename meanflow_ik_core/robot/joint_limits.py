@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..bounds import FARTHEST_JOINT
 from ..errors import RobotError
 from .urdf import MOVING_JOINTS, UrdfModel, listing
 
@@ -41,9 +42,7 @@ def checked_held(held: Mapping[str, Any], urdf: UrdfModel) -> dict[str, float]:
             value = np.nan
         if not np.isfinite(value):
             raise RobotError(f"held joint {name!r} is {given!r}; it must be a number [rad or m]")
-        low, high = _limits_in_file(name, urdf)
-        for _, least, most in _ranges_of_followers(name, urdf):
-            low, high = max(low, least), min(high, most)
+        low, high = range_with_followers(name, urdf)
         if not low - 1e-9 <= value <= high + 1e-9:
             raise RobotError(
                 f"held joint {name!r} is {value:.10g}, outside of its limits, those of joints that "
@@ -51,6 +50,14 @@ def checked_held(held: Mapping[str, Any], urdf: UrdfModel) -> dict[str, float]:
             )
         checked[name] = value
     return checked
+
+
+def range_with_followers(name: str, urdf: UrdfModel) -> tuple[float, float]:
+    """The values [rad or m] of a joint that keep it and joints that mimic it in their limits."""
+    low, high = _limits_in_file(name, urdf)
+    for _, least, most in _ranges_of_followers(name, urdf):
+        low, high = max(low, least), min(high, most)
+    return max(low, -FARTHEST_JOINT), min(high, FARTHEST_JOINT)
 
 
 def fixed_joints(urdf: UrdfModel) -> dict[str, float]:

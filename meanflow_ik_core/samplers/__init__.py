@@ -139,7 +139,7 @@ def build_sampler(name: str, robot: Robot, checkpoint: str | Path | None, device
     """Make the sampler of that name; see `resolve_sampler` and `Sampler.build`.
 
     Raises:
-        OptionError: there is no such sampler.
+        OptionError: there is no such sampler, or it takes no checkpoint and one is given.
         CheckpointError: it needs a checkpoint that is missing, damaged, or of another robot.
     """
     module = importlib.import_module(f".{resolve_sampler(name, robot, checkpoint)}", __name__)

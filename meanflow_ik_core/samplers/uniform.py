@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import OptionError
 from ..kernels.counter_stream import fill_uniform
 from ..robot.robot import Robot
 from . import Sampler
@@ -27,6 +28,11 @@ class UniformSampler(Sampler):
 
     @classmethod
     def build(cls, robot: Robot, checkpoint: str | Path | None, device: str) -> Sampler:
+        if checkpoint is not None:
+            raise OptionError(
+                f"checkpoint is {str(checkpoint)!r}, and the sampler uniform takes none; "
+                "the samplers auto and meanflow do"
+            )
         return cls(robot)
 
     def sample(

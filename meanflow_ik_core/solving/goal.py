@@ -14,7 +14,7 @@ _NEVER = Deadline()
 # Starts per target without a timeout. Of uniform starts for poses whose every solution touches a
 # limit, at least 1 in 40 converges: this many miss such a pose once in 10^11.
 _BUDGET = 1024
-_MOST_SAMPLES = 10_000_000
+MOST_SAMPLES = 10_000_000
 # Starts of the first round where one solution is wanted: any one; any one, of starts that are dear
 # to draw and mostly converge; any one that may still touch itself; any one, on a GPU, where more
 # starts are cheaper than a second round; the nearest to a seed.
@@ -108,7 +108,7 @@ class Starts:
     sliding: bool = False  # whether those of it slide to the solution nearest to the seed
 
     def __post_init__(self) -> None:
-        check_count("num_samples", self.num_samples, 1, _MOST_SAMPLES)
+        check_count("num_samples", self.num_samples, 1, MOST_SAMPLES)
         if self.max_rounds is not None:
             check_count("max_rounds", self.max_rounds, 1)
         if self.first == 0:

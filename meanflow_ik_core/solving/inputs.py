@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ..bounds import FARTHEST_TARGET
 from ..errors import LinkError, OptionError, SeedError, TargetError, WorldError
 from ..kernels.poses import RIGID_TOLERANCE, ROUNDED, make_orthonormal
 from ..robot.robot import Robot
 from ..tensors import array_from
+from ..world.joint_inputs import far_joint
 from ..world.scene import Scene
 from ..world.world import World
 
@@ -169,7 +171,7 @@ def check_tolerance(robot: Robot, tips: tuple[int, ...], value: Any, name: str) 
         return value
     try:
         tolerance = np.array(value, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise OptionError(f"{name} is {value!r}; it must be positive") from error
     if isinstance(value, bool) or not (tolerance > 0).all():
         raise OptionError(f"{name} is {value!r}; it must be positive")
@@ -196,7 +198,8 @@ def check_targets(robot: Robot, targets: Any, tips: tuple[int, ...] | None = Non
             the identity.
 
     Raises:
-        TargetError: wrong shape, not numbers, not finite, or not a rigid transform.
+        TargetError: wrong shape, not numbers, not finite, not a rigid transform, or farther away
+            than `FARTHEST_TARGET`.
     """
     every_tip = tuple(range(robot.num_tips))
     tips = every_tip if tips is None else tips
@@ -206,7 +209,7 @@ def check_targets(robot: Robot, targets: Any, tips: tuple[int, ...] | None = Non
         if np.iscomplexobj(array):
             raise TypeError("they are complex")
         T_base_tip = np.array(array, dtype=np.float64, order="C")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TargetError(f"targets are not an array of numbers: {error}") from error
     if T_base_tip.ndim == 3 and count == 1:
         T_base_tip = T_base_tip[:, None]
@@ -221,6 +224,11 @@ def check_targets(robot: Robot, targets: Any, tips: tuple[int, ...] | None = Non
     deviation = make_orthonormal(T_base_tip)
     if deviation > RIGID_TOLERANCE:
         raise _why_not_rigid(np.array(array, dtype=np.float64).reshape(T_base_tip.shape))
+    if np.abs(T_base_tip).max(initial=0.0) > FARTHEST_TARGET:
+        raise TargetError(
+            f"targets have a position {np.abs(T_base_tip).max():.3g} m away; "
+            f"{FARTHEST_TARGET:g} m is the farthest"
+        )
     if deviation > ROUNDED:
         _say_that_poses_are_rounded()
     if tips == every_tip:
@@ -268,7 +276,7 @@ def check_seed_state(
         if np.iscomplexobj(array):
             raise TypeError("they are complex")
         seeds = np.array(array, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise SeedError(f"{name} is not an array of numbers: {error}") from error
     if seeds.shape not in ((joints,), (batch, joints)):
         raise SeedError(
@@ -288,6 +296,8 @@ def check_seed_state(
             f"{name} has {robot.joint_names[joint]} = {seeds[row, joint]:g}; "
             f"its limits are [{robot.lower[joint]:g}, {robot.upper[joint]:g}]"
         )
+    if said := far_joint(robot, seeds):
+        raise SeedError(f"{name} has {said}")
     return robot.clipped(seeds)
 
 

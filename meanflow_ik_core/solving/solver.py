@@ -19,12 +19,12 @@ import numpy as np
 
 from ..collision.clearance import SphereModel
 from ..collision.self_collision import SelfCollision
-from ..errors import RobotError, SeedError
+from ..errors import RobotError, SeedError, TargetError
 from ..objectives import Objective, build_objectives
 from ..robot.robot import Robot, load_robot
 from ..samplers import Sampler, build_sampler, resolve_sampler
 from ..tensors import device_name, of_kind
-from ..world.scene import Scene
+from ..world.scene import GRAZE, Scene
 from ..world.world import World
 from .approximate import with_nearest, with_seeds
 from .at_once import SearchAtOnce
@@ -45,6 +45,7 @@ from .inputs import (
     check_world,
     same_axes,
 )
+from .least_squares import pose_errors
 from .partial_goals import given_from_asked
 from .ranking import SELECTIONS
 from .refinement import Refinement
@@ -452,7 +453,7 @@ class IKSolver:
         whole robot, where no arm alone has a joint to spare.
 
         Args:
-            q: (J,) a solution.
+            q: (J,) a solution, to 1e-5 m and rad.
             target: (1, 4, 4), or (1, T, 4, 4) for T tips, that it is a solution of; None: the pose
                 where it is.
             tips: as in `solve`.
@@ -464,15 +465,27 @@ class IKSolver:
             One walk for each part; none where no joint is to spare.
 
         Raises:
+            SeedError: ``q`` does not solve the target, or touches what ends a walk; or it is no
+                right seed state.
             IKError: as `solve`.
         """
+        check_flag("avoid_self_collision", avoid_self_collision)
         robot = at_frames(self.robot, tips)
         start = check_seed_state(robot, q, 1, "q")
         if start is None:
             raise SeedError(f"q is None; it must be ({robot.num_joints},)")
         if target is None:
             target = robot.forward(start)[:, list(check_tips(robot, tips))]
-        goal = self._goal(target, tips, free_axes, start, "q")
+        goal = self._goal(target, tips, free_axes, start[0], "q")
+        if len(goal) != 1:
+            raise TargetError(f"target has {len(goal)} poses of all tips; a walk is of one")
+        errors = pose_errors(robot, start[None], goal.T_base_tip, goal.axis_weights)
+        tolerances = goal.position_tolerance, goal.orientation_tolerance
+        if not all((error <= most).all() for error, most in zip(errors, tolerances, strict=True)):
+            raise SeedError(
+                f"q is {errors[0].max():.3g} m and {errors[1].max():.3g} rad from the target; a "
+                "walk begins at a solution"
+            )
         guide = None
         if world is not None:
             scene = check_world(self.robot, world)
@@ -482,6 +495,12 @@ class IKSolver:
         def blocked(one: np.ndarray) -> bool:
             return in_collision is not None and bool(in_collision(one[None])[0])
 
+        if blocked(start[0]):
+            touches = "itself"
+            if guide is not None:
+                found = guide.scene.contacts(start, avoid_self_collision, GRAZE)[0]
+                touches = ", ".join(map(str, found))
+            raise SeedError(f"q touches {touches}; a walk begins at a solution")
         return [
             walk_self_motion(robot, start[0], goal, part, blocked)
             for part in redundant_parts(robot, goal.asked)
@@ -581,7 +600,7 @@ def load_solver(
     Raises:
         RobotError, LinkError: the robot cannot be loaded.
         CheckpointError: the checkpoint is missing, damaged, or of another robot.
-        OptionError: unknown sampler or device.
+        OptionError: unknown sampler or device, or a checkpoint for the uniform sampler.
     """
     loaded = robot if isinstance(robot, Robot) else load_robot(robot)
     where = device_name(device)

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..bounds import MOST_CORNERS, MOST_NAME, MOST_TRIANGLES
+from ..bounds import FARTHEST_CORNER, MOST_NAME
 from ..errors import WorldError
 from ..geometry import matrix_from_quat_xyzw
 from ..kernels.poses import RIGID_TOLERANCE
 
 _UNIT_TOLERANCE = 1e-3  # of the length of a quaternion
-MOST_CELLS = 200_000  # of a cloud of points
 
 
 def checked_name(name: Any, what: str = "name") -> str:
@@ -36,27 +35,34 @@ def unknown_name(name: Any, names: Iterable[str], what: str) -> WorldError:
 def checked_number(
     where: str, key: str, value: Any, *, positive: bool = False, least: float | None = None
 ) -> float:
-    """A finite number, where asked above 0 or not below a least one."""
+    """A number of at most `FARTHEST_CORNER`, where asked above 0 or not below a least one."""
     right = isinstance(value, Real) and not isinstance(value, bool)
-    number = float(value) if right else np.nan
-    right = np.isfinite(number) and not (positive and number <= 0)
-    right = right and not (least is not None and number < least)
-    if not right:
+    try:
+        number = float(value) if right else np.nan
+    except OverflowError:  # of an integer
+        number = np.inf
+    right = abs(number) <= FARTHEST_CORNER and not (positive and number <= 0)
+    if not right or (least is not None and number < least):
         wanted = "positive and finite" if positive else "finite"
         wanted += "" if least is None else f" and at least {least:g}"
-        raise WorldError(f"{key} of {where} is {value!r}; it must be {wanted}")
+        raise WorldError(
+            f"{key} of {where} is {value!r}; it must be {wanted}, {FARTHEST_CORNER:g} at most"
+        )
     return number
 
 
 def checked_vector(where: str, key: str, value: Any, length: int = 3) -> np.ndarray:
-    """So many finite numbers."""
+    """So many numbers of at most `FARTHEST_CORNER`."""
     try:
         vector = np.array(value, np.float64)
-        right = vector.shape == (length,) and bool(np.isfinite(vector).all())
-    except (TypeError, ValueError):
+        right = vector.shape == (length,) and bool((np.abs(vector) <= FARTHEST_CORNER).all())
+    except (TypeError, ValueError, OverflowError):
         right = False
     if not right:
-        raise WorldError(f"{key} of {where} is {value!r}; it must be {length} finite numbers")
+        raise WorldError(
+            f"{key} of {where} is {value!r}; it must be {length} finite numbers, "
+            f"{FARTHEST_CORNER:g} at most"
+        )
     return vector
 
 
@@ -81,7 +87,7 @@ def checked_pose(where: str, pose: Any, xyz: Any = None, quat_xyzw: Any = None) 
         return frozen(matrix)
     try:
         matrix = np.array(pose, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         matrix = np.zeros(0)
     if matrix.shape != (4, 4):
         raise WorldError(f"pose of {where} has shape {matrix.shape}; it must be (4, 4)")
@@ -90,62 +96,12 @@ def checked_pose(where: str, pose: Any, xyz: Any = None, quat_xyzw: Any = None) 
     last = np.abs(matrix[3] - (0, 0, 0, 1)).max()
     if not (max(off, last) <= RIGID_TOLERANCE and np.linalg.det(rotation) > 0):
         raise WorldError(f"pose of {where} is not rigid: {matrix.tolist()}")
+    if (farthest := np.abs(matrix[:3, 3]).max()) > FARTHEST_CORNER:
+        raise WorldError(f"pose of {where} is {farthest:.3g} m away; {FARTHEST_CORNER:g} m at most")
     u, _, v = np.linalg.svd(rotation)
     matrix[:3, :3] = u @ v
     matrix[3] = 0, 0, 0, 1
     return frozen(matrix)
-
-
-def checked_sizes(where: str, size: Any) -> tuple[float, ...]:
-    """The three edges of a box."""
-    edges = checked_vector(where, "size", size)
-    if not (edges > 0).all():
-        raise WorldError(f"size of {where} is {size!r}; it must be positive")
-    return tuple(edges.tolist())
-
-
-def checked_mesh(where: str, vertices: Any, triangles: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Corners (V, 3) and the triangles (F, 3) between them."""
-    corners = checked_points(where, "vertices", vertices)
-    if len(corners) > MOST_CORNERS:
-        raise WorldError(f"{where} has {len(corners)} vertices; {MOST_CORNERS} are the most")
-    try:
-        faces = np.array(triangles)
-        right = faces.ndim == 2 and faces.shape[1] == 3 and np.issubdtype(faces.dtype, np.integer)
-    except (TypeError, ValueError):
-        faces, right = np.zeros((0, 3), np.int64), False
-    if not right or not len(faces):
-        raise WorldError(f"{where} has no triangles; they are (F, 3) integers, F at least 1")
-    if len(faces) > MOST_TRIANGLES:
-        raise WorldError(f"{where} has {len(faces)} triangles; {MOST_TRIANGLES} are the most")
-    if faces.min() < 0 or faces.max() >= len(corners):
-        raise WorldError(
-            f"triangles of {where} name vertices {faces.min()} to {faces.max()}; "
-            f"there are 0 to {len(corners) - 1}"
-        )
-    return frozen(corners), frozen(faces.astype(np.int64))
-
-
-def checked_cloud(where: str, points: Any, resolution: Any) -> tuple[np.ndarray, float]:
-    """Points (N, 3), one for each cell that has any, and the edge of a cell."""
-    if resolution is None:
-        raise WorldError(f"{where} has no resolution; say how large a cell is, in metres")
-    edge = checked_number(where, "resolution", resolution, positive=True)
-    cloud = checked_points(where, "points", points)
-    if not len(cloud):
-        raise WorldError(f"{where} has no points")
-    if np.abs(cloud).max() / edge >= 2**15:
-        raise WorldError(
-            f"points of {where} reach {np.abs(cloud).max():.3g} m; with cells of {edge:g} m an "
-            f"octree ends at {2**15 * edge:g} m"
-        )
-    cells = np.unique(np.floor(cloud / edge).astype(np.int64), axis=0)
-    if len(cells) > MOST_CELLS:
-        raise WorldError(
-            f"{where} fills {len(cells)} cells of {edge:g} m; {MOST_CELLS} are the most: "
-            "make the resolution coarser or leave points out"
-        )
-    return frozen((cells + 0.5) * edge), edge
 
 
 def checked_links(links: Any, known: Iterable[str], what: str) -> frozenset[str]:
@@ -163,7 +119,7 @@ def checked_points(where: str, key: str, given: Any) -> np.ndarray:
     """Finite points (N, 3)."""
     try:
         points = np.array(given, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise WorldError(f"{key} of {where} are no array of numbers: {error}") from error
     if points.ndim != 2 or points.shape[1] != 3:
         raise WorldError(f"{key} of {where} have shape {points.shape}; they must be (N, 3)")

@@ -8,33 +8,35 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..collision.mesh_files import MeshReader
 from ..collision.obstacles import Obstacle, Shape
 from ..collision.world_check import Contact
-from ..errors import OptionError, WorldError
+from ..errors import WorldError
 from ..robot.robot import Robot
-from ..robot.urdf import read_urdf_model
 from .files import load_world, save_world
 from .inputs import (
-    checked_cloud,
     checked_links,
-    checked_mesh,
     checked_name,
     checked_number,
     checked_points,
     checked_pose,
-    checked_sizes,
-    checked_vector,
     frozen,
     unknown_name,
 )
+from .joint_inputs import configurations, held_joints
 from .scene import Scene, Structure, own_check
+from .shape_inputs import (
+    box_shape,
+    cloud_shape,
+    half_space_pose,
+    known_options,
+    mesh_shape,
+    round_shape,
+)
 
 
 class World:
@@ -46,7 +48,7 @@ class World:
     solved joint moves are not checked. All methods may be called from several threads; a solve
     reads one snapshot.
 
-    Bad input raises a `WorldError`.
+    Bad input raises a `WorldError`; so does a joint that is farther from 0 than 100,000 rad or m.
     """
 
     def __init__(self, robot: Robot, padding: float = 0.0):
@@ -117,11 +119,11 @@ class World:
 
     def add_box(self, name: str, size: Any, **place: Any) -> None:
         """Add a box with full edges ``size`` (3,) along its axes."""
-        self._add(name, lambda where: Shape("box", checked_sizes(where, size)), place)
+        self._add(name, lambda where: box_shape(where, size), place)
 
     def add_sphere(self, name: str, radius: float, **place: Any) -> None:
         """Add a sphere."""
-        self._add(name, lambda where: Shape("sphere", _lengths(where, radius=radius)), place)
+        self._add(name, lambda where: round_shape(where, "sphere", radius=radius), place)
 
     def add_cylinder(self, name: str, radius: float, length: float, **place: Any) -> None:
         """Add a cylinder along z around its origin."""
@@ -143,19 +145,8 @@ class World:
         It has no pose of its own; ``padding`` and ``replace`` are its options.
         """
         where = f"half_space {name!r}"
-        _known_options(where, options, ("padding", "replace"))
-        direction = checked_vector(where, "normal", normal)
-        length = float(np.linalg.norm(direction))
-        if length < 1e-9:
-            raise WorldError(f"normal of {where} is {normal!r}; it must have a length")
-        direction = direction / length
-        shift = checked_number(where, "offset", offset)
-        pose = np.eye(4)
-        pose[:3, 2] = direction
-        pose[:3, 0] = np.cross(np.eye(3)[np.abs(direction).argmin()], direction)
-        pose[:3, 0] /= np.linalg.norm(pose[:3, 0])
-        pose[:3, 1] = np.cross(direction, pose[:3, 0])
-        pose[:3, 3] = shift * direction
+        known_options(where, options, ("padding", "replace"))
+        pose = half_space_pose(where, normal, offset)
         self._add(name, lambda _: Shape("half_space"), {"pose": pose, **options})
 
     def add_mesh(
@@ -184,26 +175,7 @@ class World:
         """
 
         def shape(where: str) -> Shape:
-            scales = (scale,) * 3 if np.ndim(scale) == 0 else scale
-            factors = checked_vector(where, "scale", scales)
-            if not (factors > 0).all():
-                raise WorldError(f"scale of {where} is {scale!r}; it must be positive")
-            if (file is None) == (vertices is None):
-                raise WorldError(f"{where} needs either a file or vertices and triangles")
-            corners, faces = vertices, triangles
-            if file is not None:
-                with MeshReader(WorldError) as reader:
-                    corners, faces = reader.read(Path(file), f"the mesh {file} of {where}")
-            corners, faces = checked_mesh(where, corners, faces)
-            made = Shape(
-                "mesh", (), frozen(corners * factors), faces, bool(convex),
-                "" if file is None else str(file), tuple(factors.tolist()),
-            )  # fmt: skip
-            try:
-                made.geometry  # noqa: B018 - a flat mesh has no hull
-            except ValueError as error:
-                raise WorldError(f"{where} cannot be convex: {error}") from error
-            return made
+            return mesh_shape(where, file, vertices, triangles, scale, convex)
 
         self._add(name, shape, place)
 
@@ -217,11 +189,7 @@ class World:
             place: see `World`; ``replace=True`` for the next frame of a camera.
         """
 
-        def shape(where: str) -> Shape:
-            cells, edge = checked_cloud(where, points, resolution)
-            return Shape("points", (edge,), cells)
-
-        self._add(name, shape, place)
+        self._add(name, lambda where: cloud_shape(where, points, resolution), place)
 
     def move(self, name: str, pose: Any = None, *, xyz: Any = None, quat_xyzw: Any = None) -> None:
         """Give an obstacle that is not attached another pose in the base."""
@@ -312,18 +280,16 @@ class World:
         self._decide(link, obstacle, False)
 
     def hold(self, joints: Mapping[str, float]) -> None:
-        """Say where joints [rad or m] are that are not solved for, such as those of fingers."""
-        if not isinstance(joints, Mapping):
-            raise WorldError(f"hold got {joints!r}; it takes a mapping from joints to numbers")
+        """Say where joints [rad or m] are that are not solved for, such as those of fingers.
+
+        One that is a little beyond a limit, by a tenth of its range at most, is held at the limit.
+
+        Raises:
+            WorldError: a joint does not exist, is solved for, or is farther beyond its limits.
+        """
+        told = held_joints(self.robot, joints)
         with self._lock:
-            free = holdable_joints(self.robot)
-            new = dict(self._held)
-            for joint, value in joints.items():
-                if joint in self.robot.joint_names:
-                    raise WorldError(f"joint {joint!r} is solved for; it cannot be held")
-                if joint not in free:
-                    raise unknown_name(joint, free, "joint to hold")
-                new[joint] = checked_number(f"joint {joint!r}", "value", value)
+            new = {**self._held, **told}
             if new == self._held:
                 return
             self._held, self._scene = new, None
@@ -338,7 +304,7 @@ class World:
         Coal decides, on the collision shapes of the URDF and all padding. The robot's own links
         among themselves are not looked at. A configuration that is not finite counts as touching.
         """
-        flat, shape = self._flat(q)
+        flat, shape = configurations(self.robot, q)
         found = self.snapshot().in_collision(flat).reshape(shape)
         return q.new_tensor(found.tolist()).bool() if hasattr(q, "new_tensor") else found
 
@@ -350,7 +316,7 @@ class World:
         Raises:
             WorldError: a configuration is not finite; nobody knows what touches there.
         """
-        flat, shape = self._flat(q)
+        flat, shape = configurations(self.robot, q)
         if not np.isfinite(flat).all():
             raise WorldError("contacts got joints that are not finite")
         found: list[list[Contact]] = self.snapshot().contacts(flat)
@@ -369,7 +335,9 @@ class World:
         Returns:
             (...), of the kind of ``q``; infinite without obstacles, NaN where q is not finite.
         """
-        self._flat(q)
+        configurations(self.robot, q)
+        if not (isinstance(cap, float) and cap == np.inf):
+            cap = checked_number("distance", "cap", cap, least=0.0)
         return self.snapshot().distances().distance(q, cap)
 
     def on_robot(self, points: Any, q: Any, margin: float = 0.0) -> np.ndarray:
@@ -383,7 +351,7 @@ class World:
             q: (J,) rad or m.
             margin: m.
         """
-        flat, shape = self._flat(q)
+        flat, shape = configurations(self.robot, q)
         if shape or not np.isfinite(flat).all():
             raise WorldError(f"q has shape {(*shape, flat.shape[1])}; it must be one finite (J,)")
         margin = checked_number("on_robot", "margin", margin, least=0.0)
@@ -439,14 +407,14 @@ class World:
         self, kind: str, name: str, radius: float, length: float, place: dict[str, Any]
     ) -> None:
         def shape(where: str) -> Shape:
-            return Shape(kind, _lengths(where, radius=radius, length=length))
+            return round_shape(where, kind, radius=radius, length=length)
 
         self._add(name, shape, place)
 
     def _add(self, name: str, shape: Any, place: dict[str, Any]) -> None:
         """Add what a function makes of the words that messages name the obstacle by."""
         where = f"obstacle {checked_name(name)!r}"
-        _known_options(where, place, ("pose", "xyz", "quat_xyzw", "padding", "replace"))
+        known_options(where, place, ("pose", "xyz", "quat_xyzw", "padding", "replace"))
         options = dict(place)
         padding = checked_number(where, "padding", options.pop("padding", 0.0), least=0.0)
         replacing = options.pop("replace", False)
@@ -468,47 +436,9 @@ class World:
             self._decisions[link, obstacle] = allowed
 
     def _link_pose(self, q: Any, link: str) -> np.ndarray:
-        flat, shape = self._flat(q)
+        flat, shape = configurations(self.robot, q)
         if shape:
             raise WorldError(f"q has shape {(*shape, flat.shape[1])}; it must be one (J,)")
         if not np.isfinite(flat).all():
             raise WorldError("q has numbers that are not finite")
         return own_check(self.robot, self._held).kinematics.link_poses(flat, [link])[0, 0]
-
-    def _flat(self, q: Any) -> tuple[np.ndarray, tuple[int, ...]]:
-        """Configurations (N, J), and the shape that they came in but for J."""
-        try:
-            array = np.asarray(q.detach().cpu() if hasattr(q, "detach") else q, np.float64)
-        except (TypeError, ValueError) as error:
-            raise OptionError(f"q is no array of numbers: {error}") from error
-        joints = self.robot.num_joints
-        if not array.ndim or array.shape[-1] != joints:
-            raise OptionError(f"q has shape {array.shape}; the last axis must have {joints} joints")
-        return array.reshape(-1, joints), array.shape[:-1]
-
-
-@lru_cache(maxsize=16)
-def holdable_joints(robot: Robot) -> tuple[str, ...]:
-    """Joints of a robot that are not solved for and move no tip."""
-    urdf = read_urdf_model(robot.urdf_path)
-    carrying = set()
-    for tip in robot.tips:
-        index = urdf.model.frames[urdf.model.getFrameId(tip)].parentJoint
-        while index:
-            carrying.add(urdf.motion(urdf.model.names[index]).joint)
-            index = urdf.model.parents[index]
-    return tuple(
-        name
-        for name in list(urdf.model.names)[1:]
-        if name not in robot.joint_names and name not in carrying and name not in urdf.mimics
-    )
-
-
-def _lengths(where: str, **lengths: Any) -> tuple[float, ...]:
-    return tuple(checked_number(where, key, value, positive=True) for key, value in lengths.items())
-
-
-def _known_options(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    for key in given:
-        if key not in known:
-            raise WorldError(f"{where} got {key}=; it takes {', '.join(known)}")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A file of arrays is whole at every moment, and an interrupted run goes on from it."""
 
+import pickle
 import resource
 import signal
 from pathlib import Path
@@ -75,10 +76,41 @@ def test_a_damaged_file_is_refused(path, content):
         fill(path, Job())
 
 
-def test_another_archive_is_no_file_of_results(path):
-    np.savez(path, q=DATA)
-    with pytest.raises(mik.OutputError, match="is not a file of results"):
+@pytest.mark.parametrize("write", [
+    lambda path: np.savez(path, q=DATA),
+    lambda path: np.savez(path, question=np.array([{}], object), done=DATA),  # pickled
+    lambda path: path.write_bytes(pickle.dumps({"done": 1})),
+    lambda path: path.open("wb").write(np.lib.format.MAGIC_PREFIX),
+    lambda path: np.save(path.open("wb"), DATA),
+])  # fmt: skip
+def test_a_file_of_another_program_is_no_file_of_results(path, write):
+    write(path)
+    with pytest.raises(mik.OutputError, match=r"damaged, or another program wrote it$"):
         read_arrays(path)
+
+
+@pytest.mark.parametrize("given, message", [
+    (5, "is 5; it must be a path"),
+    ("/dev/null", "is no file"),
+    ("a" * 300, "can be no file: .*too long"),
+    ("a\0b", "can be no file: .*null"),
+    ("nowhere/squares.npz", "there is no folder nowhere"),
+])  # fmt: skip
+def test_a_file_that_cannot_be_is_refused_before_the_work(given, message):
+    with pytest.raises(mik.OutputError, match=message):
+        ArrayFile(given, QUESTION)
+
+
+def test_all_that_is_asked_otherwise_is_named(path):
+    asked = {**QUESTION, "world": "a" * 64, "box": None}
+    fill(path, Job(), asked)
+    now = {"power": 3, "name": "squares", "world": None, "box": [1, 2]}
+    with pytest.raises(
+        mik.OutputError, match=r"of power 2, not 3; of a world; of box None, not \[1, 2\]:"
+    ):
+        fill(path, Job(), now)
+    with pytest.raises(mik.OutputError, match="is a file of results of another kind:"):
+        fill(path, Job(), QUESTION)
 
 
 def test_a_full_disk_leaves_what_was_there(path):

@@ -204,6 +204,8 @@ def test_an_unreachable_pose_ends_with_exit_code_1_and_honest_errors(run):
         (("solve", "--xyz", 0, 0, 1), "--rpy and --quat"),
         (("solve", "--xyz", 0, 0, 1, "--quat", 1, 1, 0, 0), "length"),
         (("solve", "--xyz", 0, 0, "nan", "--rpy", 0, 0, 0, "--sampler", "uniform"), "not finite"),
+        (("solve", "--xyz", 0, 0, 1e300, "--rpy", 0, 0, 0, "--sampler", "uniform"), "m away"),
+        (("solve", "--xyz", 0, 0, 0, "--quat", 1e300, 0, 0, 0), "--quat has the length 1e+300"),
         (("solve", *POSE, "--robot", "pandas"), "'pandas'"),
         (("solve", *POSE, "--sampler", "gauss"), "gauss"),
         (("solve", "--poses", "nothing.npy", "--sampler", "uniform"), "nothing.npy"),

@@ -2,6 +2,11 @@
 """`meanflow-ik reachability`, and `solve` in chunks, as a user calls them."""
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -35,6 +40,8 @@ def test_a_map_is_made_once_and_drawn(run, tmp_path):
         (("--scheduler", "nowhere"), "no Dask scheduler answers at 'nowhere'"),
         (("--processes", 0), "processes is 0"),
         (("--free-axes", "up"), "axes are x y z rx ry rz"),
+        (("--starts", -2), "starts is -2"),
+        (("--picture", "map.txt"), "the picture is map.txt; its suffix is one of"),
     ],
 )
 def test_a_map_that_cannot_be_is_said_in_a_line(run, tmp_path, monkeypatch, arguments, message):
@@ -42,6 +49,45 @@ def test_a_map_that_cannot_be_is_said_in_a_line(run, tmp_path, monkeypatch, argu
     done = run(*MAP, "--voxel", 0.1, *arguments)
     assert done.returncode == 2 and message in done.stderr
     assert done.stderr.count("meanflow-ik:") == 1
+    assert not (tmp_path / "reachability.npz").exists()
+
+
+def test_a_picture_needs_matplotlib_before_the_map(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    done = run(*MAP, "--voxel", 0.1, "--picture", "map.png")
+    assert done.returncode == 2 and "pip install '.[demo]'" in done.stderr
+    assert not (tmp_path / "reachability.npz").exists()
+
+
+def test_ctrl_c_says_what_is_there_and_the_same_command_goes_on(tmp_path):
+    """A part of the map is done at the second line of progress, none of it at the first."""
+    path = tmp_path / "map.npz"
+    command = [sys.executable, "-m", "meanflow_ik_core.cli", *map(str, MAP), "--voxel", "0.03"]
+    command += ["--orientations", "64", "--starts", "16", "--output", str(path)]
+
+    def stopped_at(chunk: int) -> str:
+        terminal, end = os.openpty()  # where every line of progress is written at once
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=end, text=True, process_group=0,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+        os.close(end)
+        said = ""
+        while not any(int(done) >= chunk for done in re.findall(r"voxels: (\d+) of", said)):
+            said += os.read(terminal, 1000).decode()
+        os.killpg(process.pid, signal.SIGINT)
+        stdout, _ = process.communicate(timeout=60)
+        os.close(terminal)
+        assert process.returncode == 130
+        return stdout
+
+    assert stopped_at(1) == f"stopped before a part was done; there is no {path} yet\n"
+    assert not path.exists()
+    assert stopped_at(2) == f"stopped; {path} has what is done, and the same command goes on\n"
+    assert not mik.ReachabilityMap.load(path).complete
+    subprocess.run(command, check=True, capture_output=True)
+    assert mik.ReachabilityMap.load(path).complete
 
 
 def test_poses_are_solved_in_chunks_into_a_file(run, tmp_path, panda):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages of MoveIt's planning scene: the real ones where moveit_msgs is installed, and stand-ins
-with the same fields, for which `test_planning_scene.py` vouches."""
+with the same fields, for which `test_planning_scene.py` vouches. Requests have `RobotState`."""
 
 import importlib.util
 import struct

@@ -4,7 +4,6 @@
 The messages are stand-ins with the fields of moveit_msgs, and the real ones where those exist.
 """
 
-import importlib.util
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import yaml
 from builtin_interfaces.msg import Duration
 from example_robots import TORSO_TIPS, draw
 from geometry_msgs.msg import PoseStamped, Transform
+from moveit_messages import HAS_MOVEIT, RobotState
 from oracles import Judge
 from sensor_msgs.msg import JointState, MultiDOFJointState
 
@@ -41,14 +41,6 @@ class Constraints:
     position_constraints: list = field(default_factory=list)
     orientation_constraints: list = field(default_factory=list)
     visibility_constraints: list = field(default_factory=list)
-
-
-@dataclass
-class RobotState:
-    joint_state: JointState = field(default_factory=JointState)
-    multi_dof_joint_state: MultiDOFJointState = field(default_factory=MultiDOFJointState)
-    attached_collision_objects: list = field(default_factory=list)
-    is_diff: bool = False
 
 
 @dataclass
@@ -109,7 +101,6 @@ def real_messages():
     )
 
 
-HAS_MOVEIT = importlib.util.find_spec("moveit_msgs") is not None
 KINDS = {"stand-ins": stand_ins} | ({"moveit_msgs": real_messages} if HAS_MOVEIT else {})
 
 
@@ -203,7 +194,6 @@ def test_the_stand_ins_have_the_fields_of_moveit_msgs():
 
     for stand_in, real in (
         (Constraints, msg.Constraints),
-        (RobotState, msg.RobotState),
         (PositionIKRequest, msg.PositionIKRequest),
         (MoveItErrorCodes, msg.MoveItErrorCodes),
         (Request, srv.GetPositionIK.Request),

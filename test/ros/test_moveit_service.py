@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """~/solve_ik of the node: off without moveit_msgs, and called for real where it is there."""
 
-import importlib.util
 import sys
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import PoseStamped
 from meanflow_ik_ros.srv import GetIKSolutions
+from moveit_messages import HAS_MOVEIT
 from oracles import Judge
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -21,7 +21,6 @@ from meanflow_ik_ros.node import MeanFlowIKNode
 
 Codes = GetIKSolutions.Response
 SERVICE = "/left/meanflow_ik/solve_ik"
-HAS_MOVEIT = importlib.util.find_spec("moveit_msgs") is not None
 needs_moveit = pytest.mark.skipif(
     not HAS_MOVEIT,
     reason="moveit_msgs is not installed, so ~/solve_ik is off; test_moveit.py tests what it does",

@@ -5,6 +5,7 @@ The messages are stand-ins with the fields of moveit_msgs, and the real ones whe
 """
 
 import time
+from types import SimpleNamespace
 
 import coal
 import numpy as np
@@ -539,6 +540,22 @@ def test_the_fingers_are_where_joint_states_have_them(around, messages, panda):
     told = JointState(name=["panda_finger_joint1"], position=[0.04])
     around.world.apply(ApplyWorld.Request(is_diff=True, held=told))
     assert not touching(around)  # what is said counts more than what is heard
+
+
+def test_fingers_beyond_their_limits_are_at_them(around, panda):
+    said = []
+    logger = SimpleNamespace(warning=lambda text, **_: said.append(text))
+    around.state = CurrentState(panda, logger)
+    world = NodeWorld(panda, around.state, around.lookup, [])
+    for heard, at in ((0.0403, 0.04), (-0.0003, 0.0), (0.03, 0.03)):
+        around.move(Q, panda_finger_joint1=heard)
+        assert world.held().world.held() == {"panda_finger_joint1": at}
+    assert not said
+    around.move(Q, panda_finger_joint1=1e300)
+    assert world.held().world.held() == {"panda_finger_joint1": 0.04}
+    assert said == [
+        "joint_states: taken at the limit: panda_finger_joint1 1e+300 (limits 0 to 0.04)"
+    ]
 
 
 def test_openings_that_change_build_nothing_and_keep_nothing(around, messages, monkeypatch):

@@ -69,6 +69,11 @@ def test_a_damaged_network_is_never_passed_over(robot, request, tmp_path, monkey
     assert mik.load_solver(loaded, sampler="uniform").sampler == "uniform"
 
 
+def test_uniform_starts_take_no_network(panda):
+    with pytest.raises(mik.OptionError, match="'panda', and the sampler uniform takes none"):
+        mik.load_solver(panda, "panda", sampler="uniform")
+
+
 def test_a_network_that_is_given_and_damaged_or_missing_is_an_error(torso, tmp_path):
     path = tmp_path / "net.safetensors"
     with pytest.raises(mik.CheckpointError, match="no checkpoint"):

@@ -121,3 +121,23 @@ def test_bad_input_is_refused():
         solver.self_motions([0.0])
     with pytest.raises(mik.LinkError, match="nowhere"):
         solver.self_motions(configurations(solver.robot)[0], tips=["nowhere"])
+
+
+def test_a_walk_from_no_solution_is_refused():
+    solver = mik.load_solver("panda", sampler="uniform")
+    q = np.array([0.0, -0.3, 0.0, -2.2, 0.0, 1.9, 0.8])
+    elsewhere = solver.robot.forward(q)[None]
+    elsewhere[..., 0, 3] += 0.01
+    with pytest.raises(mik.SeedError, match=r"q is 0\.01 m and .* rad from the target"):
+        solver.self_motions(q, elsewhere)
+    with pytest.raises(mik.TargetError, match="2 poses"):
+        solver.self_motions(q, np.tile(elsewhere, (2, 1, 1, 1)))
+    assert solver.self_motions(q, elsewhere, free_axes={"panda_link8": "x y z"})
+    world = mik.World(solver.robot)
+    world.add_sphere("ball", 0.05, xyz=solver.robot.forward(q)[0, :3, 3])
+    with pytest.raises(mik.SeedError, match=r"q touches .* and ball by"):
+        solver.self_motions(q, world=world)
+    folded = [0, 1.7, 0, -3.0, 0, 0.0, 0]
+    assert solver.self_motions(folded)
+    with pytest.raises(mik.SeedError, match="q touches itself"):
+        solver.self_motions(folded, avoid_self_collision=True)

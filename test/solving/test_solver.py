@@ -207,6 +207,7 @@ HALF_TURN_MIRRORED = np.diag([1.0, 1.0, -1.0, 1.0])
     ("targets", "message"),
     [
         (np.full((1, 4, 4), np.nan), "not finite"),
+        (np.eye(4)[None] + 1e300 * np.eye(4, k=3), r"1e\+300 m away; 1e\+12 m is the farthest"),
         (np.diag([1.0, 1.0, 1.0, np.inf])[None], "not finite"),
         (np.eye(4), r"shape \(4, 4\)"),
         (np.eye(3)[None], r"shape \(1, 3, 3\)"),

@@ -55,7 +55,8 @@ def test_a_target_out_of_reach_shows_the_nearest_arm_and_says_why(session):
     answer = session.solve()
     assert not answer.valid.any() and len(answer.joint_positions) == 1
     assert answer.position_error.min() > 0.5 and "reach" in answer.sentence
-    assert session.self_motions() is not None
+    with pytest.raises(mik.SeedError, match="from the target"):
+        session.self_motions()
 
 
 def test_wishes_are_met(session):

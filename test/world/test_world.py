@@ -358,6 +358,18 @@ def refusals(world: mik.World):
         "hold solved": (lambda: world.hold({"panda_joint1": 0.0}), "is solved for"),
         "hold unknown": (lambda: world.hold({"finger": 0.0}), "unknown joint"),
         "hold nan": (lambda: world.hold({"panda_finger_joint1": nan}), "must be finite"),
+        "hold beyond": (
+            lambda: world.hold({"panda_finger_joint1": 0.08}),
+            r"at 0\.08; its limits are \[0, 0\.04\]",
+        ),
+        "hold far": (lambda: world.hold({"panda_finger_joint1": 1e300}), "1e\\+300; it must be"),
+        "far": (lambda: world.move("ball", xyz=(1e300, 0, 0)), "xyz of .* 100000 at most"),
+        "far pose": (lambda: world.move("ball", pose_at(0, 1e300, 0)), "1e\\+300 m away"),
+        "huge": (lambda: world.add_sphere("a", 10**400), "radius of .* 100000 at most"),
+        "q shape": (lambda: world.in_collision([0.0]), r"q has shape \(1,\)"),
+        "q text": (lambda: world.distance("q"), "q is no array"),
+        "q complex": (lambda: world.in_collision([1j] * 7), "they are complex"),
+        "cap": (lambda: world.distance(np.zeros(7), cap=-1), "cap of distance is -1"),
         "robot": (lambda: mik.World("panda"), "must be a Robot"),  # type: ignore
     }  # fmt: skip
 
@@ -417,3 +429,38 @@ def test_points_on_the_robot_are_those_near_its_shapes_and_what_it_carries(panda
 def test_contacts_of_joints_that_are_not_finite_are_refused(panda):
     with pytest.raises(mik.WorldError, match="not finite"):
         mik.World(panda).contacts(np.full(panda.num_joints, np.nan))
+
+
+@pytest.mark.parametrize("question", ["in_collision", "contacts", "distance"])
+def test_joints_that_no_robot_has_are_refused_by_name(panda, question):
+    world = mik.World(panda)
+    world.add_sphere("ball", 0.1, xyz=(0.4, 0, 0.4))
+    q = solutions(panda, 3)
+    q[1, 4] = 1e300
+    with pytest.raises(mik.WorldError, match=r"panda_joint5 = 1e\+300; a joint is at most 100000"):
+        getattr(world, question)(q)
+    getattr(world, question)(np.full(7, 1e5))
+
+
+def test_a_joint_held_a_little_beyond_its_limit_is_at_it(panda, tmp_path):
+    world = mik.World(panda)
+    for given, held in ((0.043, 0.04), (-0.001, 0.0), (0.02, 0.02)):
+        world.hold({"panda_finger_joint1": given})
+        assert world.held() == {"panda_finger_joint1": held}
+    world.save(tmp_path / "world.yaml")
+    text = (tmp_path / "world.yaml").read_text().replace("0.02", "0.043")
+    (tmp_path / "world.yaml").write_text(text)
+    assert mik.World.load(tmp_path / "world.yaml", panda).held() == {"panda_finger_joint1": 0.04}
+
+
+def test_answers_have_the_shape_of_the_question(panda):
+    world = mik.World(panda)
+    world.add_sphere("ball", 0.1, xyz=(0.4, 0, 0.4))
+    q = solutions(panda, 6)
+    for shape in ((6,), (2, 3), (1, 6)):
+        for answer in (
+            world.in_collision(q.reshape(*shape, 7)),
+            world.distance(q.reshape(*shape, 7)),
+        ):
+            assert answer.shape == shape
+    assert world.in_collision(q[0]).shape == world.distance(q[0]).shape == ()
