@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws the pictures of docs/concepts.md and docs/training.md: ``make figures``.
+"""Draws the pictures of docs/concepts.md, docs/sampler.md and docs/training.md: ``make figures``.
 
 One of them needs three small networks, which are trained first where they are not there yet. That
 takes some minutes of one core.
@@ -8,7 +8,9 @@ takes some minutes of one core.
 from __future__ import annotations
 
 import argparse
+import csv
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,11 @@ from matplotlib.ticker import FixedLocator, NullLocator
 import meanflow_ik_core as mik
 from meanflow_ik_core.evaluation.closed_form import ClosedForm
 from meanflow_ik_core.evaluation.distribution import coverage
+from meanflow_ik_core.evaluation.exactness import after_steps
 from meanflow_ik_core.evaluation.posterior import SolutionCurve, trace_solutions
+from meanflow_ik_core.evaluation.timed_samples import draw_samples
 from meanflow_ik_core.network.checkpoint import read_checkpoint
+from meanflow_ik_core.samplers import build_sampler
 from meanflow_ik_core.samplers.meanflow import MeanFlowSampler
 from meanflow_ik_core.solving.refine import refine_lm
 from meanflow_ik_core.training.config import load_train_config
@@ -36,6 +41,8 @@ RADIUS = 0.2  # rad, as in the tables of docs/sampler.md
 SHOWN = (0, 6)  # joints, from 0
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 OUTSIDE = "#b0b0b0"
+STEPS = (0, 1, 2, 3, 5, 8, 12, 24)  # of refinement
+TOLERANCE = 1e-5  # m and rad
 # Name of a network, its recipe, and settings that differ from it.
 TERMS = {
     "score": ("11_energy", {}),
@@ -65,6 +72,8 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, figure in {
         "study": study_of_recipes(read_records(DOCS / "training" / "study.json")),
+        "learning_curves": learning_curves(DOCS / "training" / "curves.csv"),
+        "steps": network_against_steps(robot),
         "solution_set": solution_set(curve),
         "one_step": one_step(curve),
         "pull_and_scores": pull_and_scores(curve, arguments.runs, arguments.iterations),
@@ -177,6 +186,74 @@ def study_of_recipes(records: list[dict[str, Any]]) -> Figure:
         axis.set_major_formatter("{x:g}")
     axes.legend()
     return figure
+
+
+def learning_curves(record: Path) -> Figure:
+    """Errors of raw samples over the samples that a network was trained with."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    shown = {"position_error_mm": "position error, mean [mm]",
+             "rotation_error_deg": "rotation error, mean [deg]"}  # fmt: skip
+    with record.open() as lines:
+        rows = list(csv.DictReader(lines))
+    for axes, (column, title) in zip(figure.subplots(1, 2), shown.items(), strict=True):
+        for colour, (run, those) in zip(
+            COLOURS, itertools.groupby(rows, lambda row: row["run"]), strict=False
+        ):
+            points = [(float(row["million_samples"]), float(row[column])) for row in those]
+            axes.plot(*np.transpose(points), "o-", color=colour, markersize=3, label=run)
+        axes.set(xscale="log", yscale="log", xlabel="samples [M]", ylabel=title)
+        for axis, ticks in (
+            (axes.xaxis, (10, 30, 100, 300, 1000)),
+            (axes.yaxis, (5, 10, 20, 30, 50, 100, 200)),
+        ):
+            low, high = axis.get_view_interval()
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_locator(FixedLocator([tick for tick in ticks if low < tick < high]))
+            axis.set_major_formatter("{x:g}")
+        axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def network_against_steps(robot: mik.Robot) -> Figure:
+    """What samples cost with their steps of refinement, and how good they are then."""
+    torch.set_num_threads(1)
+    poses = robot.forward(robot.random_configurations(300, np.random.default_rng(0)))
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for colour, (name, label) in zip(
+        COLOURS, {"uniform": "random start", "meanflow": "network sample"}.items(), strict=False
+    ):
+        sampler = build_sampler(name, robot, None, "cpu")
+        found, time = samples_after_steps(robot, sampler, poses)
+        errors = [1e3 * values["position_error_median"] for values in found.values()]
+        valid = [100 * values["valid"] for values in found.values()]
+        for axes, heights in ((left, errors), (right, valid)):
+            axes.plot(time, heights, "o-", color=colour, markersize=4, label=label)
+            for steps, *place in zip(found, time, heights, strict=True):
+                axes.annotate(
+                    f"{steps}", place, xytext=(4, 4), textcoords="offset points", fontsize=8
+                )
+    left.set(yscale="log", ylim=(1e-10, 3e3), ylabel="position error, median [mm]")
+    right.set(ylim=(0, 105), ylabel="valid [%]")
+    for axes in (left, right):
+        axes.set(xlim=(0, None), xlabel="time of a sample with its steps [us]")
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower left" if axes is left else "upper left")
+    return figure
+
+
+def samples_after_steps(
+    robot: mik.Robot, sampler: Any, poses: np.ndarray
+) -> tuple[dict[int, dict[str, float]], np.ndarray]:
+    """100 samples of each pose (B, 1, 4, 4) after `STEPS`; least time [us] of three runs."""
+    times = []
+    for _ in range(3):
+        generator = torch.Generator().manual_seed(0)
+        q, spent = draw_samples(sampler, poses, 100, generator)
+        found = after_steps(robot, q, poses, TOLERANCE, TOLERANCE, STEPS)
+        times.append([1e6 * (spent / 100 + values["step_time"]) for values in found.values()])
+    return found, np.min(times, 0)
 
 
 def noise_and_samples(

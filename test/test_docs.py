@@ -85,7 +85,9 @@ def test_the_pictures_are_drawn_by_the_command(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     drawn = {path.name for path in (tmp_path / "images").iterdir()}
-    texts = "".join((DOCS / page).read_text() for page in ("concepts.md", "training.md"))
+    texts = "".join(
+        (DOCS / page).read_text() for page in ("concepts.md", "sampler.md", "training.md")
+    )
     shown = set(re.findall(r"\(images/(\w+\.png)\)", texts))
     assert drawn == shown
     assert all((DOCS / "images" / name).stat().st_size < 150_000 for name in shown)
