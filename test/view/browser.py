@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,8 +21,16 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Locator, Page, sync_playwright
 
-QUIET_MS = 3.0
+import meanflow_ik_core as mik
+
 PANEL = 330  # pixels, at the right
+SIZE = (1280, 800)  # of the documentation's pictures, in pixels
+SOLVES = 5  # pairs, before such a picture, so that its time of the solver is no chance
+WORLD = """
+objects:
+  post: {type: box, size: [0.08, 0.08, 0.7], xyz: [0.3, 0.3, 0.35]}
+  ball: {type: sphere, radius: 0.09, xyz: [0.15, -0.3, 0.5]}
+"""
 SECONDS = 120.0  # that anything may take where a CPU draws, and shares itself with other tests
 # Without a graphics processor; and no sandbox, which the root of a container cannot have.
 FLAGS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
@@ -159,14 +168,17 @@ class Viewer:
             self.page.evaluate("() => new Promise(requestAnimationFrame)")
         self.page.screenshot(path=path, timeout=1e3 * SECONDS)
 
-    def wait_for_quiet(self) -> None:
-        """Update until other programs let the solver alone, for a time that a reader would have."""
-        for number in range(60):
-            self.settle()
-            if float(self.readout("solver").split()[0]) < QUIET_MS:
-                return
-            self.tab("Solve")
-            self.type("speed", 0.5 + 0.05 * (number % 2))
+    def take(self, path: Path, tab: str = "Solve") -> None:
+        """Write a picture of a target at rest, solved for often enough for a fair time.
+
+        The panel shows the median of the last solves.
+        """
+        self.tab("Solve")
+        for weight in SOLVES * (1.1, 1.0):
+            self.type("seed weight", weight)
+        self.tab(tab)
+        self.settle()
+        self.picture(path)
 
     def canvas(self) -> np.ndarray:
         """(H, W, 3) pixels left of the panel."""
@@ -177,16 +189,32 @@ class Viewer:
         return np.array(Image.open(data).convert("RGB"))[:, : self.size[0] - PANEL]
 
 
-def write_picture(folder: Path) -> None:
-    """Make the picture of the documentation."""
+def write_pictures(folder: Path) -> None:
+    """Make the pictures of the documentation."""
     folder.mkdir(parents=True, exist_ok=True)
-    with Viewer(size=(1280, 800), scale=1.0) as viewer:
-        viewer.type("arms", 8)
-        viewer.target((0.45, 0.1, 0.35), (180, 0, 0))
-        viewer.tab("Solve")
-        viewer.wait_for_quiet()
-        viewer.picture(folder / "viewer.png")
+    with tempfile.TemporaryDirectory() as made:
+        found, world = Path(made) / "map.npz", Path(made) / "world.yaml"
+        mik.reachability_map("panda", voxel=0.08, orientations=16, processes=1, output=found)
+        world.write_text(WORLD)
+        with Viewer("--map", str(found), size=SIZE, scale=1.0) as viewer:
+            viewer.type("arms", 1)
+            viewer.take(folder / "map.png", "Map")
+            viewer.page.get_by_label("show the map").click()
+            viewer.tab("Solve")
+            viewer.type("arms", 7)
+            viewer.target((0.45, 0.0, 0.3), (180, 0, 0))
+            viewer.take(folder / "viewer.png")
+            viewer.choose("show", "self-motion")
+            viewer.wait(lambda: viewer.readout("connected solutions") != "", "an elbow circle")
+            viewer.picture(folder / "self_motion.png")
+        with Viewer("--world", str(world), size=SIZE, scale=1.0) as viewer:
+            viewer.type("arms", 6)
+            viewer.target((0.55, 0.0, 0.3), (180, 0, 0))
+            viewer.take(folder / "obstacles.png", "World")
+    with Viewer("--robot", "dual_panda", size=SIZE, scale=1.0) as viewer:
+        viewer.type("arms", 5)
+        viewer.take(folder / "two_arms.png", "Target")
 
 
 if __name__ == "__main__":
-    write_picture(Path(sys.argv[1]))
+    write_pictures(Path(sys.argv[1]))
