@@ -8,11 +8,11 @@ import viser
 
 from ..reachability.map import QUANTITIES, ReachabilityMap
 
-_BALL = 0.7  # diameter of what is drawn of a voxel, of its edge
+_BALL = 0.45  # size of what is drawn of a voxel, of its edge
 
 
 class MapScene:
-    """Draws the voxels that are reached, coloured by one quantity, and controls for what is shown."""
+    """Draws the voxels that are reached in colours, and adds controls for what is shown."""
 
     def __init__(
         self, server: viser.ViserServer, tabs: viser.GuiTabGroupHandle, found: ReachabilityMap

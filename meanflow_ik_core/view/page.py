@@ -63,8 +63,9 @@ class Page:
         self._gizmos = [self._gizmo(tip) for tip in range(session.robot.num_tips)]
         obstacles = ObstacleScene(self.server, session.world, self._obstacle_moved)
         self._panel = Panel(self.server, session, obstacles, self._wake.set, self._typed)
+        self._map: MapScene | None = None
         if reachability is not None:
-            MapScene(self.server, self._panel.tabs, reachability)
+            self._map = MapScene(self.server, self._panel.tabs, reachability)
         self._answer: Answer | None = None
         self._seconds: deque[float] = deque(maxlen=20)  # of the last updates
         self._mode, self._walked_to = "", np.empty(0)

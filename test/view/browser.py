@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The viewer in a real browser: what a user does, and the picture of the documentation.
+"""The viewer in a real browser: what a user does, and the pictures of the documentation.
 
-Run it to make that: ``python test/view/browser.py docs/images``.
+Run it to make these: ``python test/view/browser.py docs/images``.
 """
 
 from __future__ import annotations
@@ -143,11 +143,15 @@ class Viewer:
         self.page.get_by_role("option", name=option, exact=True).click()
 
     def tab(self, name: str) -> None:
-        self.page.get_by_role("tab", name=name).click()
+        self.page.get_by_role("tab", name=name).click(force=True)  # do not wait for frames
+
+    def check(self, label: str) -> None:
+        """Click a checkbox."""
+        self.inputs(label).first.click(force=True)
 
     def press(self, name: str) -> None:
         """Press a button."""
-        self.page.get_by_role("button", name=name, exact=True).click()
+        self.page.get_by_role("button", name=name, exact=True).click(force=True)
 
     def target(self, xyz: Sequence[float], rpy: Sequence[float], tip: int = 0) -> None:
         """Type a target, in metres and degrees."""
@@ -199,7 +203,7 @@ def write_pictures(folder: Path) -> None:
         with Viewer("--map", str(found), size=SIZE, scale=1.0) as viewer:
             viewer.type("arms", 1)
             viewer.take(folder / "map.png", "Map")
-            viewer.page.get_by_label("show the map").click()
+            viewer.check("show the map")
             viewer.tab("Solve")
             viewer.type("arms", 7)
             viewer.target((0.45, 0.0, 0.3), (180, 0, 0))
