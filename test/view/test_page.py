@@ -157,6 +157,7 @@ def test_a_map_is_cut_open_and_coloured():
     page = Page(Session(mik.load_solver("panda", sampler="uniform")), "127.0.0.1", 0, False, found)
     try:
         shown = page._map
+        assert shown is not None
         points = found.centers[found.reached > 0]
         assert len(shown._cloud.points) == (points[:, 1] > 0).sum() > 0
         for cut in shown._cuts:
