@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """``meanflow-ik view``: a robot in a browser."""
 
+from __future__ import annotations
+
 import logging
 from importlib.util import find_spec
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +18,9 @@ from .options import (
     TipOption,
     WorldOption,
 )
+
+if TYPE_CHECKING:
+    from ..reachability.map import ReachabilityMap
 
 
 def view(
@@ -31,6 +37,12 @@ def view(
     sampler: SamplerOption = "auto",
     checkpoint: CheckpointOption = None,
     world: WorldOption = None,
+    map_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--map", help="A reachability map to show: a .npz file of `meanflow-ik reachability`."
+        ),
+    ] = None,
     coarse: Annotated[
         bool,
         typer.Option(
@@ -66,10 +78,11 @@ def view(
     used = free_port(host, port)
     loaded = load_robot(robot, base, tip)
     obstacles = None if world is None else World.load(world, loaded)
+    reachability = None if map_file is None else _map_of(map_file, robot, base)
     solver = load_solver(loaded, checkpoint, "cpu", sampler)
     solver.warm_up()
     session = Session(solver, frame or (), obstacles)
-    page = Page(session, host, used, coarse)
+    page = Page(session, host, used, coarse, reachability)
     used = page.server.get_port()
     if port not in (0, used):
         print(f"port {port} is taken")
@@ -78,3 +91,23 @@ def view(
         page.run()
     except KeyboardInterrupt:
         page.stop()
+
+
+def _map_of(path: Path, robot: str, base: str | None) -> ReachabilityMap:
+    """The map of a file; OptionError where it is one of another robot."""
+    from ..errors import LinkError, OptionError
+    from ..reachability.map import ReachabilityMap
+    from ..robot.robot import load_robot
+
+    found = ReachabilityMap.load(path)
+    asked = found.question
+    try:
+        same = load_robot(robot, base, [asked["tip"]]).fingerprint() == asked["kinematics"]
+    except LinkError:
+        same = False
+    if not same:
+        raise OptionError(
+            f"--map {path} is a map of {asked['robot']} from {asked['base']} to {asked['tip']}, "
+            f"whose kinematics are not those of {robot}"
+        )
+    return found

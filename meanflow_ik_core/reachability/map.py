@@ -104,6 +104,13 @@ class ReachabilityMap:
     def _sum(values: np.ndarray, where: np.ndarray) -> np.ndarray:
         return values.sum(1, dtype=np.float64, where=where)
 
+    def bounds(self, quantity: str = "reached") -> tuple[float, float]:
+        """What the lowest and the highest colour of `points_and_colours` stand for."""
+        values = self.of_voxels(quantity)
+        if quantity == "reached" or np.isnan(values).all():
+            return 0.0, 1.0
+        return float(np.nanmin(values)), float(np.nanmax(values))
+
     def points_and_colours(self, quantity: str = "reached") -> tuple[np.ndarray, np.ndarray]:
         """The voxels that are reached as a point cloud.
 
@@ -117,9 +124,8 @@ class ReachabilityMap:
         values = self.of_voxels(quantity)
         there = np.isfinite(values)
         shown = values[there]
-        low = 0.0 if quantity == "reached" else shown.min(initial=np.inf)
-        high = 1.0 if quantity == "reached" else shown.max(initial=-np.inf)
-        share = (shown - low) / max(high - low, 1e-12) if len(shown) else shown
+        low, high = self.bounds(quantity)
+        share = (shown - low) / max(high - low, 1e-12)
         steps = np.linspace(0, 1, len(_COLOURS))
         colours = np.stack([np.interp(share, steps, one) for one in _COLOURS.T], -1)
         return self.centers[there], colours.round().astype(np.uint8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arms in the scene: one solid, in its own colours, and many translucent ones."""
+"""Arms in the scene: the best in its own colours, and others in a colour each."""
 
 from __future__ import annotations
 
@@ -71,7 +71,6 @@ class Arms:
         if colours is not None:
             painted[: len(q)] = colours
         wxyz, positions = self._poses(np.nan_to_num(self._places))
-        opacity = np.full(room, opacity_of(len(q)), np.float32)
         # where all arms are one, as at the target, the solid one is enough
         apart = np.abs(positions - self._solid_at[1]).max(-1) > 1e-3
         apart |= np.abs((wxyz * self._solid_at[0]).sum(-1)) < 0.9999
@@ -81,7 +80,8 @@ class Arms:
             ghost.batched_positions = positions[:, index]
             ghost.batched_scales = scales[:, index]
             ghost.batched_colors = painted
-            ghost.batched_opacities = opacity
+            if ghost.batched_opacities is not None:
+                ghost.batched_opacities = np.full(room, opacity_of(len(q)), np.float32)
 
     def _poses(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Quaternions w x y z (M, N, 4) and positions (M, N, 3) of the N bodies."""
@@ -107,7 +107,9 @@ class Arms:
                 f"/ghosts/{body.node}", light.vertices, light.faces,
                 np.tile((1.0, 0.0, 0.0, 0.0), (room, 1)), np.zeros((room, 3)),
                 batched_scales=np.zeros(room, np.float32), batched_colors=distinct_colours(room),
-                batched_opacities=np.ones(room, np.float32), lod="off", cast_shadow=False,
+                # few arms are opaque: what is drawn of a translucent one depends on its triangles
+                batched_opacities=None if room == _LEAST_ROOM else np.ones(room, np.float32),
+                lod="off", cast_shadow=False,
                 receive_shadow=False,
             )  # fmt: skip
             ghost.on_click(self._clicked)

@@ -107,7 +107,7 @@ class ObstacleScene:
             )
         mesh = mesh_of_shape(shape)
         return self._scene.add_mesh_simple(
-            name, mesh.vertices, mesh.faces, color=_COLOUR, opacity=0.85, flat_shading=True,
+            name, mesh.vertices, mesh.faces, color=_COLOUR, flat_shading=True,
             side="double",
         )  # fmt: skip
 

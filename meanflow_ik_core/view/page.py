@@ -14,15 +14,18 @@ import viser
 import viser.transforms as tf
 
 from ..errors import IKError
+from ..reachability.map import ReachabilityMap
 from .arms import Arms, colours_along
+from .map_scene import MapScene
 from .obstacle_scene import ObstacleScene
 from .panel import Panel
 from .robot_shapes import bodies_of
 from .session import NEAR, Answer, Session
 
 _TICK = 1 / 60  # s, between two steps of what moves by itself, and two updates at least
+_BACKGROUND = (214, 221, 229)  # red green blue, darker than white arms
 _REST = 0.3  # s without a change, after which what takes longer is found out
-_ALONG = 24  # arms that show a connected set of solutions
+_ALONG = 12  # arms that show a connected set of solutions
 
 
 class LocalServer(viser.ViserServer):
@@ -35,7 +38,14 @@ class LocalServer(viser.ViserServer):
 class Page:
     """Shows a session in browsers; all of them see the same."""
 
-    def __init__(self, session: Session, host: str, port: int, coarse: bool = False):
+    def __init__(
+        self,
+        session: Session,
+        host: str,
+        port: int,
+        coarse: bool = False,
+        reachability: ReachabilityMap | None = None,
+    ):
         self.session = session
         self._wake, self._stopped = threading.Event(), threading.Event()
         with contextlib.redirect_stdout(io.StringIO()):  # its banner, whatever verbose says
@@ -43,7 +53,6 @@ class Page:
         self.server.gui.configure_theme(
             control_width="medium", show_logo=False,
             show_share_button=False,
-            dark_mode=True,
         )  # fmt: skip
         self.server.gui.main_panel.dock_right()
         bodies = bodies_of(session.robot)
@@ -54,6 +63,9 @@ class Page:
         self._gizmos = [self._gizmo(tip) for tip in range(session.robot.num_tips)]
         obstacles = ObstacleScene(self.server, session.world, self._obstacle_moved)
         self._panel = Panel(self.server, session, obstacles, self._wake.set, self._typed)
+        self._map: MapScene | None = None
+        if reachability is not None:
+            self._map = MapScene(self.server, self._panel.tabs, reachability)
         self._answer: Answer | None = None
         self._seconds: deque[float] = deque(maxlen=20)  # of the last updates
         self._mode, self._walked_to = "", np.empty(0)
@@ -224,6 +236,7 @@ class Page:
         size = float(np.linalg.norm(np.ptp(reached, axis=0)))
         middle = 0.5 * reached.mean(0) + 0.5 * self.session.targets[:, :3, 3].mean(0)
         scene = self.server.scene
+        scene.set_background_image(np.full((8, 8, 3), _BACKGROUND, np.uint8), format="png")
         scene.configure_default_lights(cast_shadow=cast_shadow)
         scene.add_grid(
             "/ground", width=2 * size, height=2 * size, cell_size=0.1, section_size=0.5,

@@ -65,7 +65,7 @@ class Panel:
         with self._walk_folder:
             self.play = server.gui.add_checkbox("move to and fro", False)
             self.play.on_update(lambda _: changed())
-        tabs = server.gui.add_tab_group()
+        self.tabs = tabs = server.gui.add_tab_group()
         with tabs.add_tab("Solve"):
             self._add_wishes()
         with tabs.add_tab("Target"):

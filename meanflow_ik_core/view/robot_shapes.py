@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 _GREY = (0.75, 0.76, 0.78, 1.0)
 _FEW = 300  # triangles of a body, where few are wished
 _FINEST = 1e-3  # m, corners of such a body that are nearer become one
-_INSET = 3e-3  # m, that such a body is thinner, so that the solid one hides it where they are one
+_INSET = 2e-3  # m, that such a body is thinner, so that the solid one hides it where they are one
 _BONE = 0.02  # m, radius of a line between joints
 # The visual meshes of arms whose shipped URDF has primitives alone, because it stands alone.
 _DETAILED = "package://example-robot-data/robots/panda_description/urdf/panda.urdf"
@@ -82,23 +82,19 @@ def bodies_of(robot: Robot) -> list[Body]:
 
 
 def _light(vertices: np.ndarray, faces: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same of few triangles: corners that share a cell of a grid become one."""
+    """The same of few triangles: corners that share a cell of a grid become one, their mean."""
     cell = _FINEST
     while True:
-        _, first, cells = np.unique(
-            _cell_numbers(vertices, cell), return_index=True, return_inverse=True
+        numbers = np.round((vertices - vertices.min(0)) / cell).astype(np.int64)
+        _, cells, counts = np.unique(
+            numbers @ (1 << 42, 1 << 21, 1), return_inverse=True, return_counts=True
         )
-        vertices, faces = vertices[first], cells[faces]
-        faces = faces[(faces != np.roll(faces, 1, 1)).all(1)]
-        if len(faces) <= most:
-            return vertices, faces
+        means = np.stack([np.bincount(cells, along) for along in vertices.T], 1) / counts[:, None]
+        corners = cells[faces]
+        corners = corners[(corners != np.roll(corners, 1, 1)).all(1)]
+        if len(corners) <= most:
+            return means, corners
         cell *= 1.25
-
-
-def _cell_numbers(vertices: np.ndarray, cell: float) -> np.ndarray:
-    """(V,) one number for each cell of a grid."""
-    x, y, z = np.round((vertices - vertices.min(0)) / cell).astype(np.int64).T
-    return (x << 42) | (y << 21) | z
 
 
 def _read(path: Path) -> yourdfpy.URDF:

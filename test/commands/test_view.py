@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import meanflow_ik_core as mik
 from meanflow_ik_core.commands import view
 from meanflow_ik_core.commands.app import main
 
@@ -36,6 +37,18 @@ def run(monkeypatch, capsys):
 def test_bad_input_ends_with_one_line(run, arguments, said):
     code, _, error = run(*arguments)
     assert code == 2 and said in error and error.count("\n") == 1
+
+
+def test_a_map_of_another_robot_is_refused(run, tmp_path):
+    path = tmp_path / "map.npz"
+    corner = [(0.4, 0.0, 0.4), (0.5, 0.1, 0.5)]
+    mik.reachability_map("panda", 0.1, 1, box=corner, processes=1, output=path)
+    for other in (("--robot", "dual_panda"), ("--base", "panda_link1")):
+        code, _, error = run(*other, "--map", path, "--port", 0)
+        assert code == 2 and "is a map of panda from panda_link0 to panda_link8" in error
+    path.write_text("no map")
+    code, _, error = run("--map", path, "--port", 0)
+    assert code == 2 and "not a file of results" in error
 
 
 def test_a_missing_library_is_named_with_its_extra(run, monkeypatch):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The viewer in a real browser: what a user does, and the picture of the documentation.
+"""The viewer in a real browser: what a user does, and the pictures of the documentation.
 
-Run it to make that: ``python test/view/browser.py docs/images``.
+Run it to make these: ``python test/view/browser.py docs/images``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,8 +21,16 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Locator, Page, sync_playwright
 
-QUIET_MS = 3.0
+import meanflow_ik_core as mik
+
 PANEL = 330  # pixels, at the right
+SIZE = (1280, 800)  # of the documentation's pictures, in pixels
+SOLVES = 5  # pairs, before such a picture, so that its time of the solver is no chance
+WORLD = """
+objects:
+  post: {type: box, size: [0.08, 0.08, 0.7], xyz: [0.3, 0.3, 0.35]}
+  ball: {type: sphere, radius: 0.09, xyz: [0.15, -0.3, 0.5]}
+"""
 SECONDS = 120.0  # that anything may take where a CPU draws, and shares itself with other tests
 # Without a graphics processor; and no sandbox, which the root of a container cannot have.
 FLAGS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
@@ -134,11 +143,15 @@ class Viewer:
         self.page.get_by_role("option", name=option, exact=True).click()
 
     def tab(self, name: str) -> None:
-        self.page.get_by_role("tab", name=name).click()
+        self.page.get_by_role("tab", name=name).click(force=True)  # do not wait for frames
+
+    def check(self, label: str) -> None:
+        """Click a checkbox."""
+        self.inputs(label).first.click(force=True)
 
     def press(self, name: str) -> None:
         """Press a button."""
-        self.page.get_by_role("button", name=name, exact=True).click()
+        self.page.get_by_role("button", name=name, exact=True).click(force=True)
 
     def target(self, xyz: Sequence[float], rpy: Sequence[float], tip: int = 0) -> None:
         """Type a target, in metres and degrees."""
@@ -159,14 +172,17 @@ class Viewer:
             self.page.evaluate("() => new Promise(requestAnimationFrame)")
         self.page.screenshot(path=path, timeout=1e3 * SECONDS)
 
-    def wait_for_quiet(self) -> None:
-        """Update until other programs let the solver alone, for a time that a reader would have."""
-        for number in range(60):
-            self.settle()
-            if float(self.readout("solver").split()[0]) < QUIET_MS:
-                return
-            self.tab("Solve")
-            self.type("speed", 0.5 + 0.05 * (number % 2))
+    def take(self, path: Path, tab: str = "Solve") -> None:
+        """Write a picture of a target at rest, solved for often enough for a fair time.
+
+        The panel shows the median of the last solves.
+        """
+        self.tab("Solve")
+        for weight in SOLVES * (1.1, 1.0):
+            self.type("seed weight", weight)
+        self.tab(tab)
+        self.settle()
+        self.picture(path)
 
     def canvas(self) -> np.ndarray:
         """(H, W, 3) pixels left of the panel."""
@@ -177,16 +193,32 @@ class Viewer:
         return np.array(Image.open(data).convert("RGB"))[:, : self.size[0] - PANEL]
 
 
-def write_picture(folder: Path) -> None:
-    """Make the picture of the documentation."""
+def write_pictures(folder: Path) -> None:
+    """Make the pictures of the documentation."""
     folder.mkdir(parents=True, exist_ok=True)
-    with Viewer(size=(1280, 800), scale=1.0) as viewer:
-        viewer.type("arms", 8)
-        viewer.target((0.45, 0.1, 0.35), (180, 0, 0))
-        viewer.tab("Solve")
-        viewer.wait_for_quiet()
-        viewer.picture(folder / "viewer.png")
+    with tempfile.TemporaryDirectory() as made:
+        found, world = Path(made) / "map.npz", Path(made) / "world.yaml"
+        mik.reachability_map("panda", voxel=0.08, orientations=16, processes=1, output=found)
+        world.write_text(WORLD)
+        with Viewer("--map", str(found), size=SIZE, scale=1.0) as viewer:
+            viewer.type("arms", 1)
+            viewer.take(folder / "map.png", "Map")
+            viewer.check("show the map")
+            viewer.tab("Solve")
+            viewer.type("arms", 7)
+            viewer.target((0.45, 0.0, 0.3), (180, 0, 0))
+            viewer.take(folder / "viewer.png")
+            viewer.choose("show", "self-motion")
+            viewer.wait(lambda: viewer.readout("connected solutions") != "", "an elbow circle")
+            viewer.picture(folder / "self_motion.png")
+        with Viewer("--world", str(world), size=SIZE, scale=1.0) as viewer:
+            viewer.type("arms", 6)
+            viewer.target((0.55, 0.0, 0.3), (180, 0, 0))
+            viewer.take(folder / "obstacles.png", "World")
+    with Viewer("--robot", "dual_panda", size=SIZE, scale=1.0) as viewer:
+        viewer.type("arms", 5)
+        viewer.take(folder / "two_arms.png", "Target")
 
 
 if __name__ == "__main__":
-    write_picture(Path(sys.argv[1]))
+    write_pictures(Path(sys.argv[1]))

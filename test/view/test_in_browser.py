@@ -21,11 +21,15 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def viewer():
+def viewer(tmp_path_factory):
     if chromium() is None and not os.environ.get("CI"):
         pytest.skip(INSTALL)
     assert chromium() is not None, INSTALL
-    with Viewer("--coarse", "--sampler", "uniform") as running:
+    path = tmp_path_factory.mktemp("map") / "map.npz"
+    mik.reachability_map(
+        "panda", 0.1, 4, box=[(-1, -1, 0), (1, 1, 0.5)], starts=8, processes=1, output=path
+    )
+    with Viewer("--coarse", "--sampler", "uniform", "--map", str(path)) as running:
         running.settle()
         yield running
 
@@ -44,6 +48,16 @@ def test_the_page_shows_the_robot_without_complaints(viewer):
     assert len(np.unique(pixels // 16, axis=0)) > 30, "the canvas shows next to nothing"
     assert viewer.readout("solutions") == "12 of 12 asked for"
     assert viewer.complaints == []
+
+
+def test_a_map_is_hidden(viewer):
+    def yellow():  # where all orientations are reached
+        return (np.abs(viewer.canvas().astype(int) - (240, 220, 40)).max(-1) < 40).mean()
+
+    assert yellow() > 0.02
+    viewer.tab("Map")
+    viewer.check("show the map")
+    viewer.wait(lambda: yellow() < 0.001, "a map that is hidden")
 
 
 def test_a_target_that_is_typed_is_reached(viewer, panda):

@@ -11,6 +11,7 @@ import meanflow_ik_core as mik
 pytest.importorskip("viser")
 
 from meanflow_ik_core.geometry import matrix_from_quat_xyzw
+from meanflow_ik_core.reachability.map import QUANTITIES
 from meanflow_ik_core.view.arms import distinct_colours
 from meanflow_ik_core.view.obstacle_scene import mesh_of_shape
 from meanflow_ik_core.view.page import Page
@@ -147,6 +148,28 @@ def test_obstacles_of_every_kind_are_drawn():
             mesh = mesh_of_shape(world.obstacle(kind).shape)
             assert np.allclose(mesh.extents, extents, atol=0.01), kind
             assert np.allclose(mesh.bounds.mean(0), 0, atol=0.01), kind
+    finally:
+        page.stop()
+
+
+def test_a_map_is_cut_open_and_coloured():
+    found = mik.reachability_map("panda", 0.3, 4, starts=8, processes=1)
+    page = Page(Session(mik.load_solver("panda", sampler="uniform")), "127.0.0.1", 0, False, found)
+    try:
+        shown = page._map
+        assert shown is not None
+        points = found.centers[found.reached > 0]
+        assert len(shown._cloud.points) == (points[:, 1] > 0).sum() > 0
+        for cut in shown._cuts:
+            cut.value = (cut.min, cut.max)
+        for quantity in QUANTITIES:
+            shown._quantity.value, shown._least.value = quantity, 0.0
+            shown.redraw()
+            assert np.allclose(shown._cloud.points, points, atol=1e-6)
+            shown._least.value = 0.5
+            shown.redraw()
+            values, (low, high) = found.of_voxels(quantity), found.bounds(quantity)
+            assert len(shown._cloud.points) == (values >= 0.5 * (low + high) - 1e-9).sum()
     finally:
         page.stop()
 
