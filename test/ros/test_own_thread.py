@@ -149,13 +149,20 @@ def test_stop_lets_the_callback_at_hand_end(user, started):
     assert left.is_set()
 
 
-def test_the_end_of_the_context_ends_the_thread():
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_end_of_the_context_ends_the_thread_without_an_error(waits, monkeypatch):
+    failures = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
     context = rclpy.Context()
     rclpy.init(context=context)
     node = Node("own_thread", context=context)
     thread = OwnThread(node, "own")
-    thread.start()
-    rclpy.shutdown(context=context)
+    if waits:
+        thread.start()
+        rclpy.shutdown(context=context)
+    else:
+        rclpy.shutdown(context=context)
+        thread.start()
     thread._thread.join(DEADLINE_S)
-    assert not thread._thread.is_alive()
+    assert not thread._thread.is_alive() and not failures
     node.destroy_node()
