@@ -83,7 +83,7 @@ format: develop
 install: $(VENV)/$(if $(wildcard $(VENV)/.developed),.developed,.installed)
 develop: $(VENV)/.developed
 
-# The pip that Python 3.10 brings along takes hours to choose the versions of all extras.
+# pip 23, which comes with Python 3.10, had not chosen versions for all extras after nine minutes.
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit("make PYTHON=...: Python 3.10 or newer is needed, this is " + sys.version if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
