@@ -83,9 +83,11 @@ format: develop
 install: $(VENV)/$(if $(wildcard $(VENV)/.developed),.developed,.installed)
 develop: $(VENV)/.developed
 
+# pip 23, which comes with Python 3.10, had not chosen versions for all extras after nine minutes.
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit("make PYTHON=...: Python 3.10 or newer is needed, this is " + sys.version if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
 	@touch $@
 
 $(VENV)/.torch: | $(VENV)/.made

@@ -177,7 +177,8 @@ if __name__ == "__main__":
                 "checkpoints/*.safetensors",
                 "recipes/**/*.yaml",
                 "cuda/*.h",
-            ]
+            ],
+            "meanflow_ik_ros": ["*.xml"],
         },
         include_package_data=False,
         zip_safe=False,

@@ -137,9 +137,14 @@ class OwnThread(CallbackGroup):
             for event in events:
                 held.enter_context(event)
             held.enter_context(self._wake.handle)
-            ready = _rclpy.WaitSet(
-                len(subscriptions), 1, 0, 0, len(services), len(events), context.handle
-            )  # fmt: skip
+            try:
+                ready = _rclpy.WaitSet(
+                    len(subscriptions), 1, 0, 0, len(services), len(events), context.handle
+                )  # fmt: skip
+            except _rclpy.RCLError:
+                if context.ok():
+                    raise
+                return  # The context has ended before the thread could wait.
             while not (self._stopped or _here.is_aside) and context.ok():
                 ready.clear_entities()
                 ready.add_guard_condition(self._wake.handle)

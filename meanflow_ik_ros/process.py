@@ -33,6 +33,11 @@ THREADS = 6
 # From a signal to the end of the process, whatever it does.
 LONGEST_END_S = 1.8
 _WATCHDOG = Path(__file__).with_name("watchdog.py")
+_FAST_DDS = Path(__file__).with_name("fast_dds.xml")
+# Whoever sets one of these has a configuration of their own. Fast DDS 2, of Jazzy, knows the first
+# name of the file alone, and its successor warns of it.
+_PROFILES_2, _PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"
+_TAKE_PROFILES = "RMW_FASTRTPS_USE_QOS_FROM_XML"
 # A thread that comes back from the solver or from ROS waits for Python's lock as long as this while
 # another one holds it. The executor takes it all the time under load; with Python's 5 ms each of
 # some hundred short calls of a request would wait that long.
@@ -99,6 +104,7 @@ def run_node(make: Callable[[], ProcessNode], args: list[str] | None = None) -> 
 
     node = None
     watch_the_end()
+    give_messages_back()
     # rclpy's own handler would invalidate the context at once, with requests still unanswered.
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, on_signal)
@@ -145,6 +151,17 @@ def watch_the_end() -> None:
     )
     os.close(read)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+
+def give_messages_back() -> None:
+    """Have Fast DDS free the memory of messages, unless its environment configures it already.
+
+    It reads the environment when the first node is made; another middleware does not.
+    """
+    if not os.environ.keys() & {_PROFILES_2, _PROFILES, _TAKE_PROFILES}:
+        since_kilted = hasattr(rclpy, "InitContextManager")
+        os.environ[_PROFILES if since_kilted else _PROFILES_2] = str(_FAST_DDS)
+        os.environ[_TAKE_PROFILES] = "1"
 
 
 def settle_memory() -> None:

@@ -6,7 +6,6 @@ The fixtures are made once a run: a test that changes a robot or a solver makes 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,19 +40,6 @@ FIRST = (
     "ros/test_send_goal.py", "ros/test_ros_bench.py", "commands/test_cli.py", "bench/test_bench.py",
     "bench/test_peers.py",
 )  # fmt: skip
-
-
-def pytest_configure(config):
-    """Import rclpy while pytest does not hold stdout: the wheels start python anew on it."""
-    if importlib.util.find_spec("rclpy") is None:
-        return
-    capture = config.pluginmanager.getplugin("capturemanager")
-    if capture is not None:
-        capture.suspend_global_capture(in_=True)
-    import rclpy  # noqa: F401
-
-    if capture is not None:
-        capture.resume_global_capture()
 
 
 def pytest_collection_modifyitems(config, items):

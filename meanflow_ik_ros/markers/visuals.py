@@ -62,7 +62,7 @@ def read_visuals(urdf_path: Path) -> list[Visual]:
     for link in read_urdf(urdf_path).iter("link"):
         for element in link.findall("visual"):
             name = link.get("name", "")
-            shape = next(iter(element.find("geometry") or ()), None)
+            shape = element.find("geometry/*")
             kind, scale, mesh = marker_shape(shape, name, urdf_path)
             visuals.append(Visual(name, kind, scale, transform_of(element), mesh))
     return visuals

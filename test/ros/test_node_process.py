@@ -30,6 +30,7 @@ from meanflow_ik_ros.services import solutions
 
 Codes = GetIKSolutions.Response
 CLIENT = Path(__file__).with_name("killed_client.py")
+KEPT = Path(__file__).with_name("kept_memory.py")
 pytestmark = pytest.mark.usefixtures("ros")
 
 
@@ -261,3 +262,19 @@ def test_parameters_changed_under_load_take_effect_between_requests(shared_node,
         for solution in solutions:
             if len(solutions) != SHARED["max_solutions"]:
                 assert max(solution.position_error) <= 1e-5 / len(solutions)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["of the package", "of the user"])
+def test_the_memory_of_large_messages_is_given_back(own, tmp_path):
+    """Unless the user has a configuration of Fast DDS."""
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("FASTDDS", "FASTRTPS", "RMW_FAST"))
+    }
+    if own:
+        environment["FASTDDS_DEFAULT_PROFILES_FILE"] = str(tmp_path / "none.xml")
+    done = subprocess.run(
+        [sys.executable, KEPT], env=environment, capture_output=True, text=True, check=True
+    )
+    kept = float(done.stdout)  # of 100 MB that were sent
+    assert kept > 50 if own else kept < 10
+    assert "warn" not in done.stderr.lower()

@@ -221,14 +221,21 @@ def test_who_may_not_step_aside_goes_on():
     assert step_aside()
 
 
-def test_the_end_of_the_context_ends_the_thread():
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_end_of_the_context_ends_the_thread_without_an_error(waits, monkeypatch):
+    failures = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
     context = rclpy.Context()
     rclpy.init(context=context)
     node = Node("own_thread", context=context)
     thread = OwnThread(node, "own")
-    thread.start()
-    rclpy.shutdown(context=context)
+    if waits:
+        thread.start()
+        rclpy.shutdown(context=context)
+    else:
+        rclpy.shutdown(context=context)
+        thread.start()
     for one in list(thread._threads):
         one.join(DEADLINE_S)
-    assert not thread._threads
+    assert not thread._threads and not failures
     node.destroy_node()
