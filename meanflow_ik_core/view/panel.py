@@ -27,6 +27,8 @@ _OBJECTIVES = ("posture", "manipulability", "joint_limits", "clearance")
 _NONE = "(none)"
 _IN_THE_WAY = (0.6, 0.6, 1.3)  # of a target's place, where a new obstacle stands
 _PICTURE = (1080, 1920)  # pixels, height and width
+# That a browser may take for it; one without a graphics processor takes many seconds.
+_DRAWING_S = 100.0
 
 
 class Panel:
@@ -262,10 +264,16 @@ class Panel:
 
             @button.on_click
             def _(event: viser.GuiEvent) -> None:
-                if event.client is not None and self.answer is not None:
-                    event.client.send_file_download(
-                        f"{name}.{ending}", content(event.client), save_immediately=True
+                if event.client is None or self.answer is None:
+                    return
+                try:
+                    made = content(event.client)
+                except TimeoutError:
+                    event.client.add_notification(
+                        "no picture", f"The browser has not drawn one in {_DRAWING_S:g} s."
                     )
+                else:
+                    event.client.send_file_download(f"{name}.{ending}", made, save_immediately=True)
 
         def answered() -> Answer:
             assert self.answer is not None
@@ -280,7 +288,7 @@ def picture(client: viser.ClientHandle) -> bytes:
     """The scene as a client sees it, as a PNG; without the controls."""
     from PIL import Image
 
-    pixels = client.get_render(*_PICTURE, transport_format="png", timeout=30.0)
+    pixels = client.get_render(*_PICTURE, transport_format="png", timeout=_DRAWING_S)
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, "png")
     return data.getvalue()
