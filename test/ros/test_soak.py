@@ -57,5 +57,5 @@ def test_a_missed_bar_is_seen(soak):
     seen["clients"]["batch"]["lost"] = 0
     assert soak.show(seen)
     assert not soak.show({**seen, "exit code": -11})
-    assert not soak.show({**seen, "joint_states": {"longest age [ms]": 501.0}})
+    assert not soak.show({**seen, "joint_states": {"longest age [ms]": 1001.0}})
     assert not soak.show({**seen, "memory growth [%]": 5.1})
