@@ -16,7 +16,8 @@ def check_picture(path: str | Path) -> None:
     """
     if not isinstance(path, str | Path):
         raise OptionError(f"the picture is {path!r}; it must be a path")
-    suffixes = sorted(new_figure().canvas.get_supported_filetypes())
+    # Of .pgf matplotlib knows only with LaTeX whether it can write it.
+    suffixes = sorted({*new_figure().canvas.get_supported_filetypes()} - {"pgf"})
     if Path(path).suffix[1:].lower() not in suffixes:
         raise OptionError(f"the picture is {path}; its suffix is one of {', '.join(suffixes)}")
 

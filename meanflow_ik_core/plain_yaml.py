@@ -20,7 +20,23 @@ from .bounds import (
 from .errors import IKError
 
 # The compiled one is ten times faster, and comes with all usual builds of PyYAML.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_BASE):
+    """A safe loader that refuses a key which comes twice; of PyYAML the last one would count."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in keys:
+                raise yaml.YAMLError(
+                    f"it has {short(key.value, 40)!r} twice (line {key.start_mark.line + 1})"
+                )
+            keys.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+        return super().construct_mapping(node, deep)
+
+
 _OPENING = (yaml.MappingStartEvent, yaml.SequenceStartEvent)
 _CLOSING = (yaml.MappingEndEvent, yaml.SequenceEndEvent)
 
@@ -44,7 +60,7 @@ def plain_from_text(
         raise error(f"{source} has {len(text)} characters; {most} are the most")
     try:
         _check_events(text)
-        return yaml.load(text, _LOADER)
+        return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as problem:
         # Of numbers and dates that are none ValueError comes, without a class of PyYAML's.
         raise error(f"{source} is not YAML: {short(problem)}") from None
@@ -64,7 +80,7 @@ def plain_from_file(path: Path, error: type[IKError], most: int = MOST_YAML_BYTE
 
 def _check_events(text: str) -> None:
     depth = 0
-    for event in yaml.parse(text, _LOADER):
+    for event in yaml.parse(text, _Loader):
         if isinstance(event, _CLOSING):
             depth -= 1
             continue

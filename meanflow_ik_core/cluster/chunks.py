@@ -79,6 +79,11 @@ def _in_processes(job: Job, chunks: Mapping[int, Any], count: int) -> Answers:
                 del left[number]
                 deaths = 0
                 yield number, answer
+        except (KeyboardInterrupt, GeneratorExit):
+            # Who waits for a chunk to end presses Ctrl-C again, which would leave them behind.
+            for process in list((pool._processes or {}).values()):
+                process.kill()
+            raise
         except BrokenProcessPool as error:
             deaths += 1
             if deaths == _MOST_DEATHS:

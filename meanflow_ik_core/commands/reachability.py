@@ -84,6 +84,8 @@ def reachability(
             corners = np.array(box.split(), float).reshape(2, 3)
         except ValueError as error:
             raise OptionError(f"--box is {box!r}; it must be six numbers: {error}") from error
+    if picture is not None and picture.resolve() == output.resolve():
+        raise OptionError(f"--picture is {picture}, which is the file of --output")
     loaded = load_robot(robot, base, None if tip is None else [tip])
     obstacles = None if world is None else World.load(world, loaded)
     with going_on(output):
@@ -112,9 +114,10 @@ def reachability(
         f"{loaded.tips[0] if frame is None else frame} reaches {reached.sum()} of {len(reached)} "
         f"voxels, {reached.sum() * voxel**3:.3g} m^3"
     )
-    print(
-        f"there, on average: {100 * means['reached']:.0f} % of the orientations; for each of these "
-        f"{means['branches']:.1f} branches, {means['limit_margin']:.2f} from limits, "
-        f"{means['singularity_margin']:.2f} from singularities"
-    )
+    if reached.any():
+        print(
+            f"there, on average: {100 * means['reached']:.0f} % of the orientations; for each of "
+            f"these {means['branches']:.1f} branches, {means['limit_margin']:.2f} from limits, "
+            f"{means['singularity_margin']:.2f} from singularities"
+        )
     print(f"map: {output}" + ("" if picture is None else f"; picture: {picture}"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..bounds import FARTHEST_CORNER
 from ..cluster.array_file import read_arrays
 from ..errors import OptionError, OutputError
 
@@ -66,7 +67,15 @@ class ReachabilityMap:
             **dict.fromkeys(("branches", "limit_margin", "singularity_margin"), voxels + turns),
         }
         numbers = all(array.dtype.kind in "uf" for array in arrays.values())
-        if "voxel" not in question or shapes != wanted or not numbers:
+        named = all(isinstance(question.get(key), str) for key in ("robot", "base", "tip"))
+        voxel = question.get("voxel")
+        if not (
+            named and {"kinematics", "orientations", "starts", "seed"} <= question.keys()
+            and isinstance(voxel, float) and 0 < voxel <= FARTHEST_CORNER
+            and shapes == wanted and numbers and np.isfinite(arrays["centers"]).all()
+            and done.ndim == 1 and done.dtype == bool
+            and bool(len(done)) == bool(len(arrays["centers"]))
+        ):  # fmt: skip
             raise OutputError(f"{path} is not a reachability map, but has other results")
         return cls(question, **arrays, complete=bool(done.all()))
 

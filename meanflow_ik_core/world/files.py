@@ -61,9 +61,14 @@ def load_world(world: Any, path: Path) -> None:
     world.hold(_mapping(content.get("held"), "held", path))
     objects = _mapping(content.get("objects"), "objects", path)
     for name, item in objects.items():
-        _add_object(world, str(name), item, path)
+        if not isinstance(name, str):
+            raise WorldError(f"{path} has an object {name!r}; a name is text: put it in quotes")
+        _add_object(world, name, item, path)
     for key, decide in (("allowed", world.allow), ("forbidden", world.forbid)):
-        for pair in content.get(key) or ():
+        pairs = content.get(key) or []
+        if not isinstance(pairs, list):
+            raise WorldError(f"{key} of {path} is {pairs!r}; it is a list of pairs")
+        for pair in pairs:
             if not (isinstance(pair, list) and len(pair) == 2):
                 raise WorldError(f"{key} of {path} has {pair!r}; it is a list of pairs")
             decide(*pair)
@@ -73,8 +78,10 @@ def save_world(world: Any, path: Path) -> None:
     """Write a world as YAML.
 
     Raises:
-        WorldError: the file cannot be written.
+        WorldError: the file cannot be written, or is named as MoveIt's are.
     """
+    if path.suffix == ".scene":
+        raise WorldError(f"{path} would be read as MoveIt's text; a world is written as YAML")
     objects: dict[str, Any] = {}
     for name in world.names():
         obstacle = world.obstacle(name)
@@ -134,8 +141,8 @@ def _described(obstacle: Any, path: Path) -> dict[str, Any]:
 
 def _add_object(world: Any, name: str, item: Any, path: Path) -> None:
     where = f"object {name!r} of {path}"
-    if not isinstance(item, Mapping) or item.get("type") not in _TYPES:
-        given = item.get("type") if isinstance(item, Mapping) else item
+    given = item.get("type") if isinstance(item, Mapping) else item
+    if not isinstance(item, Mapping) or not isinstance(given, str) or given not in _TYPES:
         raise unknown_name(given, _TYPES, f"type of {where},")
     kind = item["type"]
     place = ("padding",) if kind == "half_space" else _PLACE
@@ -150,6 +157,8 @@ def _add_object(world: Any, name: str, item: Any, path: Path) -> None:
     if item.get("link") is not None:
         pose = world.obstacle(name).pose
         world.attach(name, item["link"], pose=pose, touch_links=item.get("touch_links") or ())
+    elif item.get("touch_links"):
+        raise WorldError(f"{where} has touch_links and no link that it is attached to")
 
 
 def _file_beside(name: Any, path: Path, where: str) -> Path:
@@ -163,10 +172,15 @@ def _file_beside(name: Any, path: Path, where: str) -> Path:
         folders: Iterator[Path] = package_folders(package)
     else:
         rest, folders = name, iter([path.parent])
+    missing = None
     for folder in folders:
         found = (folder / rest).resolve()
-        if found.is_relative_to(folder.resolve()) and found.is_file():
-            return found
+        if found.is_relative_to(folder.resolve()):
+            if found.is_file():
+                return found
+            missing = found
+    if missing is not None:
+        raise WorldError(f"file of {where} is {name!r}; there is no file {missing}")
     raise WorldError(
         f"file of {where} is {name!r}; it must lie in the folder of the world or in a package"
     )

@@ -246,7 +246,7 @@ class World:
                 raise WorldError(f"{where} cannot be attached; only solid shapes and meshes can")
             if old.link is not None:
                 raise WorldError(f"{where} is attached to {old.link!r} already")
-            if link not in self.robot.frames:
+            if not isinstance(link, str) or link not in self.robot.frames:
                 raise unknown_name(link, self.robot.frames, "link")
             if (q is None) == (pose is None):
                 raise WorldError(f"to attach {where}, give either q= or pose=")
@@ -383,12 +383,12 @@ class World:
             WorldError: it cannot be read, or names what does not exist.
         """
         world = cls(robot)
-        load_world(world, Path(path))
+        load_world(world, _path(path))
         return world
 
     def save(self, path: str | Path) -> None:
         """Write the world as YAML that `load` reads."""
-        save_world(self, Path(path))
+        save_world(self, _path(path))
 
     # What they share
 
@@ -399,7 +399,7 @@ class World:
             self._structure = self._scene = None
 
     def _known(self, name: str) -> Obstacle:
-        if name not in self._obstacles:
+        if not isinstance(name, str) or name not in self._obstacles:
             raise unknown_name(name, self._obstacles, "obstacle")
         return self._obstacles[name]
 
@@ -429,9 +429,10 @@ class World:
 
     def _decide(self, link: str, obstacle: str, allowed: bool) -> None:
         with self._editing():
-            if link not in self.robot.frames and link not in self._obstacles:
-                raise unknown_name(link, [*self.robot.frames, *self._obstacles], "link")
-            if obstacle != "*" and obstacle not in self._obstacles:
+            links = [*self.robot.frames, *self._obstacles]
+            if link not in links:
+                raise unknown_name(link, links, "link")
+            if obstacle not in ["*", *self._obstacles]:
                 raise unknown_name(obstacle, self._obstacles, "obstacle")
             self._decisions[link, obstacle] = allowed
 
@@ -442,3 +443,9 @@ class World:
         if not np.isfinite(flat).all():
             raise WorldError("q has numbers that are not finite")
         return own_check(self.robot, self._held).kinematics.link_poses(flat, [link])[0, 0]
+
+
+def _path(path: Any) -> Path:
+    if not isinstance(path, str | Path):
+        raise WorldError(f"the file of a world is {path!r}; it must be a path")
+    return Path(path)

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws a MarkerArray without RViz: boxes, cylinders and spheres, one ray per pixel, and text."""
+"""Draws a MarkerArray without RViz: boxes, cylinders and spheres, one ray per pixel, and text.
+
+The demo needs neither a display nor a browser. Renderers that need neither are large for one
+picture: VTK installs 565 MB, Mitsuba 206 MB.
+"""
 
 from __future__ import annotations
 

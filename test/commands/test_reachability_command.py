@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -50,6 +52,32 @@ def test_a_map_that_cannot_be_is_said_in_a_line(run, tmp_path, monkeypatch, argu
     assert done.returncode == 2 and message in done.stderr
     assert done.stderr.count("meanflow-ik:") == 1
     assert not (tmp_path / "reachability.npz").exists()
+
+
+def test_a_picture_is_not_the_map(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run(*MAP, "--voxel", 0.1, "--output", "map.png", "--picture", "./map.png")
+    assert done.returncode == 2 and "is the file of --output" in " ".join(done.stderr.split())
+
+
+def test_ctrl_c_twice_ends_all_processes(tmp_path):
+    """The second one comes while the first one is dealt with."""
+    command = [sys.executable, "-m", "meanflow_ik_core.cli", "reachability", "--voxel", "0.05"]
+    command += ["--output", str(tmp_path / "map.npz"), "--processes", "2"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    try:
+        time.sleep(6.0)  # in which it has workers
+        for _ in range(2):
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.3)
+        process.communicate(timeout=30)  # workers hold the pipes too
+        assert process.returncode == 130
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_picture_needs_matplotlib_before_the_map(run, tmp_path, monkeypatch):

@@ -102,7 +102,7 @@ def test_a_mesh_is_read_from_beside_the_file_alone(panda, tmp_path):
         "package://etc/passwd", f"file://{tmp_path}/cube.obj",
     ]  # fmt: skip
     for name in outside:
-        with pytest.raises(mik.WorldError, match=r"must lie in|names no package"):
+        with pytest.raises(mik.WorldError, match=r"must lie in|names no package|there is no file"):
             load(name)
 
 
@@ -113,6 +113,12 @@ def test_a_mesh_is_read_from_beside_the_file_alone(panda, tmp_path):
         ("[1, 2]", "must be a mapping"),
         ("things: {}", "unknown keys"),
         ("objects: {a: {type: bocks}}", "did you mean 'box'"),
+        ("objects: {a: {type: [box]}}", "unknown type"),
+        ("objects: {a: {type: box}, a: {type: box}}", "'a' twice"),
+        ("objects: {on: {type: sphere, radius: 1}}", "put it in quotes"),
+        ("objects: {a: {type: mesh, file: none.stl}}", "there is no file"),
+        ("objects: {a: {type: sphere, radius: 1, touch_links: [b]}}", "no link"),
+        ("allowed: 3", "list of pairs"),
         ("objects: {a: {type: box}}", "has no size"),
         ("objects: {a: {type: box, size: [1, 1]}}", "3 finite numbers"),
         ("objects: {a: {type: sphere, radius: .nan}}", "positive and finite"),
@@ -151,3 +157,13 @@ def test_a_damaged_scene_says_where(panda, tmp_path, old, new, message):
 def test_a_file_that_is_not_there_is_refused(panda, tmp_path):
     with pytest.raises(mik.WorldError, match="cannot read"):
         mik.World.load(tmp_path / "none.yaml", panda)
+
+
+def test_a_world_is_not_written_as_what_moveit_writes(panda, tmp_path):
+    with pytest.raises(mik.WorldError, match="MoveIt"):
+        mik.World(panda).save(tmp_path / "it.scene")
+    for path in (None, 3):
+        with pytest.raises(mik.WorldError, match="must be a path"):
+            mik.World(panda).save(path)
+        with pytest.raises(mik.WorldError, match="must be a path"):
+            mik.World.load(path, panda)

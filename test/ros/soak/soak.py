@@ -100,6 +100,12 @@ class Client:
         client = self.node.create_client(kind, f"{NODE}/{name}", qos_profile=MANY)
         if not client.wait_for_service(READY_S):
             raise RuntimeError(f"{name} is not there")
+        # An answer to a client that the node does not know yet is lost.
+        answered = False
+        while not answered:
+            first = client.call_async(kind.Request())
+            self.executor.spin_until_future_complete(first, 2.0)
+            answered = first.done()
         return client
 
     def call(self, client, request):
