@@ -78,17 +78,24 @@ def test_a_gizmo_is_dragged(viewer):
     viewer.tab("Target")
     height = viewer.inputs("xyz [m]").nth(2)
     before = float(height.input_value())
-    blue = np.argwhere(np.abs(viewer.canvas().astype(int) - (51, 143, 230)).max(-1) < 40)
-    assert len(blue), "no arrow along z"
-    row, column = blue[blue[:, 0].argmax()].tolist()  # its end
     mouse = viewer.page.mouse
-    mouse.move(column, row)
-    mouse.down()
-    for further in range(1, 6):
-        mouse.move(column, row + 8 * further)
-        viewer.page.wait_for_timeout(100)
-    mouse.up()
-    viewer.wait(lambda: float(height.input_value()) < before - 0.01, "a lower target")
+
+    def drag() -> bool:
+        """Whether it was taken: a page that draws too slowly misses the mouse."""
+        blue = np.argwhere(np.abs(viewer.canvas().astype(int) - (51, 143, 230)).max(-1) < 40)
+        assert len(blue), "no arrow along z"
+        row, column = blue[blue[:, 0].argmax()].tolist()  # its end
+        mouse.move(column, row)
+        viewer.page.wait_for_timeout(1000)
+        mouse.down()
+        for further in range(1, 6):
+            mouse.move(column, row + 8 * further)
+            viewer.page.wait_for_timeout(400)
+        mouse.up()
+        viewer.page.wait_for_timeout(2000)
+        return float(height.input_value()) < before - 0.01
+
+    viewer.wait(drag, "a lower target")
     viewer.settle()
 
 
