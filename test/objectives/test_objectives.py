@@ -296,25 +296,17 @@ def test_the_document_names_every_objective_and_key():
             assert key == "weight" or f"`{key}`" in rows[name], (name, key)
 
 
-def test_the_examples_of_the_document_run(panda, tmp_path, monkeypatch):
-    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", DOCUMENT.read_text(), re.MULTILINE)
-    blocks = [textwrap.dedent(block).strip() for block in blocks]
-    names = {
-        "target": panda.forward(draw(panda, 1)).numpy(),
-        "current": np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785]),
-    }
-    yaml_text = next(block for block in blocks if block.startswith("# objectives.yaml"))
-    monkeypatch.chdir(tmp_path)
+def test_the_file_of_the_document_is_read(panda, tmp_path, monkeypatch):
+    """With the function of the document; test_docs.py runs its Python."""
+    text = DOCUMENT.read_text()
+    (block,) = re.findall(r"    # objectives\.yaml\n(?:    .*\n)+", text)
+    (function,) = re.findall(r"```python\n(def elbow_high.*?)\n\n\n", text, re.DOTALL)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "objectives.yaml").write_text(yaml_text)
+    (tmp_path / "objectives.yaml").write_text(textwrap.dedent(block))
     (tmp_path / "my_package").mkdir()
-    function = next(block for block in blocks if block.startswith("def elbow_high"))
-    (tmp_path / "my_package" / "my_objectives.py").write_text(function.split("\nsolver.")[0])
-    run = 0
-    for block in blocks:
-        if block.startswith(("import", "def", "objectives =")):
-            exec(block.split("\nmeanflow-ik")[0], names)
-            run += 1
-    assert run == 3
-    assert len(names["objectives"]) == 4
-    assert names["result"].valid[0, 0]
+    (tmp_path / "my_package" / "my_objectives.py").write_text(function)
+    wishes = mik.read_objectives(str(tmp_path / "objectives.yaml"), panda)
+    assert len(wishes) == 4
+    targets = panda.forward(draw(panda, 1).numpy())
+    result = mik.load_solver(panda, sampler="uniform").solve(targets, objectives=wishes)
+    assert result.valid[0, 0] and result.objective_values.shape[-1] == 4
