@@ -42,6 +42,9 @@ _TAKE_PROFILES = "RMW_FASTRTPS_USE_QOS_FROM_XML"
 # another one holds it. The executor takes it all the time under load; with Python's 5 ms each of
 # some hundred short calls of a request would wait that long.
 SWITCH_INTERVAL_S = 1e-4
+# Set while a node loads: a signal then interrupts the main thread wherever that is. Once a node has
+# threads of its own, which have to end with it, a signal is a request that waits.
+_loading = threading.Event()
 
 
 class ProcessNode(LifecycleNode):
@@ -63,6 +66,7 @@ class ProcessNode(LifecycleNode):
         return thread
 
     def start_own_threads(self) -> None:
+        _loading.clear()
         for thread in self._own_threads:
             thread.start()
 
@@ -83,7 +87,7 @@ class ProcessNode(LifecycleNode):
 def run_node(make: Callable[[], ProcessNode], args: list[str] | None = None) -> int:
     """Make the node and spin it until SIGINT or SIGTERM; returns the exit code."""
     stopped = threading.Event()
-    loading, asked_to_stop = True, False
+    asked_to_stop = False
     # A handler interrupts the main thread anywhere, also while that holds the lock of the event
     # that it waits for: to set the event there would wait for ever. A queue of this kind is safe.
     requests: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -93,7 +97,7 @@ def run_node(make: Callable[[], ProcessNode], args: list[str] | None = None) -> 
         # Under a launch file Ctrl-C arrives twice; the second one must not hit the clean-up.
         first, asked_to_stop = not asked_to_stop, True
         requests.put(signum)
-        if loading and first:
+        if first and _loading.is_set():
             raise KeyboardInterrupt
 
     def stop_on_request() -> None:
@@ -109,9 +113,10 @@ def run_node(make: Callable[[], ProcessNode], args: list[str] | None = None) -> 
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, on_signal)
     try:
+        _loading.set()
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = make()
-        loading = False
+        _loading.clear()
         settle_memory()
         node.after_configure = settle_memory
         spin_until(node, stopped)

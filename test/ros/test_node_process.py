@@ -215,6 +215,33 @@ def test_sigterm_ends_an_idle_node_with_exit_code_0(process):
     assert "Traceback" not in errors
 
 
+SIGNALLED_AS_THREADS_START = """
+import os, signal, threading
+from meanflow_ik_ros import node, own_thread
+
+class Thread(threading.Thread):
+    def start(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        super().start()
+
+class Threading:
+    Thread = Thread
+    def __getattr__(self, name): return getattr(threading, name)
+
+own_thread.threading = Threading()
+node.main()
+"""
+
+
+def test_sigterm_ends_a_node_whose_threads_are_just_starting():
+    process = subprocess.Popen(
+        [sys.executable, "-c", SIGNALLED_AS_THREADS_START], stderr=subprocess.PIPE, text=True
+    )
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    assert "ready:" in errors and "Traceback" not in errors
+    assert process.returncode == 0, errors
+
+
 def test_a_client_killed_in_mid_call_leaves_the_node_answering_others(shared_node, shared, panda):
     service, executor = shared
     for _ in range(2):
