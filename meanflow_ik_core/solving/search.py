@@ -284,19 +284,33 @@ class Search:
         )
 
     def _checked(self, problem: int, pool: Candidates, deadline: Deadline) -> Candidates:
-        """Those that touch themselves are not valid. What there is no time to check is left out,
-        and where the best are asked for, what comes after enough of them."""
+        """Those that touch themselves are not valid. What there is no time to check is left out.
+
+        Where there are more than enough, those are checked that would be returned, then those that
+        come in place of others that touch themselves. The rest cannot be returned: of the best it
+        is left out, of the diverse it waits for a later round.
+        """
         preferences, continuous = self._preferences, self._parts.robot.continuous
-        most = preferences.max_solutions
-        if preferences.select != "best" or pool.valid.sum() <= most:
+        most, apart = preferences.max_solutions, preferences.min_separation
+        if pool.valid.sum() <= most:
             self._set_valid(pool, np.flatnonzero(~pool.checked), deadline)
             return pool.rows(pool.checked)
+        if preferences.select == "diverse":
+            cost = self._costs(problem, pool)[1]
+            while True:
+                rows, num_valid = choose(pool.q, cost, pool.valid, continuous, most, apart, True)
+                todo = rows[:num_valid][~pool.checked[rows[:num_valid]]]
+                if not len(todo):
+                    return pool
+                self._set_valid(pool, todo, deadline)
+                if deadline.passed():
+                    return pool.rows(pool.checked)
         ranked = pool.rows(self._order(problem, pool))
         todo = np.flatnonzero(~ranked.checked)
         first = 0
         while first < len(todo):
             before = np.flatnonzero(ranked.valid[: todo[first]])
-            enough = best(ranked.q, before, continuous, most, preferences.min_separation)
+            enough = best(ranked.q, before, continuous, most, apart)
             if len(enough) == most or (first and deadline.passed()):
                 break
             size = max(CHECKS_AT_ONCE, most - len(enough))

@@ -327,7 +327,9 @@ class IKSolver:
                 result = with_seeds(result, robot, goal, preferences)
                 return with_nearest(result, robot, goal, preferences) if approximate else result
             is_one_pass = len(goal) * starts.first <= per_pass
-            if is_one_pass and drawing.is_numbered(sampler):
+            # What may touch itself is looked at whatever the time: few, and those chosen at once.
+            few = select == "best" and len(goal) * max_solutions <= CHECKS_AT_ONCE
+            if is_one_pass and drawing.is_numbered(sampler) and (few or not avoid_self_collision):
                 result = at_once.of_one_round().result(goal, sampler, began, self.clock)
                 if (checked := self._complete(result, preferences)) is not None:
                     return checked
@@ -369,16 +371,13 @@ class IKSolver:
     def _complete(self, result: IKResult, preferences: Preferences) -> IKResult | None:
         """A result of starts that are refined whatever the time, where it is the answer, or None.
 
-        It is where all rows are solutions and the few checks for self-collision that are made
-        whatever the time find nothing.
+        It is where all rows are solutions, and free of self-collision where that is asked for.
         """
         if not result.valid.all():
             return None
         if not preferences.avoid_self_collision:
             return result
         q = result.joint_positions
-        if preferences.select != "best" or q.shape[0] * q.shape[1] > CHECKS_AT_ONCE:
-            return None
         if self.self_collision.in_collision(q.reshape(-1, self.robot.num_joints)).any():
             return None
         return replace(result, spheres=self.clearance)
@@ -519,8 +518,11 @@ class IKSolver:
         middle = 0.5 * (self.robot.lower + self.robot.upper)
         T_base_tip = self.robot.forward(middle)[None]
         for select in SELECTIONS:
-            # More solutions than are checked at once, and more candidates than that.
-            self.solve(T_base_tip, 64, 5, middle, select=select, avoid_self_collision=checked)
+            # One, which a compiled call finds, and more than are checked at once.
+            for count in (1, 5):
+                self.solve(
+                    T_base_tip, 64, count, middle, select=select, avoid_self_collision=checked
+                )
 
     @cached_property
     def self_collision(self) -> SelfCollision:

@@ -13,6 +13,7 @@ import meanflow_ik_core as mik
 from meanflow_ik_core.collision.self_collision import SelfCollision
 from meanflow_ik_core.samplers import Sampler
 from meanflow_ik_core.solving.refinement import Refinement
+from meanflow_ik_core.solving.search import Search
 
 BEYOND_REACH = np.eye(4) + np.array([[0, 0, 0, 3.0], [0] * 4, [0] * 4, [0] * 4])
 
@@ -163,6 +164,25 @@ def test_checks_are_not_repeated_in_later_passes(uniform, clock, monkeypatch):
     assert result.valid.all()
     # Of numbers that come in any order, the 8 best so far change some 8 ln(10) times.
     assert 8 <= sum(asked) < 60
+
+
+@pytest.mark.parametrize("select", ["best", "diverse"])
+def test_few_checks_give_the_rows_that_all_checks_give(uniform, clock, monkeypatch, select):
+    def check_all(search, problem, pool, deadline):
+        search._set_valid(pool, np.flatnonzero(~pool.checked), deadline)
+        return pool
+
+    targets = reachable(uniform.robot, 10, 4)
+    options = {"seed": 0, "select": select, "min_separation": 0.3, "avoid_self_collision": True}
+    monkeypatch.setattr(uniform, "starts_per_pass", 640)  # later rounds find pools as well
+    asked = seconds_per_check(clock, monkeypatch)
+    quick = uniform.solve(targets, 64, 16, **options)
+    few = sum(asked)
+    monkeypatch.setattr(Search, "_checked", check_all)
+    thorough = uniform.solve(targets, 64, 16, **options)
+    np.testing.assert_array_equal(quick.joint_positions, thorough.joint_positions)
+    np.testing.assert_array_equal(quick.valid, thorough.valid)
+    assert few < 0.9 * (sum(asked) - few)
 
 
 def test_null_space_steps_end_in_time_and_lose_no_solution(uniform, clock):
