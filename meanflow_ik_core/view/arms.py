@@ -16,6 +16,7 @@ from .session import joined
 
 _HUES = (0.58, 0.09, 0.38, 0.97, 0.75, 0.49, 0.16, 0.88)  # of a turn, easily told apart
 _LEAST_ROOM = 16  # arms
+_SLIMMER = 0.98  # than the solid arm, which is seen where another one lies along it
 _TRIANGLES = 500_000  # of all translucent arms, about; what graphics processors draw at 60 Hz
 
 
@@ -74,7 +75,7 @@ class Arms:
         # where all arms are one, as at the target, the solid one is enough
         apart = np.abs(positions - self._solid_at[1]).max(-1) > 1e-3
         apart |= np.abs((wxyz * self._solid_at[0]).sum(-1)) < 0.9999
-        scales = (np.asarray(shown)[:, None] & apart).astype(np.float32)
+        scales = np.float32(_SLIMMER) * (np.asarray(shown)[:, None] & apart)
         for index, ghost in enumerate(self._ghosts):
             ghost.batched_wxyzs = wxyz[:, index]
             ghost.batched_positions = positions[:, index]

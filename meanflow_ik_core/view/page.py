@@ -242,7 +242,7 @@ class Page:
             "/ground", width=2 * size, height=2 * size, cell_size=0.1, section_size=0.5,
             position=(0.0, 0.0, float(ground) - 0.001), fade_distance=2 * size,
         )  # fmt: skip
-        self.server.initial_camera.position = middle + 0.43 * size * np.array([0.8, -0.75, 0.45])
+        self.server.initial_camera.position = middle + 0.43 * size * np.array([1.0, -0.4, 0.45])
         self.server.initial_camera.look_at = middle
         self.server.initial_camera.fov = 0.75
 
