@@ -116,10 +116,23 @@ def joint_limits(
 
 
 def velocity_limits(joint_names: Sequence[str], urdf: UrdfModel) -> np.ndarray:
-    """(J,) rad/s or m/s; infinite where the file says nothing."""
-    limits = [urdf.elements[name].find("limit") for name in joint_names]
-    texts = ["inf" if limit is None else limit.get("velocity", "inf") for limit in limits]
-    return np.array([float(text) for text in texts])
+    """(J,) rad/s or m/s that keep joints, and those that mimic them, below the speeds of the file.
+
+    Infinite where the file says nothing.
+    """
+    most = np.array([_speed_in_file(name, urdf) for name in joint_names])
+    for follower, mimic in urdf.mimics.items():
+        moves = mimic.multiplier != 0 and urdf.kind(follower) in MOVING_JOINTS
+        if moves and mimic.joint in joint_names:
+            place = joint_names.index(mimic.joint)
+            speed = _speed_in_file(follower, urdf) / abs(mimic.multiplier)
+            most[place] = min(most[place], speed)
+    return most
+
+
+def _speed_in_file(name: str, urdf: UrdfModel) -> float:
+    limit = urdf.elements[name].find("limit")
+    return float("inf" if limit is None else limit.get("velocity", "inf"))
 
 
 def _is_continuous(name: str, urdf: UrdfModel) -> bool:

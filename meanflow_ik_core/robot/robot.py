@@ -273,6 +273,8 @@ class Robot:
             raise RobotError(
                 f"q has shape {shape}; the last axis must have {self.num_joints} joints"
             )
+        if is_tensor(q) and not q.is_floating_point():
+            raise RobotError(f"q is a tensor of {q.dtype}; it must be one of floats")
 
 
 def load_robot(
@@ -371,6 +373,8 @@ def _of_rows(function: Callable[[np.ndarray], np.ndarray], q: Any) -> np.ndarray
     """A function of rows (N, J) in float64, of q (..., J); float32 where ``q`` is."""
     try:
         given = np.asarray(q)
+        if given.dtype.kind == "c":
+            raise TypeError("they are complex")
         rows = np.ascontiguousarray(given, np.float64).reshape(-1, given.shape[-1])
     except (TypeError, ValueError) as error:
         raise RobotError(f"q is not an array of numbers: {error}") from error

@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,9 +123,11 @@ def resolve_sampler(name: str, robot: Robot, checkpoint: str | Path | None) -> s
         checkpoint: that is given; None: none is.
 
     Raises:
-        OptionError: there is no such sampler.
+        OptionError: there is no such sampler, or the checkpoint is neither text nor a path.
         CheckpointError: a shipped checkpoint is damaged, so that its robot is not known.
     """
+    if not isinstance(checkpoint, str | PathLike | None):
+        raise OptionError(f"checkpoint is {checkpoint!r}; it must be a name or a path")
     if name == "auto":
         has_network = checkpoint is not None or shipped_checkpoint(robot) is not None
         return "meanflow" if has_network else "uniform"

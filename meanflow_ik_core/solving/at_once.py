@@ -58,7 +58,7 @@ class SearchAtOnce:
     device_search: DeviceSearch | None = None  # None: on the CPU
 
     def of_one_round(self) -> SearchAtOnce:
-        return replace(self, starts=replace(self.starts, max_rounds=1))
+        return replace(self, starts=self.starts.first_alone)
 
     def result(
         self, goal: Goal, sampler: str, began: float, clock: Callable[[], float]
@@ -100,7 +100,7 @@ class SearchAtOnce:
 
         None: all.
         """
-        rounds = -1 if self.starts.max_rounds is None else self.starts.max_rounds
+        rounds = self.starts.rounds
         if self.device_search is not None:
             return self._on_device(self.device_search, goal, sampler, rounds)
         if self.drawing.is_uniform(sampler):

@@ -103,7 +103,7 @@ class Starts:
     """
 
     num_samples: int  # of the sampler's own
-    max_rounds: int | None  # None: any number
+    max_rounds: int | None  # of which the first is `num_samples`, however begun; None: any number
     first: int = 0  # of the first round; 0: all
     sliding: bool = False  # whether those of it slide to the solution nearest to the seed
 
@@ -127,7 +127,25 @@ class Starts:
         """
         few = _SOME if may_touch else _DEAR if is_drawn else _FEW
         few = _FOR_NEAREST if nearest else _CHEAP if on_device else few
+        if on_device and self.max_rounds is not None:
+            few = self.num_samples  # its rounds grow otherwise than `rounds` counts them
         return replace(self, first=min(self.num_samples, few), sliding=nearest)
+
+    @property
+    def first_alone(self) -> "Starts":
+        """Those of the first round."""
+        return replace(self, num_samples=self.first, max_rounds=1)
+
+    @property
+    def rounds(self) -> int:
+        """How many there may be, with those that `num_samples` is divided into; -1: any number."""
+        if self.max_rounds is None:
+            return -1
+        used, rounds = self.first, self.max_rounds
+        while used < self.num_samples:
+            used += self.next_round(used)
+            rounds += 1
+        return rounds
 
     @property
     def largest(self) -> int:

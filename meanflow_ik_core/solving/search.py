@@ -114,7 +114,7 @@ class Search:
         self._sliding = STAY
         used, rounds = starts.first, 1
         solved = self._num_valid() > 0
-        while rounds != starts.max_rounds and len(needy := self._needy(used)):
+        while rounds != starts.rounds and len(needy := self._needy(used)):
             # The own sampler as long as `num_samples` lasts, and once more where it found
             # something; elsewhere, and in all later and larger rounds, the last resort.
             again = np.full(len(needy), used < starts.num_samples)

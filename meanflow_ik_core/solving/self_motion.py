@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -69,9 +70,20 @@ def walk_self_motion(
         step: rad or m, length of a step of all joints together.
     """
     axes = _task_axes(goal, np.asarray(np.any(robot.moves[:, part], axis=1)))
+    robot = _moving_alone(robot, q, part)
     forth, closed = _walk(robot, q, goal, axes, part, 1.0, blocked, step)
     back = [] if closed else _walk(robot, q, goal, axes, part, -1.0, blocked, step)[0]
     return SelfMotion(np.array([*reversed(back), q, *forth]), part, len(back), closed)
+
+
+def _moving_alone(robot: Robot, q: np.ndarray, part: np.ndarray) -> Robot:
+    """The robot with limits that keep the joints outside of a part where they are in q (J,)."""
+    return replace(
+        robot,
+        lower=np.where(part, robot.lower, q),
+        upper=np.where(part, robot.upper, q),
+        continuous=part & robot.continuous,
+    )
 
 
 def _walk(robot, q, goal, axes, part, side, blocked, step) -> tuple[list[np.ndarray], bool]:
@@ -88,8 +100,7 @@ def _walk(robot, q, goal, axes, part, side, blocked, step) -> tuple[list[np.ndar
             break
         start = robot.clipped(last + length * direction)
         one = _REFINEMENT.refined(robot, start[None, None], goal)
-        new = np.where(part, one.q[0, 0], q)
-        new = last + _way(robot, last, new)  # on the same turn
+        new = last + _way(robot, last, one.q[0, 0])  # on the same turn
         apart = np.linalg.norm(new - last)
         if not one.converged[0, 0] or apart > 2 * length or apart < 1e-3 * step or blocked(new):
             break

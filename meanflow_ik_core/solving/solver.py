@@ -250,14 +250,16 @@ class IKSolver:
                 about the target's z axis open. Errors are those to the nearest pose that is
                 asked for. A learned sampler that needs complete goals leaves partial ones to the
                 uniform one; ``origin`` says so.
-            max_rounds: of starts, the first included; None: as many as it takes.
+            max_rounds: of starts, the first included, which has ``num_samples``; None: as many as
+                it takes.
             recombining: complete a start that found only some of the tips that share no joint
                 with what other starts found; False: plain restarts, to compare with.
             num_threads: that share the targets, where nothing is asked between compiled calls;
                 the answer does not depend on it.
             approximate: where a target has no solution, its first row is the nearest configuration
                 that steps of least squares come to, with its true errors; it is not valid, and
-                marked in the result's ``approximate``.
+                marked in the result's ``approximate``. One that touches what it must not is left
+                out.
             time_limit: seconds after which the call returns what it has, as a timeout does; but it
                 is no reason to go on. Small searches in one compiled call are not cut short.
             between: called between parts of the search, for instance to let others have the
@@ -429,6 +431,8 @@ class IKSolver:
                 read.
             WorldError: the world is one of another robot.
         """
+        check_flag("avoid_self_collision", avoid_self_collision)
+        check_flag("away_from_limits", away_from_limits)
         return Tracker(
             self.robot, self.solve, self.self_collision if avoid_self_collision else None, q0,
             max_joint_step, velocity_scale, dt, posture=posture, away_from_limits=away_from_limits,

@@ -43,7 +43,8 @@ class Findings(NamedTuple):
     """Of B targets: their status, by how much they miss, and where."""
 
     status: np.ndarray  # (B,) uint8, of `Status`
-    amount: np.ndarray  # (B,) m or rad beyond reach, orientation or limit; NaN elsewhere
+    # (B,) m or rad beyond reach, orientation or limit; 0 where other starts found a solution; NaN
+    amount: np.ndarray
     place: np.ndarray  # (B,) index of the tip or joint; -1 elsewhere
 
 
@@ -136,7 +137,8 @@ class Evidence:
         if status == Status.TIME_USED_UP:
             return f"the time was used up after {starts}{misses}"
         if status == Status.NOT_FOUND:
-            return f"no configuration within the limits was found in {starts}{misses}"
+            text = f"no configuration within the limits was found in {starts}{misses}"
+            return f"{text}; further starts found one" if amount == 0 else text
         if status == Status.OUTSIDE_LIMITS:
             joint = self.robot.joint_names[found.place[problem]]
             unit = "m" if self._slides(found.place[problem]) else "rad"
@@ -188,11 +190,14 @@ class Evidence:
         largest = excess.max(-1)
         outside = np.isfinite(largest) & (largest > 0)
         self._note(found, problems[outside], Status.OUTSIDE_LIMITS, excess[outside])
-        rest = ~outside
+        found.amount[problems[largest == 0]] = 0.0
+        rest = np.isinf(largest)
         if rest.any() and self._asked()[:, 3:].any():
             angles = self._with_position_alone(problems[rest], starts[rest])  # (n, T)
             reached = np.isfinite(angles).all(-1)
-            self._note(found, problems[rest][reached], Status.ORIENTATION, angles[reached])
+            turned = reached & (angles > self.goal.orientation_tolerance).any(-1)
+            self._note(found, problems[rest][turned], Status.ORIENTATION, angles[turned])
+            found.amount[problems[rest][reached & ~turned]] = 0.0
 
     def _note(
         self, found: Findings, problems: np.ndarray, status: Status, amounts: np.ndarray

@@ -72,6 +72,8 @@ class WorldSearch(Search):
         together = one and self._parts.is_one_call(sampler)
         size = max(1, self._parts.starts_per_pass // self._starts.first) if together else 1
         for first in range(0, count, size):
+            if first and self._deadline.passed():
+                break
             problems = range(first, min(first + size, count))
             begun = self._begun_together(problems, sampler) if together else {}
             for problem in problems:
@@ -80,6 +82,7 @@ class WorldSearch(Search):
                 if problem not in self._chosen:
                     deadline = self._deadline.share(count - problem)
                     self._solve(problem, sampler, deadline, begun.get(problem))
+        self._timed_out[[problem not in self._chosen for problem in range(count)]] = True
         if self._parts.null_space is not None and self._parts.null_space.steps:
             self._improve(self._parts.null_space)
 
@@ -94,7 +97,7 @@ class WorldSearch(Search):
         chosen = self._confirmed(problem, pool, deadline)
         used, rounds, tried, worth, before_round = starts.first, 1, 0, True, -1
         rng = None if len(chosen) == wanted else np.random.default_rng(self._keys[problem])
-        while len(chosen) < wanted and rounds != starts.max_rounds and not deadline.passed():
+        while len(chosen) < wanted and rounds != starts.rounds and not deadline.passed():
             if tried == 1 and len(pool.q) and not len(chosen) and self._is_hopeless(pool):
                 break
             tried += 1
@@ -177,7 +180,7 @@ class WorldSearch(Search):
         goal = self._goal.of(slice(problems.start, problems.stop))
         count = starts.first + goal.seeded
         rows = SearchAtOnce(
-            parts.robot, replace(starts, max_rounds=1, sliding=False), parts.refinement,
+            parts.robot, replace(starts.first_alone, sliding=False), parts.refinement,
             replace(self._preferences, max_solutions=count, select="best"), parts.drawing,
             len(goal) * count,
         ).rows(goal, sampler)[0]  # fmt: skip

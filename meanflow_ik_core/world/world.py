@@ -106,6 +106,9 @@ class World:
         with self._lock:
             return dict(self._decisions)
 
+    def __copy__(self) -> "World":
+        return self.copy()
+
     def copy(self) -> "World":
         """A world of its own with the same content, which is cheap."""
         with self._lock:

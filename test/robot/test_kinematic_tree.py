@@ -65,6 +65,14 @@ def test_a_leader_moves_as_far_as_its_follower_can(tmp_path, mimic, low, high, e
     assert (found >= expected[0] - 1e-9).all() and (found <= expected[1] + 1e-9).all()
 
 
+@pytest.mark.parametrize(
+    ("mimic", "most"), [("", 1.0), ('multiplier="-4"', 0.25), ('multiplier="0"', 1.0)]
+)
+def test_a_leader_is_as_fast_as_its_follower_can_be(tmp_path, mimic, most):
+    robot = mik.load_robot(follower(tmp_path, mimic, -1.0, 1.0))
+    np.testing.assert_array_equal(robot.velocity_limit, (most, 1.0))
+
+
 def test_a_turning_leader_with_a_limited_follower_does_not_turn_around(tmp_path):
     robot = mik.load_robot(follower(tmp_path, "", -0.1, 4.0, kind="continuous"))
     assert not robot.continuous[0] and (robot.lower[0], robot.upper[0]) == (-0.1, 4.0)

@@ -246,6 +246,14 @@ def test_a_wrong_number_of_joints_is_refused(q):
         mik.load_robot("panda").forward(q)
 
 
+@pytest.mark.parametrize("function", ["forward", "jacobian"])
+def test_joints_that_are_no_real_numbers_are_refused(panda, function):
+    with pytest.raises(mik.RobotError, match=r"tensor of torch.int64; it must be one of floats"):
+        getattr(panda, function)(torch.zeros(7, dtype=torch.int64))
+    with pytest.raises(mik.RobotError, match="q is not an array of numbers: they are complex"):
+        getattr(panda, function)(np.zeros(7, complex))
+
+
 def test_configurations_are_of_the_kind_of_their_generator_and_within_the_limits(torso):
     q = torso.random_configurations(500, np.random.default_rng(4))
     assert q.dtype == np.float64 and torso.within_limits(q).all()

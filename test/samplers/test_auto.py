@@ -78,6 +78,8 @@ def test_a_network_that_is_given_and_damaged_or_missing_is_an_error(torso, tmp_p
     path = tmp_path / "net.safetensors"
     with pytest.raises(mik.CheckpointError, match="no checkpoint"):
         mik.load_solver(torso, checkpoint=path)
+    with pytest.raises(mik.OptionError, match="checkpoint is 123; it must be a name or a path"):
+        mik.load_solver(torso, checkpoint=123)
     path.write_bytes(bytes(1000))
     with pytest.raises(mik.CheckpointError, match="is damaged"):
         mik.load_solver(torso, checkpoint=path)

@@ -8,7 +8,7 @@ from oracles import Judge
 import meanflow_ik_core as mik
 
 
-@pytest.fixture(scope="module", params=["panda", "dual_panda"])
+@pytest.fixture(scope="module", params=["panda", "dual_panda", "g1_upper"])
 def solver(request):
     return mik.load_solver(request.param, sampler="uniform")
 

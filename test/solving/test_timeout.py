@@ -292,3 +292,21 @@ def test_the_seed_is_among_the_starts_of_a_call_without_time(uniform):
 def test_rounds_can_be_limited(uniform, rounds, starts):
     result = uniform.solve(BEYOND_REACH[None], 64, seed=0, max_rounds=rounds)
     assert result.starts["uniform"] == starts
+    # One solution begins with fewer, but the first round has as many starts.
+    one = uniform.solve(BEYOND_REACH[None], 64, 1, seed=0, max_rounds=rounds)
+    assert one.starts["uniform"] == starts
+    world = mik.World(uniform.robot)
+    world.add_sphere("far", 0.1, xyz=(9.0, 0.0, 0.0))
+    far = uniform.solve(BEYOND_REACH[None], 64, 1, seed=0, max_rounds=rounds, world=world)
+    assert far.starts["uniform"] == starts
+
+
+@pytest.mark.parametrize("solutions", [1, 4])
+def test_targets_of_a_world_that_were_not_begun_in_time_say_so(uniform, solutions):
+    world = mik.World(uniform.robot)
+    world.add_sphere("far", 0.1, xyz=(9.0, 0.0, 0.0))
+    targets = reachable(uniform.robot, 300, 8)
+    result = uniform.solve(targets, 64, solutions, seed=0, timeout=1e-3, world=world)
+    missed = ~result.valid.any(1)
+    assert missed.any() and (result.status[missed] == mik.Status.TIME_USED_UP).all()
+    assert "the time was used up after" in result.explain(int(missed.argmax()))

@@ -259,6 +259,9 @@ def test_no_step_ends_in_self_collision_where_that_is_asked(uniform):
                 assert not uniform.self_collision.in_collision(step.offer)
     with pytest.raises(mik.SeedError, match="self-collision"):
         uniform.tracker(ends[1], avoid_self_collision=True)
+    for flag in ("avoid_self_collision", "away_from_limits"):
+        with pytest.raises(mik.OptionError, match=f"{flag} is 1; it must be True or False"):
+            uniform.tracker(ends[0], **{flag: 1})
 
 
 def test_alternatives_are_solutions_ranked_by_their_distance(uniform):

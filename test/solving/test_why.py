@@ -95,6 +95,14 @@ def test_a_position_without_the_orientation_says_how_near_it_comes(tmp_path):
     assert text.endswith("found there is 0.4 rad off")
 
 
+def test_a_solution_that_further_starts_find_is_said_to_be_there(uniform):
+    result = uniform.solve(reachable(uniform.robot, 200), 4, 1, seed=0, max_rounds=1)
+    missed = np.flatnonzero(~result.valid[:, 0])
+    assert len(missed) and (result.status[missed] == Status.NOT_FOUND).all()
+    for problem in missed.tolist():
+        assert "; further starts found one" in result.explain(problem)
+
+
 def test_a_pose_that_joints_reach_outside_their_limits_alone_names_the_joint(panda, target):
     corners = itertools.product((-0.05, 0.05), repeat=2)
     solver = boxed(panda, 0.02)
