@@ -67,7 +67,8 @@ def read_poses(path: Path) -> np.ndarray:
         # Mapped, a file that claims more than it has is refused before memory is taken.
         poses = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, MemoryError, OverflowError, zipfile.BadZipFile) as error:
-        raise TargetError(f"cannot read poses from {path}: {error}") from error
+        why = "it holds Python objects" if "Python objects" in str(error) else error
+        raise TargetError(f"cannot read poses from {path}: {why}") from error
     if not isinstance(poses, np.ndarray):
         names = ", ".join(poses.files)
         raise TargetError(f"{path} is an archive of arrays ({names}); --poses takes a .npy file")

@@ -83,7 +83,9 @@ def reachability(
         try:
             corners = np.array(box.split(), float).reshape(2, 3)
         except ValueError as error:
-            raise OptionError(f"--box is {box!r}; it must be six numbers: {error}") from error
+            raise OptionError(
+                f"--box is {box!r}; it must be six numbers, two corners x y z [m]"
+            ) from error
     if picture is not None and picture.resolve() == output.resolve():
         raise OptionError(f"--picture is {picture}, which is the file of --output")
     loaded = load_robot(robot, base, None if tip is None else [tip])

@@ -26,6 +26,7 @@ from ..robot.robot_file import (
 )
 from ..robot.srdf import disabled_pairs
 from ..robot.urdf import link_names, listing, read_urdf
+from ..whole_file import whole_file
 
 _LOG = logging.getLogger(__name__)
 
@@ -263,7 +264,8 @@ def write_robot_file(draft: RobotFileDraft, output: Path, force: bool = False) -
     if robot.fingerprint() != draft.robot.fingerprint():
         raise RobotError(f"{output} is not written, for it would be another robot:\n{text}")
     try:
-        output.write_text(text, encoding="utf-8")
+        with whole_file(output) as draft_file:
+            draft_file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OptionError(f"cannot write {output}: {error.strerror}") from error
 

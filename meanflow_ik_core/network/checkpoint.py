@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from safetensors.numpy import save
 
 from ..bounds import MOST_CHECKPOINT_BYTES, check_file_size
 from ..errors import CheckpointError, OptionError
+from ..whole_file import whole_file
 from .sizes import SIZES, MlpSizes, NetworkSizes
 
 if TYPE_CHECKING:
@@ -93,9 +93,8 @@ def save_checkpoint(
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(save(halves, metadata={FORMAT: json.dumps(record)}))
-    os.replace(partial, path)
+    with whole_file(path) as draft:
+        draft.write_bytes(save(halves, metadata={FORMAT: json.dumps(record)}))
 
 
 def read_checkpoint(name: str | Path | None, robot: Robot) -> Checkpoint:

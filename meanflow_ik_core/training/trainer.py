@@ -4,7 +4,6 @@
 import contextlib
 import dataclasses
 import logging
-import os
 import pickle
 import threading
 import time
@@ -22,6 +21,7 @@ from ..network.checkpoint import save_checkpoint
 from ..network.kinds import network_for
 from ..network.model import VelocityNetwork
 from ..robot.robot import Robot
+from ..whole_file import whole_file
 from .batches import Batch, Estimates, draw_batch, draw_estimates
 from .config import TrainConfig
 from .fused_step import FusedStep, check_fused
@@ -269,24 +269,21 @@ class Run:
         # The checkpoint comes first: it refuses weights that are not finite, and the last good
         # state stays.
         save_checkpoint(self.checkpoint_path, self.average.module, self.robot, self.record())  # type: ignore[arg-type]
-        partial = self.state_path.with_name(f".state.pt.{os.getpid()}")
-        torch.save(
-            {
-                "robot": self.robot.fingerprint(),
-                "sizes": self.network.config,
-                "config": dataclasses.asdict(self.config),
-                "step": self.step,
-                "samples": self.samples,
-                "seconds": self.seconds,
-                "metrics": self.metrics,
-                "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-                "streams": streams,
-            },
-            partial,
-        )
-        os.replace(partial, self.state_path)
+        state = {
+            "robot": self.robot.fingerprint(),
+            "sizes": self.network.config,
+            "config": dataclasses.asdict(self.config),
+            "step": self.step,
+            "samples": self.samples,
+            "seconds": self.seconds,
+            "metrics": self.metrics,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "streams": streams,
+        }
+        with whole_file(self.state_path) as draft:
+            torch.save(state, draft)
 
     def record(self) -> dict[str, Any]:
         """What a reader of the checkpoint wants to know about its training."""

@@ -9,12 +9,12 @@ from .session import Answer, Session
 
 
 def as_json(session: Session, answer: Answer) -> bytes:
-    """Targets and solutions, best first, with their errors; matrices are T_base_tip."""
+    """Targets and arms, the solid one first, with their errors; matrices are T_base_tip."""
     content = {
         "robot": session.robot.name,
         "base": session.robot.base,
         "tips": session.robot.tips,
-        "targets": session.targets.tolist(),
+        "targets": answer.targets.tolist(),
         "joint_names": session.robot.joint_names,
         "joint_positions": answer.joint_positions.tolist(),
         "position_error": answer.position_error.tolist(),
@@ -25,7 +25,7 @@ def as_json(session: Session, answer: Answer) -> bytes:
 
 
 def as_csv(session: Session, answer: Answer) -> bytes:
-    """One line for each solution, best first: joints, then errors of each tip."""
+    """One line for each arm, the solid one first: joints, then errors of each tip."""
     tips = session.robot.tips
     text = io.StringIO()
     writer = csv.writer(text)

@@ -16,6 +16,7 @@ from .arms import solid_name
 
 _COLOUR = (196, 132, 60)
 _PLANE = 4.0  # m, edge of what is shown of a half-space
+_FARTHER, _MOST_STEPS = 0.1, 30  # m, and how often a new obstacle is put so much farther away
 KINDS = ("box", "sphere", "cylinder")  # that can be added
 
 
@@ -40,17 +41,23 @@ class ObstacleScene:
             else:
                 self._attach(number, obstacle)
 
-    def add(self, kind: str, size: tuple[float, float, float], position: np.ndarray) -> str:
+    def add(
+        self, kind: str, size: tuple[float, float, float], position: np.ndarray, arm: np.ndarray
+    ) -> str:
         """Add an obstacle of a kind of `KINDS` to the world; returns its name.
+
+        Where it would touch the arm, it stands farther from the base.
 
         Args:
             kind: of the shape.
             size: m, of a box its edges, of others the first is the diameter, the last the length.
             position: (3,) m.
+            arm: (J,) rad or m.
 
         Raises:
             WorldError: a size is not positive.
         """
+        was_free = not self._world.in_collision(arm)
         number = 1
         while (name := f"{kind} {number}") in self._world:
             number += 1
@@ -60,6 +67,12 @@ class ObstacleScene:
             self._world.add_sphere(name, size[0] / 2, xyz=position)
         else:
             self._world.add_cylinder(name, size[0] / 2, size[2], xyz=position)
+        away = np.array([*position[:2], 0.0]) if np.any(position[:2]) else np.array([1.0, 0.0, 0.0])
+        away *= _FARTHER / np.linalg.norm(away)
+        for step in range(1, _MOST_STEPS):
+            if not was_free or not self._world.in_collision(arm):
+                break
+            self._world.move(name, xyz=position + step * away)
         self.redraw()
         return name
 

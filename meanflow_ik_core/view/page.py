@@ -69,6 +69,7 @@ class Page:
         self._answer: Answer | None = None
         self._seconds: deque[float] = deque(maxlen=20)  # of the last updates
         self._mode, self._walked_to = "", np.empty(0)
+        self._along = np.empty((0, session.robot.num_joints))  # what shows connected solutions
         self._at_rest = False
         self._played = 0.0
         self._wake.set()
@@ -127,44 +128,47 @@ class Page:
         step = self.session.follow(_TICK)
         offered = np.empty((0, self.session.robot.num_joints))
         self._arms.show_solid(self.session.current)
-        self._arms.show_ghosts(offered if step.offer is None else step.offer[None])
+        offered = offered if step.offer is None else step.offer[None]
+        self._arms.show_ghosts(offered)
+        self._panel.answer = self.session.answer_of(offered)
         why = "" if step.blocked_by is None else f" by {step.blocked_by.value}"
         why += "" if step.joint is None else f" of {step.joint}"
         self._panel.say(
             [
                 ("target", f"{step.status.value}{why}"),
                 ("off by", _off(step.position_error, step.orientation_error)),
-                ("joints", _joints(self.session)),
+                *_joints(self.session),
             ]
         )
 
     def _walk(self, entered: bool) -> None:
         """Show what is connected to the solid arm; find it anew where the target has moved."""
         if entered or not np.array_equal(self._walked_to, self._state()):
-            answer = self.session.solve()
-            self._answer = self._panel.answer = answer
+            self._answer = answer = self.session.solve()
             self._panel.show_walks(self.session.self_motions() if answer.valid.any() else [])
             self._walked_to, self._played = self._state(), time.perf_counter()
             along = [walk.joint_positions for walk in self._panel.walks]
             shown = [q[np.linspace(0, len(q) - 1, min(len(q), _ALONG)).astype(int)] for q in along]
             colours = [colours_along(len(q)) for q in shown]
             empty = np.empty((0, self.session.robot.num_joints))
+            self._along = np.concatenate([empty, *shown])
             self._arms.show_ghosts(
-                np.concatenate([empty, *shown]),
-                np.concatenate([np.empty((0, 3), np.uint8), *colours]),
+                self._along, np.concatenate([np.empty((0, 3), np.uint8), *colours])
             )
         self.session.current = self._panel.walked(time.perf_counter() - self._played)
         self._walked_to = self._state()
         self._arms.show_solid(self.session.current)
+        self._panel.answer = self.session.answer_of(self._along)
+        assert self._answer is not None
+        solved = bool(self._answer.valid.any())
         sets = [
             f"{len(walk.joint_positions)} {'in a circle' if walk.closed else 'from end to end'}"
             for walk in self._panel.walks
         ]
+        none = "none: no joint is to spare" if solved else "none"
         self._panel.say(
-            [
-                ("connected solutions", "; ".join(sets) or "none: no joint is to spare"),
-                ("joints", _joints(self.session)),
-            ]
+            [("connected solutions", "; ".join(sets) or none), *_joints(self.session)],
+            "" if solved else self._answer.sentence,
         )
 
     def _state(self) -> np.ndarray:
@@ -193,7 +197,7 @@ class Page:
             ("solver", f"{1e3 * float(np.median(self._seconds)):.2f} ms"),
             ("off by", _off(answer.position_error, answer.orientation_error)),
             ("coverage", covered),
-            ("joints", _joints(self.session)),
+            *_joints(self.session),
         ]
         self._panel.say(rows, "" if valid else answer.sentence)
 
@@ -253,6 +257,18 @@ def _off(position_error: np.ndarray, orientation_error: np.ndarray) -> str:
     return f"{1e3 * metres:.2g} mm, {np.rad2deg(radians):.2g} deg"
 
 
-def _joints(session: Session) -> str:
-    """The solid arm's joints, in the robot's order."""
-    return "  ".join(f"{value:+.3f}" for value in session.current)
+def _joints(session: Session) -> list[tuple[str, str]]:
+    """The solid arm's joints in the robot's order; of several tips, those of each by themselves."""
+    moves, tips = session.robot.moves, session.robot.tips
+    if len(tips) == 1:
+        return [("joints", _numbers(session.current))]
+    alone = moves & (moves.sum(0) == 1)
+    rows = [("joints of all", _numbers(session.current[~alone.any(0)]))]
+    rows += [
+        (f"joints of {tip}", _numbers(session.current[alone[at]])) for at, tip in enumerate(tips)
+    ]
+    return [row for row in rows if row[1]]
+
+
+def _numbers(values: np.ndarray) -> str:
+    return "  ".join(f"{value:+.3f}" for value in values)

@@ -14,6 +14,7 @@ import numpy as np
 import viser
 import viser.transforms as tf
 
+from ..errors import WorldError
 from ..geometry import matrix_from_rpy
 from ..solving.ranking import SELECTIONS
 from ..solving.self_motion import SelfMotion
@@ -132,7 +133,7 @@ class Panel:
                 slider.value = (
                     at % (last + 1) if walk.closed else last - abs(at % (2 * last) - last)
                 )
-            q[walk.moving] = walk.joint_positions[min(slider.value, last)][walk.moving]
+            q[walk.moving] = walk.joint_positions[min(_value(slider), last)][walk.moving]
         return q
 
     def _slid(self, event: viser.GuiEvent) -> None:
@@ -153,7 +154,7 @@ class Panel:
         gui, wishes = self._gui, self._session.wishes
 
         def control(handle: Any, name: str) -> None:
-            handle.on_update(lambda _: self._wish(**{name: handle.value}))
+            handle.on_update(lambda _: self._wish(**{name: _value(handle)}))
 
         control(gui.add_slider("arms", 1, MOST_ARMS, 1, wishes.arms), "arms")
         control(
@@ -200,7 +201,7 @@ class Panel:
 
         @slider.on_update
         def _(_: Any) -> None:
-            self._wish(objectives={**self._session.wishes.objectives, name: slider.value})
+            self._wish(objectives={**self._session.wishes.objectives, name: _value(slider)})
 
     def _add_target(self, tip: int) -> tuple[viser.GuiVector3Handle, viser.GuiVector3Handle]:
         gui, session = self._gui, self._session
@@ -245,8 +246,12 @@ class Panel:
         @add.on_click
         def _(_: Any) -> None:
             at = self._session.targets[0, :3, 3] * _IN_THE_WAY
-            obstacles.add(add.value, size.value, at)
-            changed()
+            try:
+                obstacles.add(add.value, size.value, at, self._session.current)
+            except WorldError as error:
+                self.say([], str(error))
+            else:
+                changed()
 
         @remove.on_click
         def _(_: Any) -> None:
@@ -282,6 +287,15 @@ class Panel:
         add("solutions as JSON", "json", lambda _: as_json(self._session, answered()))
         add("solutions as CSV", "csv", lambda _: as_csv(self._session, answered()))
         add("picture as PNG", "png", picture)
+
+
+def _value(control: Any) -> Any:
+    """What a control has; of a slider within its range, also where another number was typed."""
+    if isinstance(control, viser.GuiSliderHandle):
+        within = min(max(control.value, control.min), control.max)
+        if within != control.value:
+            control.value = within
+    return control.value
 
 
 def picture(client: viser.ClientHandle) -> bytes:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import LinkError, WorldError
+from ..errors import LinkError, SeedError, WorldError
 from ..robot.robot import Robot
+from ..solving.inputs import check_free_axes
+from ..solving.least_squares import pose_errors
 from ..solving.self_motion import SelfMotion
 from ..solving.solver import IKSolver, load_solver
 from ..solving.tracker import Tracker, TrackStep
@@ -18,6 +20,7 @@ from ..world.world import World
 
 NEAR = 0.5  # rad, of a solution that a shown arm stands for
 _REFERENCE = 1000  # solutions that stand for the whole set
+_TOLERANCE = 1e-5  # m and rad, of a solution
 _SEED = 0  # one for all updates: the same starts make arms move little when the target does
 _TCP = "tcp"  # ending of the name of a tool's centre point, by custom
 
@@ -38,8 +41,9 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Answer:
-    """The arms of one update, the best first."""
+    """The arms of one update, the solid one first."""
 
+    targets: np.ndarray  # (T, 4, 4) that they are for
     joint_positions: np.ndarray  # (M, J) rad or m; without a solution one, as near as it comes
     position_error: np.ndarray  # (M, T) m
     orientation_error: np.ndarray  # (M, T) rad
@@ -81,24 +85,35 @@ class Session:
         Raises:
             IKError: a wish cannot be met.
         """
-        wishes = self.wishes
+        wishes, targets = self.wishes, self.targets.copy()
         self.solver.sampler = wishes.sampler
         began = time.perf_counter()
         result = self.solver.solve(
-            self.targets[None], max_solutions=wishes.arms, select=wishes.select,
+            targets[None], max_solutions=wishes.arms, select=wishes.select,
             num_samples=max(128, 2 * wishes.arms), distance_weight=wishes.seed_weight,
             objectives=self._objectives(), approximate=True, **self._goal(),
         )  # fmt: skip
         seconds = time.perf_counter() - began
         rows = result.valid[0] if result.valid.any() else np.arange(wishes.arms) == 0
         answer = Answer(
-            result.joint_positions[0, rows], result.position_error[0, rows],
+            targets, result.joint_positions[0, rows], result.position_error[0, rows],
             result.orientation_error[0, rows], result.valid[0, rows], wishes.arms, seconds,
             result.explain(0),
         )  # fmt: skip
         if np.isfinite(answer.joint_positions[:1]).all():
             self.current = answer.joint_positions[0]
         return answer
+
+    def answer_of(self, others: np.ndarray) -> Answer:
+        """The solid arm and others (M, J), which are not solved for, and how far off they are."""
+        q, targets = np.concatenate([self.current[None], others]), self.targets.copy()
+        tips = tuple(range(self.robot.num_tips))
+        asked = check_free_axes(self.robot, tips, self._goal()["free_axes"])
+        position, orientation = pose_errors(
+            self.robot, q[None], targets[None], None if asked is None else asked.astype(float)
+        )
+        valid = ((position[0] <= _TOLERANCE) & (orientation[0] <= _TOLERANCE)).all(-1)
+        return Answer(targets, q, position[0], orientation[0], valid, len(q), 0.0, "")
 
     def coverage(self, shown: np.ndarray) -> tuple[float, int]:
         """Share of the solution set that arms (M, J) stand for, and how many solutions tell it.
@@ -124,7 +139,11 @@ class Session:
         return self.solver.self_motions(goal.pop("seed_state"), self.targets[None], **goal)
 
     def follow(self, seconds: float) -> TrackStep:
-        """Move the solid arm towards the targets for some time."""
+        """Move the solid arm towards the targets for some time.
+
+        Raises:
+            SeedError: it touches something where it is.
+        """
         goal, targets = self._goal(), self.targets
         whole = goal["free_axes"] is None
         if whole:  # a tracker's targets are for tips; these say the same
@@ -133,11 +152,17 @@ class Session:
         if self._tracker is None:
             # free axes are those of the frames, so these become tips; of a robot without a world
             solver = self.solver if whole else load_solver(self.robot, sampler="uniform")
-            self._tracker = solver.tracker(
-                goal["seed_state"], dt=seconds, velocity_scale=self.wishes.speed,
-                avoid_self_collision=goal["avoid_self_collision"], free_axes=goal["free_axes"],
-                world=goal["world"] if whole else None,
-            )  # fmt: skip
+            try:
+                self._tracker = solver.tracker(
+                    goal["seed_state"], dt=seconds, velocity_scale=self.wishes.speed,
+                    avoid_self_collision=goal["avoid_self_collision"], free_axes=goal["free_axes"],
+                    world=goal["world"] if whole else None,
+                )  # fmt: skip
+            except SeedError as error:
+                raise SeedError(
+                    "the solid arm touches something: drag that away, or show solutions "
+                    f"({str(error).removeprefix('q0 ')})"
+                ) from error
         step = self._tracker.step(targets if self.robot.num_tips > 1 else targets[0])
         self.current = self.robot.clipped(step.joint_positions)
         return step

@@ -16,6 +16,7 @@ from ..errors import WorldError
 from ..geometry import quat_xyzw_from_matrix
 from ..plain_yaml import plain_from_file
 from ..robot.packages import package_folders
+from ..whole_file import whole_file
 from .inputs import checked_pose, unknown_name
 
 _PACKAGE = "package://"
@@ -51,6 +52,8 @@ def load_world(world: Any, path: Path) -> None:
         return
     content = plain_from_file(path, WorldError, MOST_WORLD_BYTES)
     content = {} if content is None else content
+    if not isinstance(content, Mapping):
+        raise WorldError(f"{path} is no file of obstacles: it holds no mapping")
     _known_keys(content, _KEYS, str(path))
     if content.get("robot") not in (None, world.robot.name):
         raise WorldError(
@@ -96,13 +99,12 @@ def save_world(world: Any, path: Path) -> None:
         "forbidden": [list(pair) for pair, allowed in decisions.items() if not allowed],
     }
     try:
-        path.write_text(
-            yaml.dump(
+        with whole_file(path) as draft:
+            text = yaml.dump(
                 content, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False,
                 default_flow_style=None, allow_unicode=True,
-            ),
-            encoding="utf-8",
-        )  # fmt: skip
+            )  # fmt: skip
+            draft.write_text(text, encoding="utf-8")
     except OSError as error:
         raise WorldError(f"cannot write {path}: {error.strerror}") from error
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page without a browser: what is drawn, and what an update costs."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from oracles import Judge
 
 import meanflow_ik_core as mik
 
@@ -13,8 +15,10 @@ pytest.importorskip("viser")
 from meanflow_ik_core.geometry import matrix_from_quat_xyzw
 from meanflow_ik_core.reachability.map import QUANTITIES
 from meanflow_ik_core.view.arms import distinct_colours
+from meanflow_ik_core.view.export import as_json
 from meanflow_ik_core.view.obstacle_scene import mesh_of_shape
 from meanflow_ik_core.view.page import Page
+from meanflow_ik_core.view.panel import MOST_ARMS
 from meanflow_ik_core.view.session import Session, Wishes
 
 
@@ -86,6 +90,16 @@ def test_a_wish_that_cannot_be_met_is_said_and_the_page_goes_on(page):
     assert "12 of 12" in page._panel._readout.content
 
 
+def test_a_number_that_is_typed_stays_within_the_range_of_its_slider(page):
+    arms = page._panel._gui._gui_input_handle_from_uuid
+    arms = next(one for one in arms.values() if getattr(one, "max", None) == MOST_ARMS)
+    for typed, taken in ((100_000, MOST_ARMS), (0, 1), (12, 12)):
+        arms.value = typed
+        page.turn()
+        assert arms.value == page.session.wishes.arms == taken
+        assert f"of {taken} asked for" in page._panel._readout.content
+
+
 def test_an_arm_that_is_clicked_becomes_the_solid_one(page):
     place = int(np.flatnonzero(np.isfinite(page._arms._places).all(1))[3])
     q = page._arms._places[place].copy()
@@ -114,6 +128,45 @@ def test_the_solid_arm_follows_alone(page):
         page.turn()
     assert not np.isfinite(drawn(page)).any()
     assert "reached" in page._panel._readout.content
+    # What is exported are the arm that is shown and its target, not what was solved for before.
+    page.session.targets[0, 0, 3] += 0.1
+    page.turn()
+    content = json.loads(as_json(page.session, page._panel.answer))
+    assert content["joint_positions"] == [page.session.current.tolist()]
+    assert content["targets"] == page.session.targets.tolist()
+    judge = Judge(page.session.robot)
+    off = judge.poses(page.session.current)[0, :3, 3] - page.session.targets[0, :3, 3]
+    assert abs(content["position_error"][0][0] - np.linalg.norm(off)) < 1e-9
+    assert content["valid"] == [False]
+
+
+def test_an_answer_keeps_the_targets_that_it_is_for(page):
+    before = page.session.targets.copy()
+    tip = page.session.robot.tips[0]
+    page._panel._wish(free_axes={tip: "up"})
+    page.session.targets[0, 2, 3] += 0.3
+    page.turn()
+    assert json.loads(as_json(page.session, page._panel.answer))["targets"] == before.tolist()
+
+
+def test_without_a_solution_there_is_no_self_motion_and_the_panel_says_why(page):
+    page.session.targets[0, 2, 3] = 3.0
+    page._panel.mode.value = "self-motion"
+    page.turn()
+    assert "beyond its reach" in page._panel._readout.content
+    assert "no joint is to spare" not in page._panel._readout.content
+
+
+def test_an_arm_that_touches_something_does_not_follow_and_says_so(page):
+    tip = page.session.robot.forward(page.session.current)[0, :3, 3]
+    page.session.world.add_sphere("ball", 0.1, xyz=tip)
+    try:
+        page._panel.mode.value = "follow"
+        page.turn()
+        said = page._panel._readout.content
+        assert "the solid arm touches something: drag that away, or show solutions (touches" in said
+    finally:
+        page.session.world.remove("ball")
 
 
 def test_the_page_never_tells_the_internet(page):
@@ -179,8 +232,9 @@ def test_obstacles_are_added_and_removed():
     try:
         obstacles = page._panel._obstacles
         for kind in ("box", "sphere", "cylinder", "box"):
-            obstacles.add(kind, (0.1, 0.1, 0.2), np.array((0.3, 0.0, 0.3)))
+            obstacles.add(kind, (0.1, 0.1, 0.2), np.array((0.3, 0.0, 0.3)), page.session.current)
         world = page.session.world
+        assert not world.in_collision(page.session.current)
         assert world.names() == ["box 1", "sphere 1", "cylinder 1", "box 2"]
         assert world.obstacle("cylinder 1").shape.sizes == (0.05, 0.2)
         obstacles.remove("box 1")

@@ -110,7 +110,7 @@ def test_a_mesh_is_read_from_beside_the_file_alone(panda, tmp_path):
     "text, message",
     [
         ("!!python/object/apply:os.system ['true']", "not YAML"),
-        ("[1, 2]", "must be a mapping"),
+        ("[1, 2]", "is no file of obstacles: it holds no mapping"),
         ("things: {}", "unknown keys"),
         ("objects: {a: {type: bocks}}", "did you mean 'box'"),
         ("objects: {a: {type: [box]}}", "unknown type"),
