@@ -35,7 +35,7 @@ class Status(IntEnum):
     OUTSIDE_LIMITS = 4  #: reached by joints outside their limits only
     SELF_COLLISION = 5  #: reached, but by configurations that touch the robot itself only
     TIME_USED_UP = 6  #: before the usual number of starts
-    NOT_FOUND = 7  #: in all starts; no more is known
+    NOT_FOUND = 7  #: in all starts; the text says where further ones find a solution
     WORLD = 8  #: reached, but by configurations that touch an obstacle only
 
 
