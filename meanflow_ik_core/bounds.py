@@ -40,10 +40,25 @@ MOST_WORLD_BYTES = 256 << 20
 # Of a node's world, as messages bring it. Building takes time by their cube, as Pinocchio keeps a
 # table of all pairs for each: 1.5 s here, 8 s of twice as many.
 MOST_SHAPES = 1000
+# Of those that are attached: each makes a pair with every other shape, of 20 us and 6 kB.
+MOST_ATTACHED = 100
 # Of all meshes of a message; rclpy makes an object of each, which takes longer than all else.
 MOST_MESSAGE_CORNERS = 200_000  # and triangles
+# Of these, of convex ones: Qhull takes 8 us for each corner of a sphere, and as long for its faces.
+MOST_HULL_CORNERS = 50_000
+# Of all meshes of a world: Coal's tree of a mesh takes 1 kB for each triangle.
+MOST_WORLD_CORNERS = 400_000  # and triangles
+# Of all grids of distances, one around each mesh and cloud: 18 ns and, twice over, 4 bytes each.
+# A mesh has a million at most, of some 0.3 m and more.
+MOST_GRID_POINTS = 50_000_000
 MOST_CONTACTS = 20_000  # allowed ones: sixty links by three hundred objects
+# What these come to where links and objects are several shapes, at 3 us each.
+MOST_SHAPE_PAIRS = 100_000
 MOST_MATRIX_NAMES = 2000  # of links and objects, in MoveIt's matrix of those that may touch
+# The largest depth image of cameras in use, 3840 x 2160, has fewer.
+MOST_POINTS = 10_000_000  # of a cloud
+# That the points of a cloud, or an octomap, fill: of 2 cm, 80 square metres of surfaces.
+MOST_CELLS = 200_000
 # Nodes of an octomap: of 200,000 occupied cells, and the free ones between them.
 MOST_OCTOMAP_BYTES = 5 << 20
 
