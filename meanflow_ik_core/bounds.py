@@ -56,8 +56,6 @@ MOST_SHOWN_TRIANGLES = 20_000
 MOST_GRID_POINTS = 40_000_000
 # Allowed ones, of a message and of a world: sixty links by three hundred objects.
 MOST_CONTACTS = 20_000
-# What these come to where links and objects are several shapes, at 3 us each.
-MOST_SHAPE_PAIRS = 100_000
 MOST_MATRIX_NAMES = 2000  # of links and objects, in MoveIt's matrix of those that may touch
 # The largest depth image of cameras in use, 3840 x 2160, has fewer.
 MOST_POINTS = 10_000_000  # of a cloud

@@ -177,7 +177,9 @@ class NodeWorld:
                 self._take_object(content, message, whereabouts)
             for message in request.attached_objects:
                 self._take_attached(content, message, whereabouts)
-            # What is said again counts once, for it may be of many shapes.
+            # An allowed contact takes 3 us for each pair of shapes. So there must not be too many
+            # shapes, and what is said again counts once.
+            check_world_total(content.world)
             contacts = {(one.link, one.id): one for one in request.allowed_contacts}
             for contact in contacts.values():
                 self._take_contact(content, contact)

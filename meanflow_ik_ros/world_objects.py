@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from meanflow_ik_core.bounds import MOST_CONTACTS, MOST_SHAPE_PAIRS
+from meanflow_ik_core.bounds import MOST_CONTACTS
 from meanflow_ik_core.errors import WorldError
 from meanflow_ik_core.world.decisions import Decisions
 from meanflow_ik_core.world.world import World
@@ -315,8 +315,3 @@ class WorldObjects:
         decide = self.world.allow if allowed else self.world.forbid
         for pair in itertools.product(self._names(link), self._names(id)):
             decide(*pair)
-        told = self.world.num_decisions()
-        if told > MOST_SHAPE_PAIRS:
-            raise WorldError(
-                f"allowed_contacts of {told} pairs of shapes; {MOST_SHAPE_PAIRS} are the most"
-            )

@@ -87,9 +87,10 @@ def body_from_shapes(shapes: list[np.ndarray], convex: list[bool]) -> Body:
     rng = np.random.default_rng(0)
     count = _POINTS if all(convex) else _HOLLOW_POINTS
     area = [_areas(triangles).sum() for triangles in shapes]
+    whole = sum(area) or 1.0  # lines and points have no area
     outside, inside = [], []
     for index, triangles in enumerate(shapes):
-        share = 4 * max(16, round(count * area[index] / sum(area)))
+        share = 4 * max(16, round(count * area[index] / whole))
         points = _on_triangles(triangles, share, rng)
         inside.append(0.5 * (points + points[rng.permutation(len(points))]))
         for other, planes in enumerate(shapes):

@@ -107,10 +107,6 @@ class World:
         with self._lock:
             return dict(self._decisions.items())
 
-    def num_decisions(self) -> int:
-        """How many pairs `allow` and `forbid` were told of."""
-        return len(self._decisions)
-
     def __copy__(self) -> "World":
         return self.copy()
 

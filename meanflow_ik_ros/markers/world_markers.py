@@ -28,7 +28,7 @@ def world_markers(content: WorldObjects) -> MarkerArray:
     """All objects, each in a namespace of its own, in the frame that it moves with.
 
     Clouds are left out: viewers show their topics. Where all meshes together have more triangles
-    than `MOST_SHOWN_TRIANGLES`, the last ones are boxes around themselves.
+    than `MOST_SHOWN_TRIANGLES`, those for which none are left are boxes around themselves.
     """
     boxed = _boxed(content)
     base = content.world.robot.base
@@ -49,10 +49,11 @@ def _boxed(content: WorldObjects) -> set[Part]:
     left, boxed = MOST_SHOWN_TRIANGLES, set()
     for known in content.objects.values():
         for part in known.parts:
-            if part.kind == "mesh":
-                left -= len(part.arguments["triangles"])
-                if left < 0:
-                    boxed.add(part)
+            count = len(part.arguments["triangles"]) if part.kind == "mesh" else 0
+            if count > left:
+                boxed.add(part)
+            else:
+                left -= count
     return boxed
 
 
