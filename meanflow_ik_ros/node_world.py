@@ -90,8 +90,8 @@ class NodeWorld:
         with self._changing:
             content = self._content.emptied() if empty else self._content.copy()
             edit(content)
-            content.decide_by_matrix()
             check_world_total(content.world)
+            content.decide_by_matrix()
             if len(content.world):
                 self._build(content.world)
             self._content = content
