@@ -14,8 +14,8 @@ from ..errors import WorldError
 from ..kernels.cells import BITS, add_cells
 from .inputs import checked_number, checked_points, checked_vector, frozen
 
-_ROOM = 1 << 19  # places for cells in a table, which is quick while it is not full
-assert MOST_CELLS < _ROOM / 2
+# Places for cells in a table, which is quick while half of it is empty.
+_ROOM = 1 << (2 * MOST_CELLS).bit_length()
 
 
 def box_shape(where: str, size: Any) -> Shape:
