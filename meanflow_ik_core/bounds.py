@@ -40,10 +40,27 @@ MOST_WORLD_BYTES = 256 << 20
 # Of a node's world, as messages bring it. Building takes time by their cube, as Pinocchio keeps a
 # table of all pairs for each: 1.5 s here, 8 s of twice as many.
 MOST_SHAPES = 1000
-# Of all meshes of a message; rclpy makes an object of each, which takes longer than all else.
-MOST_MESSAGE_CORNERS = 200_000  # and triangles
-MOST_CONTACTS = 20_000  # allowed ones: sixty links by three hundred objects
+# Of those that are attached: each makes a pair with every other shape, of 15 us and 13 kB.
+MOST_ATTACHED = 100
+# Of all meshes of a message. With as many triangles rclpy takes .4 s to read them, and Coal's trees
+# .5 s of such that lie all over one another.
+MOST_MESSAGE_CORNERS = 100_000  # and triangles
+# Of these, of convex ones: a hull takes 20 us for each corner, where all are corners of it.
+MOST_HULL_CORNERS = 50_000
+# Of all meshes of a world. Coal takes 1.2 kB for each triangle, and ~/get_world .9 s to answer.
+MOST_WORLD_CORNERS = 200_000  # and triangles
+# Of meshes, that ~/world_markers shows after every change: rclpy takes 20 us for each.
+MOST_SHOWN_TRIANGLES = 20_000
+# Of all grids of distances, one around each mesh and cloud: 25 ns and, twice over, 4 bytes each. A
+# mesh of 1 cm has 80,000, one of 0.3 m and more up to 900,000.
+MOST_GRID_POINTS = 40_000_000
+# Allowed ones, of a message and of a world: sixty links by three hundred objects.
+MOST_CONTACTS = 20_000
 MOST_MATRIX_NAMES = 2000  # of links and objects, in MoveIt's matrix of those that may touch
+# The largest depth image of cameras in use, 3840 x 2160, has fewer.
+MOST_POINTS = 10_000_000  # of a cloud
+# That the points of a cloud, or an octomap, fill: of 2 cm, 80 square metres of surfaces.
+MOST_CELLS = 200_000
 # Nodes of an octomap: of 200,000 occupied cells, and the free ones between them.
 MOST_OCTOMAP_BYTES = 5 << 20
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from meanflow_ik_core.bounds import MOST_SHAPES
 from meanflow_ik_core.errors import WorldError
 from meanflow_ik_core.world.inputs import unknown_name
 from meanflow_ik_core.world.scene import GRAZE
@@ -24,7 +23,7 @@ from meanflow_ik_ros.messages.world import (
     operation_of,
     places_from_message,
 )
-from meanflow_ik_ros.messages.world_sizes import check_world_sizes
+from meanflow_ik_ros.messages.world_sizes import check_world_sizes, check_world_total
 from meanflow_ik_ros.msg import WorldObject as WorldObjectMessage
 from meanflow_ik_ros.whereabouts import Whereabouts
 from meanflow_ik_ros.world_objects import WorldObject, WorldObjects
@@ -91,9 +90,8 @@ class NodeWorld:
         with self._changing:
             content = self._content.emptied() if empty else self._content.copy()
             edit(content)
+            check_world_total(content.world)
             content.decide_by_matrix()
-            if len(content.world) > MOST_SHAPES:
-                raise WorldError(f"{len(content.world)} shapes; {MOST_SHAPES} are the most")
             if len(content.world):
                 self._build(content.world)
             self._content = content
@@ -179,7 +177,11 @@ class NodeWorld:
                 self._take_object(content, message, whereabouts)
             for message in request.attached_objects:
                 self._take_attached(content, message, whereabouts)
-            for contact in request.allowed_contacts:
+            # An allowed contact takes 3 us for each pair of shapes. So there must not be too many
+            # shapes, and what is said again counts once.
+            check_world_total(content.world)
+            contacts = {(one.link, one.id): one for one in request.allowed_contacts}
+            for contact in contacts.values():
                 self._take_contact(content, contact)
             self._take_held(content, request.held)
 

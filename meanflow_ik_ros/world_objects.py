@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from meanflow_ik_core.bounds import MOST_CONTACTS
+from meanflow_ik_core.errors import WorldError
+from meanflow_ik_core.world.decisions import Decisions
 from meanflow_ik_core.world.world import World
 
 if TYPE_CHECKING:
@@ -126,7 +129,7 @@ class WorldObjects:
     def __init__(self, robot: Robot) -> None:
         self.world = World(robot)
         self.objects: dict[str, WorldObject] = {}
-        self.decisions: dict[tuple[str, str], bool] = {}
+        self.decisions = Decisions()
         self.clouds: dict[str, float] = {}
         self.matrix: AllowedMatrix | None = None
         self.problems: dict[tuple[str, str], IKError] = {}
@@ -135,7 +138,7 @@ class WorldObjects:
         """Of its own, with the same content."""
         other = WorldObjects(self.world.robot)
         other.world = self.world.copy()
-        other.objects, other.decisions = dict(self.objects), dict(self.decisions)
+        other.objects, other.decisions = dict(self.objects), self.decisions.copy()
         other.clouds, other.matrix = dict(self.clouds), self.matrix
         other.problems = dict(self.problems)
         return other
@@ -196,7 +199,7 @@ class WorldObjects:
     def remove(self, id: str) -> None:
         """Remove an object, and what was allowed or forbidden of it."""
         self._take_out(id)
-        self.decisions = {pair: what for pair, what in self.decisions.items() if id not in pair}
+        self.decisions.forget(id)
 
     def move(self, moved: WorldObject, T_base_object: np.ndarray) -> None:
         """Put an object, whose parts may stand elsewhere in it than before, to another place."""
@@ -232,8 +235,12 @@ class WorldObjects:
 
     def decide(self, link: str, id: str, allowed: bool) -> None:
         """Allow, or forbid again, that a link, or an attached object, touches an object or all."""
-        self.decisions[link, id] = allowed
-        self._decide((link, id), allowed)
+        self.decisions.tell(link, id, allowed)
+        if len(self.decisions) > MOST_CONTACTS:
+            raise WorldError(
+                f"{len(self.decisions)} allowed_contacts; {MOST_CONTACTS} are the most"
+            )
+        self._decide(link, id, allowed)
 
     def set_cloud(
         self,
@@ -278,7 +285,7 @@ class WorldObjects:
         for id in of_scene:
             names = self._names(id)
             for link in links:
-                if link == id or {(link, id), (link, "*")} & self.decisions.keys():
+                if link == id or (link, id) in self.decisions or (link, "*") in self.decisions:
                     continue
                 may = matrix is not None and matrix.allows(link, id)
                 for pair in itertools.product(self._names(link), names):
@@ -301,12 +308,10 @@ class WorldObjects:
         return [id] if id == "*" or id in links or id in self.world else []
 
     def _decide_again(self, id: str) -> None:
-        for pair, allowed in self.decisions.items():
-            if pair[1] == id:
-                self._decide(pair, allowed)
+        for link, allowed in self.decisions.of(id).items():
+            self._decide(link, id, allowed)
 
-    def _decide(self, pair: tuple[str, str], allowed: bool) -> None:
+    def _decide(self, link: str, id: str, allowed: bool) -> None:
         decide = self.world.allow if allowed else self.world.forbid
-        for link in self._names(pair[0]):
-            for name in self._names(pair[1]):
-                decide(link, name)
+        for pair in itertools.product(self._names(link), self._names(id)):
+            decide(*pair)

@@ -6,11 +6,14 @@ MEANFLOW_IK_FUZZ sets the number of examples of each test; some thousands take m
 """
 
 import os
+import resource
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile_meshes import MESH_KINDS, hostile_mesh
 from test_hostile_files import robot_text, stl
 
 import meanflow_ik_core as mik
@@ -162,3 +165,52 @@ def test_any_damage_to_a_mesh(tmp_path, monkeypatch, kind, changes, numbers):
     path.write_text(robot_text(f"m.{kind}", 2))
     robot = mik.load_robot(path)
     only_named_errors(lambda: SelfCollision(robot).in_collision(np.zeros((1, 2))))
+
+
+# Of a core, that a world of three meshes of these sizes may take; most of it is Coal's.
+MESH_CPU_S, MESH_MB = 1.0, 400
+MESH_SIZES = (1, 2, 3, 4, 100, 2000, 15_000)
+obstacle_meshes = st.lists(
+    st.tuples(
+        st.sampled_from(MESH_KINDS),
+        st.sampled_from(MESH_SIZES),
+        st.integers(0, 9),
+        st.tuples(*[st.sampled_from((0.0, 1e-6, 1.0, 5.0, 1e5))] * 3),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+def scaled_mesh(kind: str, count: int, seed: int, scale) -> tuple[np.ndarray, np.ndarray]:
+    corners, triangles = hostile_mesh(kind, count, seed)
+    return corners * scale, triangles
+
+
+@settings(fuzzed, max_examples=MESHES)
+@given(obstacle_meshes, st.booleans())
+def test_any_mesh_of_an_obstacle_takes_little_time_and_memory(panda, drawn, attached):
+    def ask(world) -> None:
+        snapshot, q = world.snapshot(), panda.lower[None]
+        snapshot.in_collision(q, margin=1e-4)
+        snapshot.distances().distance(q)
+
+    usual = mik.World(panda)
+    usual.add_mesh("usual", vertices=CORNERS, triangles=[[0, 1, 2]])
+    ask(usual)  # reads and compiles what is read and compiled once
+    world = mik.World(panda)
+    began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for index, (*mesh, convex) in enumerate(drawn):
+        corners, triangles = scaled_mesh(*mesh)
+        name = f"mesh{index}"
+        try:
+            world.add_mesh(name, vertices=corners, triangles=triangles, convex=convex)
+        except mik.WorldError as error:  # flat, or too far away
+            assert 0 < len(str(error)) <= MOST_ERROR
+            continue
+        if attached and index == 0:
+            world.attach(name, "panda_hand", pose=np.eye(4))
+    only_named_errors(lambda: ask(world))
+    assert time.process_time() - began < MESH_CPU_S + attached  # spheres are fitted to it
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MESH_MB * 1024

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Obstacles as the arrays that compiled distances read; meshes and clouds as grids."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -9,9 +10,8 @@ import coal
 import numpy as np
 
 from ..kernels import obstacles as kernel
-from ..kernels.distance_grid import grid_distances
+from ..kernels.distance_grid import SPACING, grid_distances, mark_triangles, negate_inside
 from .obstacles import Obstacle, Shape
-from .sphere_fit import points_on_mesh, triangles_from_shape
 
 _KINDS = {
     "sphere": kernel.SPHERE, "box": kernel.BOX, "cylinder": kernel.CYLINDER,
@@ -20,10 +20,24 @@ _KINDS = {
 }  # fmt: skip
 _REACH = 0.1  # m, how far a grid goes beyond what it is of
 _FINEST, _MOST_ALONG = 0.005, 96  # m, edge of a cell of a mesh; cells along its longest side
-_POINTS_AT_ONCE = 1 << 22
+# Of a surface for each point of its grid; an ordinary one needs less than one. A mesh with more
+# surface in its box gets larger cells.
+_MOST_SAMPLES = 10
 
 
+_FRAMES: "WeakKeyDictionary[Shape, _Frame]" = WeakKeyDictionary()
 _GRIDS: "WeakKeyDictionary[Shape, Grid]" = WeakKeyDictionary()
+
+
+class _Frame(NamedTuple):
+    """Where the points of a grid stand in the frame of a shape."""
+
+    corner: np.ndarray  # (3,) m, the first point
+    edge: float  # m, from one point to the next
+    counts: tuple[int, ...]  # along x, y, z
+
+    def in_cells(self, points: np.ndarray) -> np.ndarray:
+        return (points - self.corner) / self.edge
 
 
 class Grid(NamedTuple):
@@ -86,52 +100,70 @@ def shape_grid(shape: Shape) -> Grid:
     return _GRIDS[shape]
 
 
+def count_grid_points(shape: Shape) -> int:
+    """How many points the grid of a shape has; of what has none, 0."""
+    return math.prod(_frame(shape).counts) if _KINDS[shape.kind] == kernel.GRID else 0
+
+
 def _cloud_grid(shape: Shape) -> Grid:
     assert shape.vertices is not None
-    edge = _edge(shape, shape.sizes[0])
-    values, corner = _marked_distances(shape.vertices, edge)
+    frame = _frame(shape)
+    marked = np.zeros(frame.counts, np.bool_)
+    marked[tuple(np.round(frame.in_cells(shape.vertices)).astype(np.int64).T)] = True
     # a cell is solid, not only its middle
-    return Grid(values * np.float32(edge) - np.float32(0.5 * shape.sizes[0]), corner, edge)
+    solid = np.float32(0.5 * shape.sizes[0])
+    return Grid(grid_distances(marked) * np.float32(frame.edge) - solid, frame.corner, frame.edge)
 
 
 def _mesh_grid(shape: Shape) -> Grid:
+    frame = _frame(shape)
+    corners, triangles = _surface(shape)
+    corners = frame.in_cells(corners)
+    marked = np.zeros(frame.counts, np.bool_)
+    mark_triangles(corners, triangles, marked)
+    values = grid_distances(marked) * np.float32(frame.edge)
+    if shape.convex:
+        negate_inside(corners, triangles, values)
+    return Grid(values, frame.corner, frame.edge)
+
+
+def _surface(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (V, 3) of a mesh, or of its hull, and the triangles (F, 3) between them."""
     assert shape.vertices is not None and shape.triangles is not None
-    edge = _edge(shape, _FINEST)
     if not shape.convex:
-        surface = points_on_mesh(shape.vertices[shape.triangles], 0.5 * edge)
-        values, corner = _marked_distances(surface, edge)
-        return Grid(values * np.float32(edge), corner, edge)
-    surface = points_on_mesh(triangles_from_shape(shape.geometry), 0.5 * edge)
-    values, corner = _marked_distances(surface, edge)
+        return shape.vertices, shape.triangles
     hull = shape.geometry
-    assert isinstance(hull, coal.ConvexBase)
-    normals, offsets = np.asarray(hull.normals()), np.asarray(hull.offsets()).ravel()
-    axes = [corner[k] + edge * np.arange(values.shape[k]) for k in range(3)]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-    inside = np.empty(len(points), np.bool_)
-    size = max(1, _POINTS_AT_ONCE // len(normals))
-    for begin in range(0, len(points), size):
-        some = slice(begin, begin + size)
-        inside[some] = (points[some] @ normals.T + offsets).max(1) < 0
-    signs = np.where(inside.reshape(values.shape), -1, 1).astype(np.float32)
-    return Grid(signs * values * np.float32(edge), corner, edge)
+    assert isinstance(hull, coal.Convex)
+    faces = [hull.polygons(face) for face in range(hull.num_polygons)]
+    return np.array(hull.points()), np.array([(f[0], f[1], f[2]) for f in faces], np.int64)
 
 
-def _edge(shape: Shape, finest: float) -> float:
+def _frame(shape: Shape) -> _Frame:
+    """Of the grid of a mesh or a cloud, found once for each shape."""
+    if shape not in _FRAMES:
+        _FRAMES[shape] = _new_frame(shape)
+    return _FRAMES[shape]
+
+
+def _new_frame(shape: Shape) -> _Frame:
     assert shape.vertices is not None
-    longest = float(np.ptp(shape.vertices, axis=0).max()) + 2 * _REACH
-    return max(finest, longest / _MOST_ALONG)
+    if shape.kind == "points" or shape.convex:
+        corners, finest = shape.vertices, (*shape.sizes, _FINEST)[0]
+        return _frame_around(corners.min(0), corners.max(0), finest)
+    assert shape.triangles is not None
+    # not of corners that no triangle has
+    a, b, c = (shape.vertices[shape.triangles[:, side]] for side in range(3))
+    low = np.minimum(np.minimum(a, b), c).min(0)
+    high = np.maximum(np.maximum(a, b), c).max(0)
+    frame = _frame_around(low, high, _FINEST)
+    area = 0.5 * float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum())
+    samples = area / (SPACING * frame.edge) ** 2
+    crowded = samples / (_MOST_SAMPLES * math.prod(frame.counts))
+    return frame if crowded <= 1 else _frame_around(low, high, frame.edge * math.sqrt(crowded))
 
 
-def _box(points: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
-    """The first point of a grid around points, and how many there are along each axis."""
-    corner = points.min(0) - _REACH
-    counts = np.ceil((points.max(0) + _REACH - corner) / edge).astype(np.int64) + 1
-    return corner, np.maximum(counts, 2)
-
-
-def _marked_distances(points: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
-    corner, counts = _box(points, edge)
-    marked = np.zeros(counts, np.bool_)
-    marked[tuple(np.round((points - corner) / edge).astype(np.int64).T)] = True
-    return grid_distances(marked), corner
+def _frame_around(low: np.ndarray, high: np.ndarray, finest: float) -> _Frame:
+    extent = high - low + 2 * _REACH
+    edge = max(finest, float(extent.max()) / _MOST_ALONG)
+    counts = np.ceil(extent / edge).astype(np.int64) + 1
+    return _Frame(low - _REACH, edge, tuple(np.maximum(counts, 2).tolist()))

@@ -19,6 +19,8 @@ _LARGE = 0.2  # m
 _MARGIN = 0.02  # m, how far free points are from a body at least
 # m, of the points that say how far a body sticks out of its spheres; along it at most so many.
 _SPACING, _MOST_ALONG = 0.004, 80
+_MOST_POINTS = 1_000_000  # of all shapes of a body, unless their corners are more
+_AT_ONCE = 1 << 14  # of them, whose distances to all spheres are looked at together
 _FARTHEST = 64  # of them, that are looked at together
 _ROUND_OFF = 0.001  # m, what a round shape may be larger than its polygons
 
@@ -85,9 +87,10 @@ def body_from_shapes(shapes: list[np.ndarray], convex: list[bool]) -> Body:
     rng = np.random.default_rng(0)
     count = _POINTS if all(convex) else _HOLLOW_POINTS
     area = [_areas(triangles).sum() for triangles in shapes]
+    whole = sum(area) or 1.0  # lines and points have no area
     outside, inside = [], []
     for index, triangles in enumerate(shapes):
-        share = 4 * max(16, round(count * area[index] / sum(area)))
+        share = 4 * max(16, round(count * area[index] / whole))
         points = _on_triangles(triangles, share, rng)
         inside.append(0.5 * (points + points[rng.permutation(len(points))]))
         for other, planes in enumerate(shapes):
@@ -141,9 +144,18 @@ def lack_of(spheres: Spheres, shapes: list[np.ndarray], convex: list[bool]) -> f
     lack = 0.0
     extent = np.ptp(np.concatenate(shapes).reshape(-1, 3), axis=0).max()
     spacing = max(_SPACING, float(extent) / _MOST_ALONG)
+    longest = [_longest(triangles) for triangles in shapes]
+    # Farther apart where they were too many, as long as a triangle has any but its corners.
+    while sum(_count_points(edges, spacing) for edges in longest) > _MOST_POINTS and any(
+        edges.max() > spacing for edges in longest
+    ):
+        spacing *= 1.5
     for index, triangles in enumerate(shapes):
         points = points_on_mesh(triangles, spacing)
-        distance = signed_distance(spheres, points)
+        distance = np.concatenate([
+            signed_distance(spheres, points[begin : begin + _AT_ONCE])
+            for begin in range(0, len(points), _AT_ONCE)
+        ])  # fmt: skip
         points, distance = points[distance > lack], distance[distance > lack]
         order = np.argsort(-distance)
         for begin in range(0, len(order), _FARTHEST):
@@ -215,8 +227,7 @@ def _spread(points: np.ndarray, count: int) -> np.ndarray:
 
 def points_on_mesh(corners: np.ndarray, spacing: float) -> np.ndarray:
     """Points (N, 3) on triangles (F, 3, 3), none of which is farther than that from the next."""
-    longest = np.linalg.norm(corners - np.roll(corners, 1, 1), axis=-1).max(1)
-    counts = np.maximum(1, np.ceil(longest / spacing)).astype(np.int64)
+    counts = _parts_along(_longest(corners), spacing)
     parts = []
     for count in np.unique(counts).tolist():
         i, j = np.meshgrid(np.arange(count + 1), np.arange(count + 1), indexing="ij")
@@ -224,6 +235,19 @@ def points_on_mesh(corners: np.ndarray, spacing: float) -> np.ndarray:
         weights = np.stack((i[inside], j[inside], count - i[inside] - j[inside]), -1) / count
         parts.append(np.einsum("wk,fkd->fwd", weights, corners[counts == count]).reshape(-1, 3))
     return np.concatenate(parts)
+
+
+def _longest(corners: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(corners - np.roll(corners, 1, 1), axis=-1).max(1)
+
+
+def _parts_along(longest: np.ndarray, spacing: float) -> np.ndarray:
+    return np.maximum(1, np.ceil(longest / spacing)).astype(np.int64)
+
+
+def _count_points(longest: np.ndarray, spacing: float) -> int:
+    counts = _parts_along(longest, spacing)
+    return int(((counts + 1) * (counts + 2) // 2).sum())
 
 
 def _corners(faces: list) -> list[tuple[int, int, int]]:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..kernels.obstacles import GRID, SIZES, obstacle_distances
-from .obstacle_arrays import ObstacleArrays, obstacle_arrays
+from .obstacle_arrays import ObstacleArrays
 from .sphere_bodies import find_bodies, find_homes, fitted, lanes_of_motion, moved_centres
 from .world_check import WorldCheck
 
 _ROWS_PER_PASS = 2048  # as many as stay in the caches
-# Edges of a cell: a surface is at the nearest point of the grid (0.9), values between those of
-# eight of its points (0.9), and a cell of a cloud solid up to its corners (0.4).
+# Edges of a cell: a surface is at a point of the grid that is near it (1.3, see `mark_triangles`),
+# values between those of eight of its points (0.9). The middle of a cell of a cloud is nearer to
+# such a point (0.9), but the cell is solid up to its corners (0.4).
 _GRID_OFF = 2.2
 
 
@@ -30,14 +31,16 @@ class WorldDistance:
         check: WorldCheck,
         allowed: Callable[[str, str], bool],
         padding: float,
+        arrays: ObstacleArrays,
         without: frozenset[str] = frozenset(),
     ):
-        """Find spheres, and grids of meshes and clouds, or take those found before.
+        """Find spheres, or take those found before.
 
         Args:
             check: of the same obstacles.
             allowed: whether a link, or an attached obstacle, may touch an obstacle.
             padding: m, added to that of the obstacles and of the links.
+            arrays: of the obstacles that are not attached.
             without: bodies that are left out.
 
         Raises:
@@ -76,7 +79,7 @@ class WorldDistance:
             np.concatenate(([0], np.cumsum([len(own) for own in pairs]))).astype(np.int64),
             np.array([o for own in pairs for o in own], np.int64),
         )
-        self._arrays: ObstacleArrays = obstacle_arrays(fixed)
+        self._arrays = arrays
         self._lack = max(lacks, default=0.0)
         self._at: tuple[Sequence[np.ndarray], WorldDistance] | None = None
 

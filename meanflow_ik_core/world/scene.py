@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..collision.clearance import SphereModel
+from ..collision.obstacle_arrays import ObstacleArrays, obstacle_arrays
 from ..collision.obstacles import Obstacle
 from ..collision.own_body import OwnBody
 from ..collision.self_collision import SelfCollision
@@ -80,6 +81,7 @@ class Structure:
                     without: distances.holding(check)
                     for without, distances in self._distances.items()
                 }
+                other._arrays = self._arrays  # where obstacles are is no part of them
         return other
 
     def may_touch(self, link: str, obstacle: str) -> bool:
@@ -104,9 +106,13 @@ class Structure:
         with self._building:
             if without not in self._distances:
                 self._distances[without] = WorldDistance(
-                    self.check, self.may_touch, self.padding, without
+                    self.check, self.may_touch, self.padding, self._arrays, without
                 )
             return self._distances[without]
+
+    @cached_property
+    def _arrays(self) -> ObstacleArrays:
+        return obstacle_arrays([one for one in self.obstacles if one.link is None])
 
     def rigid_to(self, tips: tuple[int, ...]) -> frozenset[str]:
         """Links, and obstacles attached to them, that stand still where some tips do."""

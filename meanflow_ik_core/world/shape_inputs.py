@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shapes of obstacles, of what a caller says of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..bounds import MOST_CORNERS, MOST_TRIANGLES
+from ..bounds import MOST_CELLS, MOST_CORNERS, MOST_TRIANGLES
 from ..collision.mesh_files import MeshReader
 from ..collision.obstacles import Shape
 from ..errors import WorldError
+from ..kernels.cells import BITS, add_cells
 from .inputs import checked_number, checked_points, checked_vector, frozen
 
-MOST_CELLS = 200_000  # of a cloud of points
+# Places for cells in a table, which is quick while half of it is empty.
+_ROOM = 1 << (2 * MOST_CELLS).bit_length()
 
 
 def box_shape(where: str, size: Any) -> Shape:
@@ -106,13 +108,40 @@ def cloud_shape(where: str, points: Any, resolution: Any) -> Shape:
             f"points of {where} reach {np.abs(cloud).max():.3g} m; with cells of {edge:g} m an "
             f"octree ends at {2**15 * edge:g} m"
         )
-    cells = np.unique(np.floor(cloud / edge).astype(np.int64), axis=0)
-    if len(cells) > MOST_CELLS:
-        raise WorldError(
-            f"{where} fills {len(cells)} cells of {edge:g} m; {MOST_CELLS} are the most: "
-            "make the resolution coarser or leave points out"
-        )
-    return Shape("points", (edge,), frozen((cells + 0.5) * edge))
+    return Shape("points", (edge,), frozen(filled_cells(where, [cloud], edge)))
+
+
+def filled_cells(
+    where: str, parts: Iterable[np.ndarray], edge: float, pose: np.ndarray | None = None,
+    farthest: float = np.inf,
+) -> np.ndarray:  # fmt: skip
+    """Middles (C, 3) of the cells [m] that points lie in.
+
+    Args:
+        where: what has the points, for messages.
+        parts: points (N, 3) each; those that are not finite are left out. No more parts are asked
+            for when the cells are too many.
+        edge: m, of a cell.
+        pose: (4, 4) that the points are moved by; None: they stay.
+        farthest: m from 0, at most 2**20 cells; points that are farther away are left out.
+
+    Raises:
+        WorldError: there are more than `MOST_CELLS`.
+    """
+    table, count = np.full(_ROOM, -1), 0
+    pose = np.eye(4) if pose is None else np.ascontiguousarray(pose, np.float64)
+    for points in parts:
+        some = np.ascontiguousarray(points, np.float64)
+        count = add_cells(some, pose, float(farthest), edge, table, count, MOST_CELLS)
+        if count > MOST_CELLS:
+            raise WorldError(
+                f"{where} fills too many cells of {edge:g} m; {MOST_CELLS} are the most: "
+                "make the resolution coarser or leave points out"
+            )
+    numbers = np.sort(table[table >= 0])
+    mask = (1 << BITS) - 1
+    cells = np.stack((numbers >> 2 * BITS, (numbers >> BITS) & mask, numbers & mask), -1)
+    return (cells - (1 << (BITS - 1)) + 0.5) * edge
 
 
 def known_options(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from ..collision.obstacles import Obstacle, Shape
 from ..collision.world_check import Contact
 from ..errors import WorldError
 from ..robot.robot import Robot
+from .decisions import Decisions
 from .files import load_world, save_world
 from .inputs import (
     checked_links,
@@ -63,7 +64,7 @@ class World:
         self.robot = robot
         self.padding = checked_number("the world", "padding", padding, least=0.0)
         self._obstacles: dict[str, Obstacle] = {}
-        self._decisions: dict[tuple[str, str], bool] = {}
+        self._decisions = Decisions()
         self._held: dict[str, float] = {}
         self._told: set[tuple[str, str]] = set()  # contacts that were warned of
         self._structure: Structure | None = None
@@ -104,7 +105,7 @@ class World:
     def decisions(self) -> dict[tuple[str, str], bool]:
         """What `allow` (True) and `forbid` (False) were told, by link and obstacle."""
         with self._lock:
-            return dict(self._decisions)
+            return dict(self._decisions.items())
 
     def __copy__(self) -> "World":
         return self.copy()
@@ -114,7 +115,7 @@ class World:
         with self._lock:
             other = World(self.robot, self.padding)
             other._obstacles = dict(self._obstacles)
-            other._decisions, other._held = dict(self._decisions), dict(self._held)
+            other._decisions, other._held = self._decisions.copy(), dict(self._held)
             other._structure, other._scene = self._structure, self._scene
             return other
 
@@ -211,18 +212,13 @@ class World:
         with self._editing():
             self._known(name)
             del self._obstacles[name]
-            self._decisions = {
-                pair: what for pair, what in self._decisions.items() if name not in pair
-            }
+            self._decisions.forget(name)
 
     def clear(self) -> None:
         """Remove all obstacles; joints stay held, and links that may touch anything still may."""
         with self._editing():
-            self._decisions = {
-                pair: what
-                for pair, what in self._decisions.items()
-                if not set(pair) & self._obstacles.keys()
-            }
+            for name in self._obstacles:
+                self._decisions.forget(name)
             self._obstacles.clear()
 
     def attach(
@@ -366,7 +362,7 @@ class World:
         with self._lock:
             if self._structure is None:
                 self._structure = Structure(
-                    self.robot, list(self._obstacles.values()), self._decisions, self._held,
+                    self.robot, list(self._obstacles.values()), self.decisions(), self._held,
                     self.padding, self._told,
                 )  # fmt: skip
             if self._scene is None:
@@ -432,12 +428,11 @@ class World:
 
     def _decide(self, link: str, obstacle: str, allowed: bool) -> None:
         with self._editing():
-            links = [*self.robot.frames, *self._obstacles]
-            if link not in links:
-                raise unknown_name(link, links, "link")
-            if obstacle not in ["*", *self._obstacles]:
+            if link not in self.robot.frames and link not in self._obstacles:
+                raise unknown_name(link, [*self.robot.frames, *self._obstacles], "link")
+            if obstacle != "*" and obstacle not in self._obstacles:
                 raise unknown_name(obstacle, self._obstacles, "obstacle")
-            self._decisions[link, obstacle] = allowed
+            self._decisions.tell(link, obstacle, allowed)
 
     def _link_pose(self, q: Any, link: str) -> np.ndarray:
         flat, shape = configurations(self.robot, q)

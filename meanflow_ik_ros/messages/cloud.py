@@ -3,25 +3,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import PointField
 
+from meanflow_ik_core.bounds import MOST_POINTS
 from meanflow_ik_core.errors import WorldError
+from meanflow_ik_core.world.shape_inputs import filled_cells
 
-# The largest depth image of cameras in use, 3840 x 2160, has fewer.
-MOST_POINTS = 10_000_000
 _TYPES = {PointField.FLOAT32: "f4", PointField.FLOAT64: "f8"}
-_BITS = 21  # of a cell's number along each axis, in one integer
+_AT_ONCE = 1 << 16  # points
 
 
-def points_from_cloud(message: Any) -> np.ndarray:
-    """Points (N, 3) float64 of a PointCloud2 that are finite.
+def cells_from_cloud(
+    message: Any, resolution: float, T_base_cloud: np.ndarray, farthest: float
+) -> np.ndarray:
+    """Middles (C, 3) of the cells [m] of the base in which finite points of a PointCloud2 lie.
+
+    Args:
+        message: the cloud.
+        resolution: m, edge of a cell.
+        T_base_cloud: (4, 4).
+        farthest: m from the base, at most 2**20 cells; what is farther away is left out.
 
     Raises:
-        WorldError: it has no x, y, z that are floats, less data than it says, or too many points.
+        WorldError: it has no x, y, z that are floats, less data than it says, too many points, or
+            they fill too many cells.
     """
+    return filled_cells("the cloud", _points(message), resolution, T_base_cloud, farthest)
+
+
+def _points(message: Any) -> Iterator[np.ndarray]:
+    """Points (N, 3) float64 of a PointCloud2, some at a time; errors as above."""
     count = message.height * message.width
     if count > MOST_POINTS:
         raise WorldError(f"the cloud has {count} points; {MOST_POINTS} are the most")
@@ -41,7 +56,7 @@ def points_from_cloud(message: Any) -> np.ndarray:
         formats.append(order + kind)
         offsets.append(field.offset)
     if not count:
-        return np.zeros((0, 3))
+        return
     row, width = message.row_step, message.width * step
     if row < width or len(message.data) < (message.height - 1) * row + width:
         raise WorldError(
@@ -53,14 +68,8 @@ def points_from_cloud(message: Any) -> np.ndarray:
         {"names": list("xyz"), "formats": formats, "offsets": offsets, "itemsize": step}
     )
     cloud = np.ndarray((message.height, message.width), layout, data, 0, (row, step))
-    points = np.stack([cloud[axis].astype(np.float64) for axis in "xyz"], -1).reshape(-1, 3)
-    return points[np.isfinite(points).all(-1)]
-
-
-def cells_from_points(points: np.ndarray, resolution: float) -> np.ndarray:
-    """Middles (C, 3) of the cells [m] in which points (N, 3) lie, within 2**20 cells of 0."""
-    cells = np.floor(points / resolution).astype(np.int64) + (1 << (_BITS - 1))
-    numbers = np.unique((cells[:, 0] << 2 * _BITS) | (cells[:, 1] << _BITS) | cells[:, 2])
-    mask = (1 << _BITS) - 1
-    parts = np.stack((numbers >> 2 * _BITS, (numbers >> _BITS) & mask, numbers & mask), -1)
-    return (parts - (1 << (_BITS - 1)) + 0.5) * resolution
+    size = max(1, _AT_ONCE // message.width)
+    for begin in range(0, message.height, size):
+        for left in range(0, message.width, _AT_ONCE):
+            some = cloud[begin : begin + size, left : left + _AT_ONCE]
+            yield np.stack([some[axis].astype(np.float64) for axis in "xyz"], -1).reshape(-1, 3)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from meanflow_ik_core.bounds import MOST_CELLS
 from meanflow_ik_core.errors import WorldError
-from meanflow_ik_core.world.shape_inputs import MOST_CELLS
 from meanflow_ik_ros.world_objects import AllowedMatrix
 
 _DEPTH = 16  # levels of an OcTree, whose root has 2**16 cells along each edge

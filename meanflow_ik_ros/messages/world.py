@@ -131,7 +131,7 @@ def _primitive(where: str, shape: Any) -> tuple[str, dict[str, Any], np.ndarray]
 
 def _mesh(where: str, shape: Any, convex: bool) -> tuple[str, dict[str, Any], np.ndarray]:
     vertices = np.array([(p.x, p.y, p.z) for p in shape.vertices], np.float64).reshape(-1, 3)
-    triangles = np.array([list(t.vertex_indices) for t in shape.triangles], np.int64)
+    triangles = np.array([t.vertex_indices for t in shape.triangles], np.int64)
     arguments = {"vertices": vertices, "triangles": triangles.reshape(-1, 3), "convex": convex}
     return "mesh", arguments, np.eye(4)
 
@@ -188,7 +188,7 @@ def _message(known: WorldObject, pose: np.ndarray) -> WorldObjectMessage:
             message.plane_poses.append(place)
         elif part.kind == "mesh":
             corners = [Point(x=x, y=y, z=z) for x, y, z in given["vertices"].tolist()]
-            faces = [MeshTriangle(vertex_indices=face) for face in given["triangles"].tolist()]
+            faces = [MeshTriangle(vertex_indices=face) for face in given["triangles"].astype("u4")]
             message.meshes.append(Mesh(vertices=corners, triangles=faces))
             message.mesh_poses.append(place)
         else:

@@ -1,22 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How large a message about the world may be; looked at before anything of it is converted."""
+"""How large a message about the world may be, before it is converted; and the world after it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meanflow_ik_core.bounds import (
+    MOST_ATTACHED,
     MOST_CONTACTS,
+    MOST_GRID_POINTS,
+    MOST_HULL_CORNERS,
     MOST_JOINT_NAMES,
     MOST_MATRIX_NAMES,
     MOST_MESSAGE_CORNERS,
     MOST_NAME,
     MOST_OCTOMAP_BYTES,
     MOST_SHAPES,
+    MOST_WORLD_CORNERS,
 )
+from meanflow_ik_core.collision.obstacle_arrays import count_grid_points
 from meanflow_ik_ros.messages.errors import RequestError, WorldCodes
 from meanflow_ik_ros.messages.sizes import check_frame, check_joint_state, check_texts
+
+if TYPE_CHECKING:
+    from meanflow_ik_core.world.world import World
 
 _SHAPES = ("primitives", "meshes", "planes")
 _POSES = ("primitive_poses", "mesh_poses", "plane_poses")
@@ -76,6 +84,26 @@ def check_object_sizes(objects: Sequence[Any], attached: Sequence[Any] = ()) -> 
     meshes = [mesh for one in everything for mesh in one.meshes]
     _check_count("vertices", _total(mesh.vertices for mesh in meshes), MOST_MESSAGE_CORNERS)
     _check_count("triangles", _total(mesh.triangles for mesh in meshes), MOST_MESSAGE_CORNERS)
+    convex = [one for one in everything if getattr(one, "convex", False)]  # MoveIt has none
+    solid = _total(mesh.vertices for one in convex for mesh in one.meshes)
+    _check_count("vertices of convex meshes", solid, MOST_HULL_CORNERS)
+
+
+def check_world_total(world: World) -> None:
+    """Refuse a world that has become too large, before anything is built of it.
+
+    Raises:
+        RequestError: with the code and message of the answer.
+    """
+    obstacles = [world.obstacle(name) for name in world.names()]
+    _check_count("shapes", len(obstacles), MOST_SHAPES)
+    _check_count("attached shapes", sum(bool(one.link) for one in obstacles), MOST_ATTACHED)
+    meshes = [one.shape for one in obstacles if one.shape.kind == "mesh"]
+    for name in ("vertices", "triangles"):
+        count = _total(getattr(mesh, name) for mesh in meshes)
+        _check_count(f"{name} in the world", count, MOST_WORLD_CORNERS)
+    points = sum(count_grid_points(one.shape) for one in obstacles)
+    _check_count("points of grids around meshes and clouds", points, MOST_GRID_POINTS)
 
 
 def _total(lists: Iterable[Sequence[Any]]) -> int:

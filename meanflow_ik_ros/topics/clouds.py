@@ -14,7 +14,7 @@ from sensor_msgs.msg import PointCloud2
 
 from meanflow_ik_core.errors import IKError
 from meanflow_ik_ros.desk import Desk
-from meanflow_ik_ros.messages.cloud import cells_from_points, points_from_cloud
+from meanflow_ik_ros.messages.cloud import cells_from_cloud
 from meanflow_ik_ros.messages.errors import Codes, RequestError
 from meanflow_ik_ros.messages.sizes import check_frame
 from meanflow_ik_ros.qos import create_subscription
@@ -61,12 +61,9 @@ class CloudTopics:
         stamp = Time.from_msg(message.header.stamp).nanoseconds
         if stamp:
             age_s = max(0.0, 1e-9 * (desk.node.get_clock().now().nanoseconds - stamp))
-        points = points_from_cloud(message)
         T_base_cloud = desk.T_base_frame(message.header.frame_id, message.header.stamp)
-        points = points @ T_base_cloud[:3, :3].T + T_base_cloud[:3, 3]
-        points = points[np.einsum("ij,ij->i", points, points) <= parameters.cloud_range**2]
         edge = parameters.cloud_resolution
-        cells = cells_from_points(points, edge)
+        cells = cells_from_cloud(message, edge, T_base_cloud, parameters.cloud_range)
         if len(cells):
             if desk.current_state.missing:
                 raise RequestError(

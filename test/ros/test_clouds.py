@@ -2,6 +2,7 @@
 """Clouds of points: what is read of a message, what is left out, and how old a cloud may be."""
 
 import time
+from array import array
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sensor_msgs.msg import JointState, PointCloud2, PointField
 from test_world_node import stamped
 
 import meanflow_ik_core as mik
-from meanflow_ik_ros.messages.cloud import cells_from_points, points_from_cloud
+from meanflow_ik_ros.messages.cloud import cells_from_cloud
 
 Codes = GetIKSolutions.Response
 TOPIC = "/camera/points"
@@ -46,9 +47,11 @@ def cloud_of(points, frame="panda_link0", order="<", kind="f4", gap=4, row_gap=0
 def test_points_are_read_whatever_their_layout(order, kind, row_gap):
     points = np.random.default_rng(0).normal(size=(3, 5, 3))
     points[1, 2] = np.nan
-    found = points_from_cloud(cloud_of(points, order=order, kind=kind, row_gap=row_gap))
+    message = cloud_of(points, order=order, kind=kind, row_gap=row_gap)
+    found = cells_from_cloud(message, 1e-4, np.eye(4), 10.0)
     expected = points.reshape(-1, 3)[np.isfinite(points).all(-1).ravel()]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    expected = expected[np.lexsort(expected.T[::-1])]  # cells are in this order
+    np.testing.assert_allclose(found, expected, atol=0.6e-4)
 
 
 def test_clouds_that_cannot_be_are_refused():
@@ -72,14 +75,34 @@ def test_clouds_that_cannot_be_are_refused():
         (PointCloud2(), "no fields"),
     ):
         with pytest.raises(mik.WorldError, match=words):
-            points_from_cloud(message)
+            cells_from_cloud(message, 0.02, np.eye(4), 10.0)
 
 
 def test_a_cell_stands_for_all_points_in_it():
     points = np.array([(0.01, 0.01, 0.01), (0.019, 0.0, 0.0), (-0.001, 0.0, 0.0), (5.0, -5.0, 1.0)])
-    cells = cells_from_points(points, 0.02)
+    cells = cells_from_cloud(cloud_of(points[None]), 0.02, np.eye(4), 10.0)
     expected = {(0.01, 0.01, 0.01), (-0.01, 0.01, 0.01), (5.01, -4.99, 1.01)}
     assert {tuple(cell) for cell in cells.round(6).tolist()} == expected
+
+
+def test_points_are_moved_into_the_base_and_left_out_where_they_are_far_from_it():
+    T_base_cloud = np.array([(0, -1, 0, 0.5), (1, 0, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1.0)])
+    points = np.array([(0.0, 0.31, 0.11), (0.0, 2.31, 0.11), (1.51, 0.31, 0.11)])
+    cells = cells_from_cloud(cloud_of(points[None]), 0.02, T_base_cloud, 1.6)
+    np.testing.assert_allclose(cells, [(0.19, 0.01, 0.11), (0.19, 1.51, 0.11)])
+
+
+def test_a_cloud_of_too_many_cells_is_refused_before_all_of_it_is_read():
+    points = np.random.default_rng(0).uniform(-1, 1, (3, 500_000, 3))
+    message = cloud_of(points[:, :1])  # of all its points, bytes are put in below
+    message.width, message.row_step = points.shape[1], 16 * points.shape[1]
+    packed = np.zeros((*points.shape[:2], 4), np.float32)
+    packed[..., :3] = points
+    message.data = array("B", packed.tobytes())
+    began = time.process_time()
+    with pytest.raises(mik.WorldError, match="fills too many cells"):
+        cells_from_cloud(message, 0.005, np.eye(4), 10.0)
+    assert time.process_time() - began < 0.1
 
 
 class Client(User):

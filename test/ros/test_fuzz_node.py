@@ -20,7 +20,7 @@ import pytest
 from geometry_msgs.msg import Point, Pose
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from meanflow_ik_ros.msg import WorldObject
+from meanflow_ik_ros.msg import AttachedWorldObject, WorldObject
 from meanflow_ik_ros.srv import ApplyWorld, GetIKPath, GetIKSolutions, GetIKSolutionsBatch
 from oracles import Judge
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
@@ -32,7 +32,8 @@ from ros_user import DEADLINE_S, MANY, Q, pose_array, start_node, wait_until
 from sensor_msgs.msg import JointState
 from shape_msgs.msg import SolidPrimitive
 from std_msgs.msg import Header
-from test_fuzz import EXAMPLES, WORDS, edited, edits, mesh_file
+from test_fuzz import EXAMPLES, WORDS, edited, edits, mesh_file, obstacle_meshes, scaled_mesh
+from world_messages import mesh as mesh_message
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.network.checkpoint import CHECKPOINT_FOLDER
@@ -320,6 +321,25 @@ def test_any_request_or_message_is_answered_and_so_is_the_next(attacker, data):
     what, kind, name = data.draw(st.sampled_from(attacker.served_and_heard))
     right = right_request(kind.Request if what == "service" else kind, attacker.robot)
     attacker.send(what, kind, name, damaged(data.draw, right))
+
+
+@settings(fuzzed, max_examples=max(10, EXAMPLES // 10))
+@given(obstacle_meshes, st.booleans())
+def test_any_mesh_is_answered_and_so_is_the_next_request(attacker, drawn, attached):
+    objects = []
+    for index, (*mesh, convex) in enumerate(drawn):
+        header = Header(frame_id=attacker.robot.tips[0] if attached else attacker.robot.base)
+        shapes = [mesh_message(*scaled_mesh(*mesh))]
+        objects.append(WorldObject(id=f"{index}", header=header, meshes=shapes, convex=convex))
+    request = ApplyWorld.Request(is_diff=True)
+    if attached:
+        link = attacker.robot.tips[0]
+        request.attached_objects = [
+            AttachedWorldObject(link_name=link, object=one) for one in objects
+        ]
+    else:
+        request.objects = objects
+    attacker.send("service", ApplyWorld, f"{attacker.name}/apply_world", request)
 
 
 def test_all_of_our_services_and_topics_are_among_what_is_drawn(attacker):

@@ -5,16 +5,24 @@ import time
 
 import numpy as np
 import pytest
+from hostile_meshes import hostile_mesh
 from meanflow_ik_ros.msg import AllowedContact, AttachedWorldObject, WorldObject
 from meanflow_ik_ros.srv import ApplyWorld
 from oracles import Judge
 from ros_user import Q
 from sensor_msgs.msg import JointState
 from shape_msgs.msg import Plane, SolidPrimitive
-from world_messages import box, pose_at, tetrahedron
+from world_messages import box, mesh, pose_at, tetrahedron
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.bounds import MOST_MESSAGE
+from meanflow_ik_core.bounds import (
+    MOST_ATTACHED,
+    MOST_CONTACTS,
+    MOST_HULL_CORNERS,
+    MOST_MESSAGE,
+    MOST_SHAPES,
+    MOST_WORLD_CORNERS,
+)
 from meanflow_ik_core.geometry import matrix_from_rpy
 from meanflow_ik_ros.current_state import CurrentState
 from meanflow_ik_ros.messages.errors import FrameError, RequestError, error_code_of
@@ -350,3 +358,66 @@ def test_the_world_as_messages_makes_the_same_world(around):
         # Turns about its normal do not change a half-space.
         columns = slice(2 if one.shape.kind == "half_space" else 0, 4)
         np.testing.assert_allclose(other.pose[:, columns], one.pose[:, columns], atol=1e-9)
+
+
+def balls(id: str, count: int, frame: str = "panda_link0") -> WorldObject:
+    """An object of so many small balls, far away."""
+    message = box(id, (1, 1, 1), (0, 0, 5), frame)
+    message.primitives = [SolidPrimitive(type=SolidPrimitive.SPHERE, dimensions=[0.01])] * count
+    return message
+
+
+def carried(id: str, count: int = 1) -> AttachedWorldObject:
+    return AttachedWorldObject(link_name="panda_hand", object=balls(id, count, "panda_hand"))
+
+
+def large(id: str, count: int, convex: bool = False) -> WorldObject:
+    """A mesh of so many corners and triangles."""
+    message = WorldObject(id=id, meshes=[mesh(*hostile_mesh("random", count))], convex=convex)
+    message.pose = pose_at(3, 0, 0)
+    return message
+
+
+def said_soon(around, *objects, **fields) -> str:
+    """What refuses a request within a second."""
+    began = time.process_time()
+    said = refused(around, *objects, **fields)[1]
+    assert time.process_time() - began < 1
+    return said
+
+
+def test_a_world_is_bounded_in_all_and_not_only_what_a_message_brings(around):
+    half = MOST_WORLD_CORNERS * 9 // 20
+    around.apply(large("a", half))
+    around.apply(large("b", half))
+    assert f"{3 * half} vertices in the world" in said_soon(around, large("c", half))
+    assert f"{MOST_SHAPES} are the most" in said_soon(around, balls("many", MOST_SHAPES - 1))
+    hull = large("hull", MOST_HULL_CORNERS + 1, convex=True)
+    assert f"{MOST_HULL_CORNERS} are the most" in said_soon(around, hull)
+    attached = [carried(f"ball{n}") for n in range(MOST_ATTACHED + 1)]
+    assert f"{MOST_ATTACHED} are the most" in said_soon(around, attached=attached)
+    wide = mesh(np.array([(0, 0, 0), (1, 0, 1), (0, 1, 1.0)]), np.array([[0, 1, 2]]))
+    walls = WorldObject(id="walls", meshes=[wide] * 100)
+    assert "points of grids around meshes and clouds" in said_soon(around, walls)
+
+
+def test_what_is_allowed_is_bounded_over_all_requests(around):
+    links, ids = [f"ball{n}" for n in range(MOST_ATTACHED)], [f"wall{n}" for n in range(201)]
+    around.apply(*(balls(id, 1) for id in ids), attached=[carried(link) for link in links])
+    contacts = [AllowedContact(link=link, id=id) for link in links for id in ids]
+    around.apply(allowed=contacts[:MOST_CONTACTS])
+    around.apply(allowed=contacts[:MOST_CONTACTS])  # the same ones count once
+    began = time.process_time()
+    around.apply(*(balls(id, 1) for id in ids))  # all is decided again
+    assert time.process_time() - began < 1.5
+    assert f"{MOST_CONTACTS} are the most" in said_soon(around, allowed=contacts[MOST_CONTACTS:])
+    around.apply(WorldObject(operation=WorldObject.REMOVE))
+    assert not around.world.content.decisions and not around.world.content.world.decisions()
+
+
+def test_a_contact_of_many_shapes_counts_once_however_often_it_is_told(around):
+    around.apply(balls("wall", 800), attached=[carried("tool", MOST_ATTACHED)])
+    began = time.process_time()
+    around.apply(allowed=[AllowedContact(link="tool", id="wall")] * MOST_CONTACTS)
+    assert time.process_time() - began < 1.5
+    assert len(around.asked().decisions()) == 800 * MOST_ATTACHED

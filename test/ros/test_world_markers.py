@@ -3,14 +3,16 @@
 
 import numpy as np
 import pytest
+from hostile_meshes import hostile_mesh
 from meanflow_ik_ros.msg import AllowedContact, AttachedWorldObject, WorldObject
 from meanflow_ik_ros.srv import ApplyWorld
 from ros_user import LATCHED, Q, User
 from sensor_msgs.msg import JointState
 from shape_msgs.msg import Plane, SolidPrimitive
 from visualization_msgs.msg import Marker, MarkerArray
-from world_messages import box, pose_at, tetrahedron
+from world_messages import box, mesh, pose_at, tetrahedron
 
+from meanflow_ik_core.bounds import MOST_SHOWN_TRIANGLES
 from meanflow_ik_ros.current_state import CurrentState
 from meanflow_ik_ros.markers.world_markers import ALLOWED, ATTACHED, FREE, SOLID, world_markers
 from meanflow_ik_ros.node_world import NodeWorld
@@ -79,6 +81,23 @@ def test_what_is_attached_or_may_be_touched_looks_different(shown):
     assert look("many") == (*FREE, SOLID)
     assert look("can") == (*ATTACHED, SOLID)
     assert look("goal") == (*FREE, ALLOWED)
+
+
+def test_meshes_are_shown_as_boxes_where_they_have_too_many_triangles(panda):
+    world = NodeWorld(panda, CurrentState(panda, None), lambda frame, stamp: np.eye(4))
+    corners, triangles = hostile_mesh("fan", MOST_SHOWN_TRIANGLES - 10)
+    disk = mesh(corners + np.array((0.5, 0, 3)), triangles)
+    objects = [
+        WorldObject(id=id, meshes=[disk], pose=pose_at(1, 0, 0)) for id in ("first", "second")
+    ]
+    objects.append(WorldObject(id="third", meshes=[tetrahedron(0.1)], pose=pose_at(1, 0, 3)))
+    world.apply(ApplyWorld.Request(objects=objects))
+    first, second, third = world_markers(world.content).markers[1:]
+    assert len(first.points) == 3 * len(triangles) and len(second.points) == 0
+    assert third.type == Marker.TRIANGLE_LIST
+    assert second.type == Marker.CUBE and size(second) == pytest.approx((1, 1, 1e-3), abs=1e-3)
+    place = second.pose.position
+    assert (place.x, place.y, place.z) == pytest.approx((1.5, 0, 3), abs=1e-3)
 
 
 def test_a_viewer_that_comes_later_is_shown_the_world(running):

@@ -3,6 +3,7 @@
 
 from typing import Any
 
+import numpy as np
 from geometry_msgs.msg import Point, Pose, Quaternion
 from meanflow_ik_ros.msg import WorldObject
 from shape_msgs.msg import Mesh, MeshTriangle, SolidPrimitive
@@ -22,9 +23,12 @@ def box(id: str, size: tuple, xyz: tuple, frame: str = "panda_link0", **fields: 
 
 
 def tetrahedron(edge: float) -> Mesh:
-    corners = [(0.0, 0.0, 0.0), (edge, 0.0, 0.0), (0.0, edge, 0.0), (0.0, 0.0, edge)]
-    faces = [(0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3)]
+    corners = edge * np.array([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)])
+    return mesh(corners, np.array([(0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3)]))
+
+
+def mesh(corners: np.ndarray, triangles: np.ndarray) -> Mesh:
     return Mesh(
-        vertices=[Point(x=x, y=y, z=z) for x, y, z in corners],
-        triangles=[MeshTriangle(vertex_indices=list(face)) for face in faces],
+        vertices=[Point(x=x, y=y, z=z) for x, y, z in corners.tolist()],
+        triangles=[MeshTriangle(vertex_indices=face) for face in triangles.tolist()],
     )
