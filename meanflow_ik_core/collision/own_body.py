@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which points lie on the robot itself, as a camera sees it."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from .sphere_bodies import find_bodies, find_homes, fitted
+from .sphere_bodies import find_bodies, find_homes, fitted_obstacle
 from .world_check import WorldCheck
 
 
@@ -28,7 +30,7 @@ class OwnBody:
             links = check.own.kinematics.link_poses(q, [one.link or "" for one in carried])
             homes = find_homes(robot, q, links)
             for one, (home, T_node_link) in zip(carried, homes, strict=True):
-                spheres, _ = fitted([(T_node_link @ one.pose, one.shape.geometry)], f"{one.name!r}")
+                spheres, _ = fitted_obstacle(replace(one, pose=T_node_link @ one.pose))
                 node.append(np.full(len(spheres.radius), home))
                 centre.append(spheres.centre)
                 radius.append(spheres.radius)

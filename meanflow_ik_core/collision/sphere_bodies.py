@@ -3,17 +3,21 @@
 
 import hashlib
 import io
-from collections.abc import Collection, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from threading import Lock
 from typing import Any, NamedTuple
 
 import coal
 import numpy as np
 
+from ..bounds import MOST_ATTACHED
 from ..errors import RobotError
 from ..kernels.simd import LANES
 from ..robot.cache import cached_file
 from ..robot.pinocchio_model import PinocchioModel
 from ..robot.robot import Robot
+from .obstacles import Obstacle
 from .self_collision import SelfCollision
 from .sphere_fit import (
     METHOD,
@@ -26,6 +30,29 @@ from .sphere_fit import (
 
 # Root mean square distance between the surface of a body and its spheres.
 _FIT_TOLERANCE = 0.002  # m
+
+
+class _Recent:
+    """What was made for the last keys; any thread may ask."""
+
+    def __init__(self, most: int):
+        self._most, self._lock = most, Lock()
+        self._kept: OrderedDict[bytes, tuple[Spheres, float]] = OrderedDict()
+
+    def get(self, key: bytes, make: Callable[[], tuple[Spheres, float]]) -> tuple[Spheres, float]:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = make()
+        with self._lock:
+            self._kept[key] = made
+            if len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return made
+
+
+_RECENT = _Recent(MOST_ATTACHED)
 
 
 class SphereBodies(NamedTuple):
@@ -152,10 +179,20 @@ def find_homes(
     return homes
 
 
-def fitted(shapes: list[tuple[np.ndarray, Any]], name: str) -> tuple[Spheres, float]:
+def fitted_obstacle(obstacle: Obstacle) -> tuple[Spheres, float]:
+    """As `fitted`, of an obstacle in the frame of what it is attached to.
+
+    Those of the last ones are kept in memory, not on the disk, for a robot may carry anything.
+    """
+    return fitted([(obstacle.pose, obstacle.shape.geometry)], f"{obstacle.name!r}", _RECENT)
+
+
+def fitted(
+    shapes: list[tuple[np.ndarray, Any]], name: str, recent: "_Recent | None" = None
+) -> tuple[Spheres, float]:
     """Spheres of Coal's shapes with their poses (4, 4) in a body, and how far [m] these stick out.
 
-    Errors call the body by its ``name``.
+    Errors call the body by its ``name``. They are kept in a file, or in what is ``recent``.
     """
     if all(isinstance(shape, coal.Sphere) for _, shape in shapes):
         centres = np.array([placement[:3, 3] for placement, _ in shapes])
@@ -172,12 +209,18 @@ def fitted(shapes: list[tuple[np.ndarray, Any]], name: str) -> tuple[Spheres, fl
     for part in triangles:
         digest.update(np.round(part, 7).tobytes())
 
-    def write(path: Any) -> None:
+    def fit() -> tuple[Spheres, float]:
         spheres = fit_spheres(body_from_shapes(triangles, convex), _FIT_TOLERANCE)
+        return spheres, lack_of(spheres, triangles, convex)
+
+    def write(path: Any) -> None:
+        spheres, lack = fit()
         buffer = io.BytesIO()
-        np.savez(buffer, **spheres._asdict(), lack=lack_of(spheres, triangles, convex))
+        np.savez(buffer, **spheres._asdict(), lack=lack)
         path.write_bytes(buffer.getvalue())
 
+    if recent is not None:
+        return recent.get(digest.digest(), fit)
     with np.load(cached_file(f"spheres-{digest.hexdigest()[:32]}.npz", write)) as found:
         return Spheres(found["centre"], found["radius"]), float(found["lack"])
 

@@ -3,13 +3,14 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..kernels.obstacles import GRID, SIZES, obstacle_distances
 from .obstacle_arrays import ObstacleArrays
-from .sphere_bodies import find_bodies, find_homes, fitted, lanes_of_motion, moved_centres
+from .sphere_bodies import find_bodies, find_homes, fitted_obstacle, lanes_of_motion, moved_centres
 from .world_check import WorldCheck
 
 _ROWS_PER_PASS = 2048  # as many as stay in the caches
@@ -57,7 +58,7 @@ class WorldDistance:
         carried = [one for one in check.obstacles if one.link and one.name not in without]
         for obstacle, home, T_node_link in _homes(check, [one.link or "" for one in carried]):
             one = carried[obstacle]
-            spheres, lack = fitted([(T_node_link @ one.pose, one.shape.geometry)], f"{one.name!r}")
+            spheres, lack = fitted_obstacle(replace(one, pose=T_node_link @ one.pose))
             names.append(one.name)
             self._homes.append(one.link or "")
             node.append(np.full(len(spheres.radius), home))

@@ -14,6 +14,7 @@ from oracles import Judge
 from world_judge import WorldJudge, cube, furnished, pose, solutions
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.collision import sphere_bodies
 
 HELD = {"panda_finger_joint1": 0.03}
 
@@ -195,6 +196,31 @@ def test_an_attached_object_moves_with_its_link(panda):
     world.detach("held", q[1])
     expected = judge._judge.link(q[1], "panda_hand").homogeneous @ T_link_part
     assert np.abs(world.obstacle("held").pose - expected).max() < 1e-9
+
+
+def test_what_is_attached_leaves_nothing_on_the_disk(panda, monkeypatch):
+    q, fits, fit = solutions(panda, 3), [], sphere_bodies.fit_spheres
+    first = mik.World(panda)
+    first.add_sphere("ball", 0.1, xyz=(0.4, 0.0, 0.4))
+    first.add_sphere("knob", 0.02)
+    first.attach("knob", "panda_hand", pose=np.eye(4))
+    first.distance(q)  # the robot's own spheres are kept in files
+
+    def counted(*arguments):
+        fits.append(arguments)
+        return fit(*arguments)
+
+    monkeypatch.setattr(sphere_bodies, "fit_spheres", counted)
+    write = sphere_bodies.cached_file
+    monkeypatch.setattr(sphere_bodies, "cached_file", lambda name, _: write(name, pytest.fail))
+    sphere_bodies._RECENT._kept.clear()
+    for _ in range(2):
+        world = first.copy()
+        world.remove("knob")
+        world.add_mesh("wedge", vertices=0.1 * np.eye(4)[:, :3], triangles=[[0, 1, 2], [0, 1, 3]])
+        world.attach("wedge", "panda_hand", pose=np.eye(4))
+        world.distance(q)
+    assert len(fits) == 1
 
 
 @pytest.mark.parametrize("name", ["panda", "dual_panda"])
