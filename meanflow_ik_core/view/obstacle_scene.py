@@ -42,22 +42,21 @@ class ObstacleScene:
                 self._attach(number, obstacle)
 
     def add(
-        self, kind: str, size: tuple[float, float, float], position: np.ndarray, arm: np.ndarray
-    ) -> str:
+        self, kind: str, size: tuple[float, float, float], position: np.ndarray,
+        arm: np.ndarray | None = None,
+    ) -> str:  # fmt: skip
         """Add an obstacle of a kind of `KINDS` to the world; returns its name.
-
-        Where it would touch the arm, it stands farther from the base.
 
         Args:
             kind: of the shape.
             size: m, of a box its edges, of others the first is the diameter, the last the length.
             position: (3,) m.
-            arm: (J,) rad or m.
+            arm: (J,) rad or m, that it shall not touch; it stands farther from the base then.
 
         Raises:
             WorldError: a size is not positive.
         """
-        was_free = not self._world.in_collision(arm)
+        was_free = arm is not None and not self._world.in_collision(arm)
         number = 1
         while (name := f"{kind} {number}") in self._world:
             number += 1

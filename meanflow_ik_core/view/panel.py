@@ -246,8 +246,10 @@ class Panel:
         @add.on_click
         def _(_: Any) -> None:
             at = self._session.targets[0, :3, 3] * _IN_THE_WAY
+            # One that follows cannot leave what it touches; all others are solved for anew.
+            arm = self._session.current if self.mode.value == "follow" else None
             try:
-                obstacles.add(add.value, size.value, at, self._session.current)
+                obstacles.add(add.value, size.value, at, arm)
             except WorldError as error:
                 self.say([], str(error))
             else:
