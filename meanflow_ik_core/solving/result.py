@@ -54,10 +54,11 @@ class IKResult:
     def world_clearance(self) -> np.ndarray | None:
         """(B, M) m to the nearest obstacle, approximate, negative where it penetrates.
 
-        NaN where there is no candidate; None where no world was asked.
+        NaN where there is no candidate; None where no world was asked, or one without obstacles.
         """
-        if self.scene is None:
+        if not self._has_obstacles:
             return None
+        assert self.scene is not None
         return self.scene.distances().distance(self.joint_positions)
 
     @cached_property
@@ -103,8 +104,12 @@ class IKResult:
     def _findings(self) -> Findings:
         return self._evidence.findings(
             self.joint_positions, self.position_error, self.orientation_error, self.valid,
-            self.scene is not None,
+            self._has_obstacles,
         )  # fmt: skip
+
+    @property
+    def _has_obstacles(self) -> bool:
+        return self.scene is not None and bool(self.scene.structure.obstacles)
 
     def origin_counts(self) -> dict[str, int]:
         """How many valid rows came from where."""

@@ -25,10 +25,11 @@ def code_of_unsolved(result: IKResult) -> int:
 
 
 def explanation(result: IKResult, parameters: NodeParameters, problem: int = 0) -> str:
-    """What became of a target; where the world is in the way, what touches in the best row that
-    reaches the target within the tolerances of the parameters."""
+    """What became of a target; where the robot or the world is in the way, what touches in the best
+    row that reaches the target within the tolerances of the parameters."""
     said = result.explain(problem)
-    if result.status[problem] != Status.WORLD:
+    touching = result.status[problem] in (Status.WORLD, Status.SELF_COLLISION)
+    if result.scene is None or not touching:
         return said
     reached = (result.position_error[problem] <= parameters.position_tolerance).all(-1)
     reached &= (result.orientation_error[problem] <= parameters.orientation_tolerance).all(-1)
