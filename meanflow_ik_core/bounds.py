@@ -40,6 +40,9 @@ MOST_WORLD_BYTES = 256 << 20
 # Of a node's world, as messages bring it. Building takes time by their cube, as Pinocchio keeps a
 # table of all pairs for each: 1.5 s here, 8 s of twice as many.
 MOST_SHAPES = 1000
+# Of MoveIt's planning scene, each for an object that could not be taken: as many as there may be
+# objects. More are counted, and are over only when all of the scene has come.
+MOST_PROBLEMS = 1000
 # Of those that are attached: each makes a pair with every other shape, of 15 us and 13 kB.
 MOST_ATTACHED = 100
 # Of all meshes of a message. With as many triangles rclpy takes .4 s to read them, and Coal's trees
