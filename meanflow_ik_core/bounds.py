@@ -57,6 +57,9 @@ MOST_GRID_POINTS = 40_000_000
 # Allowed ones, of a message and of a world: sixty links by three hundred objects.
 MOST_CONTACTS = 20_000
 MOST_MATRIX_NAMES = 2000  # of links and objects, in MoveIt's matrix of those that may touch
+# Of MoveIt's planning scene, each for an object that could not be taken: as many as there may be
+# objects. More are counted, and are over only when all of the scene has come.
+MOST_PROBLEMS = 1000
 # The largest depth image of cameras in use, 3840 x 2160, has fewer.
 MOST_POINTS = 10_000_000  # of a cloud
 # That the points of a cloud, or an octomap, fill: of 2 cm, 80 square metres of surfaces.

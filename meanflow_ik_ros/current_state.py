@@ -6,6 +6,7 @@ This is the seed of requests that bring none, and the reference of their ranking
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sensor_msgs.msg import JointState
 
+from meanflow_ik_core.bounds import FARTHEST_JOINT
 from meanflow_ik_core.world.joint_inputs import OVERSHOOT, holdable_joints
 from meanflow_ik_ros.messages.joints import known_positions, limit_violations
 from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
@@ -46,10 +48,17 @@ class CurrentState:
     def receive(self, state: JointState) -> None:
         """Take what a message says of this robot's joints; a bad one is passed over with a log."""
         try:
+            positions = known_positions(state, self._names)
+            if far := [name for name, at in positions.items() if abs(at) > FARTHEST_JOINT]:
+                self._logger.warning(
+                    f"joint_states: passed over: {far[0]} is {positions[far[0]]:g}; a joint is at "
+                    f"most {FARTHEST_JOINT:g} rad or m from 0",
+                    throttle_duration_sec=WARN_EVERY_S,
+                )
+                return
             others = self._at_limits(known_positions(state, self._others))
             if others.items() - self.others.items():
                 self.others = {**self.others, **others}
-            positions = known_positions(state, self._names)
             if not positions:
                 return
             now = time.monotonic()
@@ -90,9 +99,17 @@ class CurrentState:
         return [name for name in self.robot.joint_names if name not in self._positions]
 
     def oldest(self) -> tuple[str, float]:
-        """Which joint was heard of longest ago, and how long that is [s]; none may be missing."""
-        name = min(self.robot.joint_names, key=self._times.__getitem__)
-        return name, time.monotonic() - self._times[name]
+        """Which joint was heard of longest ago, and how long that is [s]; none may be missing.
+
+        The time is infinite for what was heard before `expire`.
+        """
+        times = self._times
+        name = min(self.robot.joint_names, key=lambda name: times.get(name, -math.inf))
+        return name, time.monotonic() - times.get(name, -math.inf)
+
+    def expire(self) -> None:
+        """Take all that was heard for old, infinitely for `oldest`; `q` stays."""
+        self._times = {}
 
     def ages(self) -> tuple[float, float] | None:
         """How old the state is and how old it became since the last call [s]; None: never heard."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from meanflow_ik_ros.current_state import CurrentState
 from meanflow_ik_ros.fair_lock import FairLock
 from meanflow_ik_ros.messages.errors import Codes, RequestError, response_from_error
 from meanflow_ik_ros.node_world import NodeWorld
-from meanflow_ik_ros.parameters import NodeParameters
+from meanflow_ik_ros.parameters import FIELDS, NodeParameters
 from meanflow_ik_ros.process import ProcessNode
 from meanflow_ik_ros.rare_log import RareLog, trace
 from meanflow_ik_ros.request_statistics import RequestStatistics, outcome_from_response
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from meanflow_ik_ros.messages.query import IKQuery
     from meanflow_ik_ros.messages.tips import FrameLookup
 
+SHUTTING_DOWN = "the node is shutting down"
+NOT_ACTIVE = "the node is not active; activate it first"
+# A request may wait for a transform as long as the parameter tf_timeout allows at most.
+LONGEST_DEACTIVATION_S = FIELDS["tf_timeout"].metadata["high"] + 2.0
 # While shutting down: how long without a request until the queue counts as empty, and at most.
 QUIET_S = 0.1
 LONGEST_DRAIN_S = 1.0
@@ -45,6 +50,7 @@ class Desk:
     solver_lock: held by whoever uses the solver, and while the node closes.
     configured: whether there are a robot, a solver and a current state.
     active, closing: requests are refused unless active, and once closing.
+    activations: how often it has become active.
     """
 
     robot: Robot
@@ -59,8 +65,11 @@ class Desk:
         self.statistics = RequestStatistics()
         self.solver_lock = FairLock()
         self.configured = self.active = self.closing = False
+        self.activations = 0
+        self._deactivating = False
+        self._requests = threading.Condition()  # of what follows, and of `active`
+        self._in_progress = 0
         self._random = np.random.default_rng()
-        self._answered = threading.Event()
         self._empty_frame_id_said = False
 
     def set_solver(
@@ -76,7 +85,7 @@ class Desk:
         self.world = NodeWorld(
             solver.robot, self.current_state, frame_lookup, self.parameters.cloud_topics
         )
-        self.configured = True
+        self.configured, self._deactivating = True, False
 
     @property
     def state_name(self) -> str:
@@ -168,7 +177,13 @@ class Desk:
 
     def turn(self, parameters: NodeParameters) -> Turn:
         """A turn at the solver, within the node's limit."""
-        return Turn(self.solver_lock, parameters.time_limit, lambda: self.closing)
+        return Turn(self.solver_lock, parameters.time_limit, self._why_end)
+
+    def _why_end(self) -> str:
+        """Why what is being solved has to end now; empty: it need not."""
+        if self.closing:
+            return SHUTTING_DOWN
+        return "the node is being deactivated" if self._deactivating else ""
 
     def attempt(self, source: str, respond: Callable[[float], Any], response: Any) -> Any:
         """What `respond` makes of the time at which it starts, or a response that says why not.
@@ -181,11 +196,8 @@ class Desk:
         started = time.perf_counter()
         failed = False
         try:
-            if self.closing:
-                raise RequestError(Codes.FAILURE, "the node is shutting down")
-            if not self.active:
-                raise RequestError(Codes.FAILURE, "the node is not active; activate it first")
-            response = respond(started)
+            with self._accepted():
+                response = respond(started)
         except IKError as error:
             self.log.warning(source, f"refused: {error}")
             response = response_from_error(error, response)
@@ -195,13 +207,45 @@ class Desk:
             response = response_from_error(error, response)
         seconds = time.perf_counter() - started
         self.statistics.add(outcome_from_response(response, seconds, failed))
-        self._answered.set()
         return response
 
+    @contextmanager
+    def _accepted(self) -> Iterator[None]:
+        """What `deactivate` waits for; RequestError where no request may begin."""
+        with self._requests:
+            if self.closing:
+                raise RequestError(Codes.FAILURE, SHUTTING_DOWN)
+            if not self.active:
+                raise RequestError(Codes.FAILURE, NOT_ACTIVE)
+            self._in_progress += 1
+        try:
+            yield
+        finally:
+            with self._requests:
+                self._in_progress -= 1
+                self._requests.notify_all()
+
+    def activate(self) -> None:
+        """Take requests from now on."""
+        with self._requests:
+            self.active, self._deactivating = True, False
+            self.activations += 1
+
+    def deactivate(self) -> bool:
+        """Refuse what comes from now on, and wait for requests in progress.
+
+        Of these, what is being solved ends with its next slice.
+
+        Returns:
+            Whether all have ended within `LONGEST_DEACTIVATION_S`.
+        """
+        with self._requests:
+            self.active, self._deactivating = False, True
+            return self._requests.wait_for(lambda: not self._in_progress, LONGEST_DEACTIVATION_S)
+
     def drain(self) -> None:
-        """Wait until no more requests come and nothing is being solved, or it takes too long."""
-        deadline = time.monotonic() + LONGEST_DRAIN_S
-        while time.monotonic() < deadline:
-            self._answered.clear()
-            if not self._answered.wait(QUIET_S) and not self.solver_lock.locked():
-                return
+        """Wait until no more requests come and none is in progress, or it takes too long."""
+        began = quiet_since = time.monotonic()
+        while (now := time.monotonic()) < min(quiet_since + QUIET_S, began + LONGEST_DRAIN_S):
+            quiet_since = max(quiet_since, now if self._in_progress else self.node.quiet_since())
+            time.sleep(0.1 * QUIET_S)

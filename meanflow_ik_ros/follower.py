@@ -99,6 +99,8 @@ class Follower:
         """Until `tick` is due; None: it never is."""
         if self._pursuit is None:
             return None
+        if self._why_over(now):
+            return 0.0
         timeout = int(self._pursuit.parameters.track_incoming_command_timeout * _NS)
         due = self._heard + timeout
         return max(0, min(due, self._due) if self._moving else due) / _NS - now / _NS
@@ -115,7 +117,7 @@ class Follower:
         """
         try:
             stamp = stamp or now
-            if self._is_over(now):
+            if self._why_over(now):
                 self._pursuit = None
             pursuit = self._pursuit or self._start(source)
             self._check_stamp(pursuit, source, stamp, now)
@@ -143,10 +145,8 @@ class Follower:
         if self._pursuit is None or seconds is None or seconds > 0:
             return None
         parameters = self._pursuit.parameters
-        if self._is_over(now):
-            return self.stop(
-                f"no good target has come for {parameters.track_incoming_command_timeout:g} s"
-            )
+        if why := self._why_over(now):
+            return self.stop(why)
         period = int(parameters.track_publish_period * _NS)
         self._due = max(self._due, now - period) + period
         return self._step(period)
@@ -165,11 +165,17 @@ class Follower:
         self._pursuit = None
         return stood
 
-    def _is_over(self, now: int) -> bool:
-        """Whether the last good target was heard too long ago."""
+    def _why_over(self, now: int) -> str:
+        """Why the stream has ended; empty: it has not, or there is none."""
         if self._pursuit is None:
-            return False
-        return (now - self._heard) / _NS >= self._pursuit.parameters.track_incoming_command_timeout
+            return ""
+        timeout = self._pursuit.parameters.track_incoming_command_timeout
+        since = (now - self._heard) / _NS
+        if abs(since) < timeout:
+            return ""
+        if since < 0:  # a simulator was reset, or a recording begins again
+            return f"the node's clock went back by {-since:.3g} s"
+        return f"no good target has come for {timeout:g} s"
 
     def _step(self, duration: int) -> Followed:
         pursuit, seconds = self._pursuit, duration / _NS

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -24,7 +26,7 @@ from std_msgs.msg import String
 import meanflow_ik_core as mik
 from meanflow_ik_core.bounds import short
 from meanflow_ik_core.robot.sources import URDF_SUFFIXES
-from meanflow_ik_ros.desk import Desk
+from meanflow_ik_ros.desk import LONGEST_DEACTIVATION_S, Desk
 from meanflow_ik_ros.messages.poses import pose_message
 from meanflow_ik_ros.messages.sizes import with_few_parameters
 from meanflow_ik_ros.messages.task import task_from_request
@@ -113,22 +115,27 @@ class MeanFlowIKNode(ProcessNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.desk.active = True
+        self.desk.activate()
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.desk.active = False
-        with self.desk.solver_lock:  # What is being solved is still answered.
-            return TransitionCallbackReturn.SUCCESS
+        self._deactivate()
+        return TransitionCallbackReturn.SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.close()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.desk.active = False
+        self._deactivate()
         self.close()
         return TransitionCallbackReturn.SUCCESS
+
+    def _deactivate(self) -> None:
+        if not self.desk.deactivate():
+            self.get_logger().warning(
+                f"requests are in progress {LONGEST_DEACTIVATION_S:g} s after being told to end"
+            )
 
     def configure(self) -> None:
         """Load and compile everything, then open the topics and the services."""
@@ -142,6 +149,12 @@ class MeanFlowIKNode(ProcessNode):
             device=parameters.device,
             sampler=parameters.sampler,
         )
+        # Before tf2_ros, whose own callback may fail.
+        jumps = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)),
+            post_callback=self._forget_places,
+        )
+        self._close.append(jumps.unregister)
         self.frames = Frames(robot, self, parameters.tf_timeout, parameters.tf_max_age)
         self._close.append(self.frames.close)
         desk.set_solver(solver, self.frames.T_base_frame, self.frames.latest)
@@ -162,6 +175,12 @@ class MeanFlowIKNode(ProcessNode):
             f"{robot.base} to {', '.join(robot.tips)}, sampler "
             f"{solver.sampler_summary} on {parameters.device}, warm-up {warm_up_time:.1f} s"
         )
+
+    def _forget_places(self, jump: Any) -> None:
+        """After a clock of a simulator or recording went back, all may be elsewhere."""
+        if self.desk.configured:
+            self.frames.forget()
+            self.desk.current_state.expire()
 
     def description(self, parameters: NodeParameters) -> str:
         """The text of the robot's URDF by parameter or topic; empty: neither.
@@ -202,7 +221,8 @@ class MeanFlowIKNode(ProcessNode):
         self._close.append(partial(self.destroy_service, opened))
 
     def close(self) -> None:
-        """Take down what `configure` made, once nothing is being solved."""
+        """Take down what `configure` made, once all that was read is answered."""
+        self.desk.drain()
         self.stop_own_threads()
         with self.desk.solver_lock:
             self.desk.configured = False

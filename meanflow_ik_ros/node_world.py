@@ -14,7 +14,7 @@ import numpy as np
 from meanflow_ik_core.errors import WorldError
 from meanflow_ik_core.world.inputs import unknown_name
 from meanflow_ik_core.world.scene import GRAZE
-from meanflow_ik_ros.messages.errors import RequestError, WorldCodes, error_code_of
+from meanflow_ik_ros.messages.errors import RequestError, WorldCodes
 from meanflow_ik_ros.messages.tips import FrameLookup
 from meanflow_ik_ros.messages.world import (
     has_shapes,
@@ -122,9 +122,9 @@ class NodeWorld:
                 something of the planning scene could not be taken.
         """
         content = self.held()
-        for error in content.problems.values():
-            more = f" (and {len(content.problems) - 1} more)" if len(content.problems) > 1 else ""
-            raise RequestError(error_code_of(error), f"the planning scene: {error}{more}")
+        if content.problems:
+            code, text = content.problems.summary()
+            raise RequestError(code, f"the planning scene: {text}")
         if parameters.cloud_max_age:
             self._check_age(content, parameters)
         locked = list(content.locked())

@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Any
 from meanflow_ik_core.bounds import short
 from meanflow_ik_core.errors import IKError, RobotError
 from meanflow_ik_core.world.scene import own_check
-from meanflow_ik_ros.messages.errors import RequestError, WorldCodes
+from meanflow_ik_ros.messages.errors import RequestError, WorldCodes, error_code_of
 from meanflow_ik_ros.messages.world_sizes import (
     check_object_sizes,
     check_planning_world_sizes,
     check_scene_sizes,
 )
-from meanflow_ik_ros.rare_log import trace
+from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 from meanflow_ik_ros.scene_change import SceneChange
+from meanflow_ik_ros.scene_problems import SceneProblems
 from meanflow_ik_ros.world_objects import WorldObjects
 
 if TYPE_CHECKING:
     from meanflow_ik_ros.node_world import NodeWorld
 
 _NAMED = 5  # pairs or links that a line of the log names at most
-_MESSAGE = "message", ""  # the key of the problem of a message of which nothing could be taken
 
 
 class PlanningScene:
@@ -45,8 +45,8 @@ class PlanningScene:
         self._said: set[str] = set()
 
     @property
-    def problems(self) -> dict[tuple[str, str], IKError]:
-        """What is not known of the scene, and why, by kind and id."""
+    def problems(self) -> SceneProblems:
+        """What is not known of the scene now, and why; not to be changed."""
         return self._world.content.problems
 
     def take_scene(self, scene: Any) -> None:
@@ -118,10 +118,10 @@ class PlanningScene:
             self._world.change(edit)
         except Exception as error:
             if not isinstance(error, IKError):
-                self._logger.error(f"planning scene: {trace()}")
+                self._logger.error(f"planning scene: {trace()}", throttle_duration_sec=WARN_EVERY_S)
                 error = RequestError(WorldCodes.FAILURE, f"{type(error).__name__}: {short(error)}")
-            problem = error
-            self._world.change(lambda content: content.problems.update({_MESSAGE: problem}))
+            problem = "message", "", error_code_of(error), error
+            self._world.change(lambda content: content.problems.add(*problem))
             return False
         return True
 

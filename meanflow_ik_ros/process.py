@@ -70,6 +70,10 @@ class ProcessNode(LifecycleNode):
         for thread in self._own_threads:
             thread.start()
 
+    def quiet_since(self) -> float:
+        """When an own thread last answered a request, by time.monotonic; now while one does."""
+        return max((thread.quiet_since() for thread in self._own_threads), default=0.0)
+
     def stop_own_threads(self) -> None:
         """Return once no own thread calls anything any more; the solver must be free."""
         while self._own_threads:

@@ -13,7 +13,7 @@ import numpy as np
 
 from meanflow_ik_core.errors import IKError, WorldError
 from meanflow_ik_core.world.inputs import unknown_name
-from meanflow_ik_ros.messages.errors import RequestError, WorldCodes
+from meanflow_ik_ros.messages.errors import RequestError, WorldCodes, error_code_of
 from meanflow_ik_ros.messages.scene import cells_from_octomap, matrix_from_message
 from meanflow_ik_ros.messages.world import (
     has_shapes,
@@ -124,7 +124,7 @@ class SceneChange:
                 error = unknown_name(link, self._robot.frames, "link")
                 raise RequestError(WorldCodes.INVALID_LINK_NAME, f"object {id!r}: {error}")
             self._attach(message, [one for one in message.touch_links if one in self._robot.frames])
-            content.problems.pop(("object", id), None)
+            content.problems.drop("object", id)
 
     def _attach(self, message: Any, touching: list[str]) -> None:
         content, inner, link = self._content, message.object, message.link_name
@@ -184,8 +184,7 @@ class SceneChange:
 
     def _forget(self, kind: str) -> None:
         """Drop the problems of a kind: there is nothing of it any more."""
-        for key in [key for key in self._content.problems if key[0] == kind]:
-            del self._content.problems[key]
+        self._content.problems.forget(kind)
 
     def _object(self, message: Any) -> tuple[WorldObject, np.ndarray]:
         """The object of a message, and T_frame_object (4, 4)."""
@@ -216,9 +215,9 @@ class SceneChange:
             with self._content.whole():
                 yield
         except IKError as error:
-            self._content.problems[kind, id] = error
+            self._content.problems.add(kind, id, error_code_of(error), error)
         else:
-            self._content.problems.pop((kind, id), None)
+            self._content.problems.drop(kind, id)
 
 
 def _is_empty(pose: Any) -> bool:

@@ -24,11 +24,11 @@ class Turn:
     Args:
         lock: of the solver.
         limit_s: how long the solver may be held, all slices together.
-        is_closing: whether the node is about to end.
+        why_end: why the work has to end now; empty: it need not.
     """
 
-    def __init__(self, lock: FairLock, limit_s: float, is_closing: Callable[[], bool]) -> None:
-        self._lock, self._limit_s, self._is_closing = lock, limit_s, is_closing
+    def __init__(self, lock: FairLock, limit_s: float, why_end: Callable[[], str]) -> None:
+        self._lock, self._limit_s, self._why_end = lock, limit_s, why_end
         self._since = self._held = self._cpu_since = 0.0
 
     def __enter__(self) -> Turn:
@@ -56,14 +56,13 @@ class Turn:
                 kind has ended, see `own_thread.step_aside`. No clock of a search may run then.
 
         Raises:
-            RequestError: the node is about to end, the time is used up, or too much long work of
+            RequestError: the work has to end now, the time is used up, or too much long work of
                 the same kind waits already.
         """
         held = time.perf_counter() - self._since
         if held < SLICE_S:
             return
-        if self._is_closing():
-            raise RequestError(Codes.FAILURE, "the node is shutting down")
+        self._check_may_go_on()
         if self._held + held > self._limit_s:
             raise RequestError(
                 Codes.FAILURE,
@@ -83,11 +82,14 @@ class Turn:
             may_go_on = step_aside()
         finally:
             self._lock.acquire()
-        if self._is_closing():
-            raise RequestError(Codes.FAILURE, "the node is shutting down")
+        self._check_may_go_on()
         if not may_go_on:
             raise RequestError(
                 Codes.FAILURE,
                 "so many long requests of this kind wait already that the node takes no more; "
                 "ask again once they are answered",
             )
+
+    def _check_may_go_on(self) -> None:
+        if why := self._why_end():
+            raise RequestError(Codes.FAILURE, why)

@@ -15,9 +15,9 @@ from meanflow_ik_core.bounds import MOST_CONTACTS
 from meanflow_ik_core.errors import WorldError
 from meanflow_ik_core.world.decisions import Decisions
 from meanflow_ik_core.world.world import World
+from meanflow_ik_ros.scene_problems import SceneProblems
 
 if TYPE_CHECKING:
-    from meanflow_ik_core.errors import IKError
     from meanflow_ik_core.robot.robot import Robot
 
 OCTOMAP = "<octomap>"  # MoveIt's name of the octomap in its matrix of allowed collisions
@@ -132,7 +132,7 @@ class WorldObjects:
         self.decisions = Decisions()
         self.clouds: dict[str, float] = {}
         self.matrix: AllowedMatrix | None = None
-        self.problems: dict[tuple[str, str], IKError] = {}
+        self.problems = SceneProblems()
 
     def copy(self) -> WorldObjects:
         """Of its own, with the same content."""
@@ -140,13 +140,13 @@ class WorldObjects:
         other.world = self.world.copy()
         other.objects, other.decisions = dict(self.objects), self.decisions.copy()
         other.clouds, other.matrix = dict(self.clouds), self.matrix
-        other.problems = dict(self.problems)
+        other.problems = self.problems.copy()
         return other
 
     def emptied(self) -> WorldObjects:
         """One with the same clouds and objects of the planning scene, and nothing else."""
         other = WorldObjects(self.world.robot)
-        other.matrix, other.problems = self.matrix, dict(self.problems)
+        other.matrix, other.problems = self.matrix, self.problems.copy()
         for name, measured in self.clouds.items():
             if name in self.world:
                 cloud = self.world.obstacle(name)

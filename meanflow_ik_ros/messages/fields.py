@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Single fields of messages: counts that have a default, arrays of numbers, unit quaternions."""
+"""Single fields of messages: counts that have a default, stamps, numbers, unit quaternions."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def count_from_request(
             f"{name} is {count}, the node's parameter max_num_samples allows {most}",
         )
     return count or (getattr(parameters, name) if default is None else default)
+
+
+def nanoseconds_from_stamp(stamp: Any) -> int:
+    """A stamp of a message; 0 where it has none. It may be negative, which no Time of rclpy is."""
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
 def doubles(values: Any) -> array.array:

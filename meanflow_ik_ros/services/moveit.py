@@ -125,8 +125,8 @@ def world_of_request(desk: Desk, ik_request: Any, parameters: NodeParameters) ->
     change = SceneChange(content, desk.world.whereabouts(), desk.world.clouds)
     for message in attached:
         change.take_attached(message)
-    for problem in content.problems.values():
-        raise problem
+    if content.problems:
+        raise RequestError(*content.problems.summary())
     content.decide_by_matrix()
     return content.world
 

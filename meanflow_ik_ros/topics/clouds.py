@@ -9,13 +9,13 @@ from functools import partial
 import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.time import Time
 from sensor_msgs.msg import PointCloud2
 
 from meanflow_ik_core.errors import IKError
 from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.cloud import cells_from_cloud
 from meanflow_ik_ros.messages.errors import Codes, RequestError
+from meanflow_ik_ros.messages.fields import nanoseconds_from_stamp
 from meanflow_ik_ros.messages.sizes import check_frame
 from meanflow_ik_ros.qos import create_subscription
 from meanflow_ik_ros.rare_log import trace
@@ -58,7 +58,9 @@ class CloudTopics:
         arrived = time.monotonic()
         check_frame(message.header)
         age_s = 0.0
-        stamp = Time.from_msg(message.header.stamp).nanoseconds
+        stamp = nanoseconds_from_stamp(message.header.stamp)
+        if stamp < 0:
+            raise RequestError(Codes.FRAME_TRANSFORM_FAILURE, "its stamp is negative")
         if stamp:
             age_s = max(0.0, 1e-9 * (desk.node.get_clock().now().nanoseconds - stamp))
         T_base_cloud = desk.T_base_frame(message.header.frame_id, message.header.stamp)

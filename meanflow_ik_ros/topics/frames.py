@@ -8,10 +8,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rclpy.clock_type import ClockType
 from rclpy.time import Time
 
 from meanflow_ik_core.errors import LinkError
 from meanflow_ik_ros.messages.errors import FrameError
+from meanflow_ik_ros.messages.fields import nanoseconds_from_stamp
 from meanflow_ik_ros.messages.poses import rigid_transform
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ class Frames:
     """Looks up T_base_frame; TF is asked only where tf2_ros is installed.
 
     timeout_s: how long to wait for a transform that is not there yet.
-    max_age_s: the latest transform is refused once it is older than this; 0: it never is.
+    max_age_s: the latest transform is refused once it is older than this, or farther ahead of the
+        node's clock; 0: it never is.
     """
 
     def __init__(
@@ -84,9 +87,10 @@ class Frames:
             )
         import tf2_ros
 
-        if stamp is not None and stamp.sec < 0:
-            raise FrameError(f"{failed}: the stamp is negative, {stamp.sec} s")
-        when = Time() if stamp is None else Time.from_msg(stamp)
+        when_ns = 0 if stamp is None else nanoseconds_from_stamp(stamp)
+        if when_ns < 0:
+            raise FrameError(f"{failed}: the stamp is negative, {when_ns / 1e9:g} s")
+        when = Time(nanoseconds=when_ns, clock_type=ClockType.ROS_TIME)
         deadline = time.monotonic() + timeout_s
         # The buffer's own timeout polls as well, more slowly, and cannot be stopped.
         while True:
@@ -99,7 +103,7 @@ class Frames:
     def _lookup(self, frame_id: str, when: Any, max_age_s: float) -> np.ndarray:
         """What the buffer knows now; an exception of tf2_ros, or FrameError where it is too old."""
         stamped = self._buffer.lookup_transform(self.robot.base, frame_id, when)
-        since_ns = Time.from_msg(stamped.header.stamp).nanoseconds
+        since_ns = nanoseconds_from_stamp(stamped.header.stamp)
         # A chain of static transforms has no stamp, and is never too old.
         if when.nanoseconds == 0 and since_ns and max_age_s and self._node is not None:
             age_s = 1e-9 * (self._node.get_clock().now().nanoseconds - since_ns)
@@ -107,11 +111,25 @@ class Frames:
                 raise FrameError(
                     f"the latest one is {age_s:.1f} s old, at most {max_age_s:g} s are allowed"
                 )
+            # Some localisation stamps its transforms with the time until which they hold.
+            if self.max_age_s and -age_s > self.max_age_s:
+                raise FrameError(
+                    f"the latest one is {-age_s:.1f} s ahead of this node's clock, at most "
+                    f"{self.max_age_s:g} s are allowed"
+                )
         rotation, translation = stamped.transform.rotation, stamped.transform.translation
         return rigid_transform(
             [translation.x, translation.y, translation.z],
             [rotation.x, rotation.y, rotation.z, rotation.w],
         )
+
+    def forget(self) -> None:
+        """Drop what TF has said, because the clock went back: it would stay the latest for long.
+
+        tf2_ros means to do so by itself, which fails in its Python version.
+        """
+        if self._buffer is not None:
+            self._buffer.clear()
 
     def stop_waiting(self) -> None:
         """Let whoever waits for a transform, now or later, go on with a FrameError at once."""

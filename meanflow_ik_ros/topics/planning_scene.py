@@ -13,7 +13,6 @@ from rclpy.clock import Clock, ClockType  # pyright: ignore[reportPrivateImportU
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
 
-from meanflow_ik_core.bounds import short
 from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.moveit import moveit_type
 from meanflow_ik_ros.planning_scene import PlanningScene
@@ -69,11 +68,10 @@ class PlanningSceneTopics:
             self._close.append(partial(desk.node.destroy_timer, timer))
 
     def _receive(self, source: str, take: Callable[[Any], Any], message: Any) -> None:
-        before = dict(self._scene.problems)
+        before = self._scene.problems
         take(message)
-        for key, error in self._scene.problems.items():
-            if before.get(key) is not error:
-                self._desk.log.warning(source, f"not taken: {short(error)}")
+        for text in self._scene.problems.since(before):
+            self._desk.log.warning(source, f"not taken: {text}")
 
     def look(self) -> None:
         """Ask for all of the scene, if it is time to."""

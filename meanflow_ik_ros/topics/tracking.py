@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -17,10 +18,10 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from meanflow_ik_core.solving.inputs import check_free_axes, check_tips
 from meanflow_ik_core.solving.solver import load_solver
-from meanflow_ik_ros.desk import Desk
+from meanflow_ik_ros.desk import NOT_ACTIVE, Desk
 from meanflow_ik_ros.follower import Followed, Follower, Pursuit
 from meanflow_ik_ros.messages.errors import Codes, RequestError
-from meanflow_ik_ros.messages.fields import doubles
+from meanflow_ik_ros.messages.fields import doubles, nanoseconds_from_stamp
 from meanflow_ik_ros.messages.joints import joint_state_message
 from meanflow_ik_ros.messages.poses import matrices_from_poses, matrix_from_pose
 from meanflow_ik_ros.messages.sizes import check_frame
@@ -31,7 +32,6 @@ from meanflow_ik_ros.qos import create_publisher, create_subscription
 
 POSE, POSES = "~/track_pose", "~/track_poses"
 MOST_NAMED = 5  # contacts of a step
-NOT_ACTIVE = "the node is not active; activate it first"
 
 
 class TrackingTopics:
@@ -51,6 +51,7 @@ class TrackingTopics:
         self._status = create_publisher(node, TrackStatus, "~/track_status", latched)
         self._said = (TrackStatus.STANDING, "nothing has been followed yet")
         self._follower = Follower(self._start)
+        self._activation = desk.activations
         self._joints_message = joint_state_message(
             desk.current_state.q, desk.robot, Time().to_msg()
         )
@@ -76,16 +77,25 @@ class TrackingTopics:
         self._follow(POSES, poses.header, partial(self._targets, poses))
 
     def _follow(self, source: str, header: Any, T_base_link: Any) -> None:
+        self._end_with_activation()
         if not self._desk.active:
             self._say(self._follower.stand(TrackStatus.REFUSED, NOT_ACTIVE))
             return
-        stamp = Time.from_msg(header.stamp).nanoseconds if header.stamp.sec >= 0 else -1
+        stamp = nanoseconds_from_stamp(header.stamp)
         followed = self._follower.take(source, T_base_link, stamp, self._now())
         if followed is None:
             return
         if followed.status == TrackStatus.REFUSED:
             self._desk.log.warning(source, f"refused: {followed.message}")
         self._say(followed)
+
+    def _end_with_activation(self) -> None:
+        """End the stream where the node is not active, or was not in between."""
+        if self._desk.active and self._activation == self._desk.activations:
+            return
+        self._activation = self._desk.activations
+        if self._follower.pursuit is not None:
+            self._say(self._follower.stop("the node was deactivated"))
 
     def _target(self, pose: PoseStamped, pursuit: Pursuit) -> np.ndarray:
         return self._in_base(pose.header, matrix_from_pose(pose)[None], pursuit)
@@ -150,11 +160,8 @@ class TrackingTopics:
         return self._follower.seconds_to_tick(self._now())
 
     def _tick(self) -> None:
-        if self._follower.pursuit is None:
-            return
-        if not self._desk.active:
-            self._say(self._follower.stop(NOT_ACTIVE))
-        elif (followed := self._follower.tick(self._now())) is not None:
+        self._end_with_activation()
+        if (followed := self._follower.tick(self._now())) is not None:
             self._say(followed)
 
     def _now(self) -> int:
@@ -202,7 +209,9 @@ def check_joint_states(desk: Desk) -> None:
         problem = f"joint_states has not told of {', '.join(state.missing)}"
     else:
         name, age = state.oldest()
-        if age > most:
+        if math.isinf(age):
+            problem = f"joint_states has not told of {name} since the node's clock went back"
+        elif age > most:
             problem = (
                 f"joint_states told of {name} {age:.3f} s ago; track_joint_states_max_age allows "
                 f"{most:g} s"

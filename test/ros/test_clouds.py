@@ -176,3 +176,19 @@ def test_a_cloud_is_an_obstacle_without_the_robot_and_never_older_than_allowed(n
     desk.world.change(lambda content: content.clouds.update({TOPIC: before}))
     old = client.ask(target)
     assert old.error_code == Codes.COLLISION_CHECKING_UNAVAILABLE and "31.0 s old" in old.message
+
+
+def test_a_cloud_from_before_all_time_is_passed_over_with_a_line(node, client, capfd):
+    before = node.desk.world.content
+    cloud = cloud_of(np.full((1, 3, 3), 1.0))
+    cloud.header.stamp.sec = -(2**31)
+    said = ""
+
+    def is_said():
+        nonlocal said
+        said += capfd.readouterr().err
+        return "passed over: its stamp is negative" in said
+
+    client.clouds.publish(cloud)
+    client.wait(is_said, "the line")
+    assert "Traceback" not in said and node.desk.world.content is before

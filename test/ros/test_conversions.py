@@ -3,6 +3,7 @@
 
 import array
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pinocchio as pin
@@ -319,6 +320,20 @@ def test_continuous_joints_of_a_seed_and_of_joint_states_keep_their_turn(torso):
     current = CurrentState(torso, None)
     current.receive(state)
     np.testing.assert_array_equal(current.q, q)
+
+
+@pytest.mark.parametrize("far", [1.1e5, -1e6, 1e300])
+def test_joint_states_farther_than_any_joint_turns_are_passed_over_with_a_line(torso, far):
+    said = []
+    current = CurrentState(torso, SimpleNamespace(warning=lambda line, **_: said.append(line)))
+    q = 0.5 * (torso.lower + torso.upper)
+    q[torso.continuous] += 1.0
+    current.receive(JointState(name=list(torso.joint_names), position=q.tolist()))
+    wrong = np.where(torso.continuous, far, torso.lower)
+    current.receive(JointState(name=list(torso.joint_names), position=wrong.tolist()))
+    np.testing.assert_array_equal(current.q, q)
+    (line,) = said
+    assert "joint_states: passed over" in line and f"{far:g}" in line
 
 
 @pytest.mark.parametrize("name", ["num_samples", "max_solutions"])

@@ -152,7 +152,7 @@ def test_the_watchdog_stops_when_targets_stop_coming(uniform):
         ("far", 3, 0, "0.5 m"),
         ("turned", 3, 0, "rad away"),
         ("good", -98, 101, "0.101 s old"),
-        ("good", 3, -101, "ahead of this node's clock"),
+        ("good", 110, -101, "ahead of this node's clock"),
         ("good", 2, 0, "0 s before"),
         ("good", 1, 1, "0.001 s before"),
         ("no frame", 3, 0, "no such frame"),
@@ -240,3 +240,28 @@ def test_what_is_free_is_not_far(uniform):
     assert followed.status == TrackStatus.REACHED
     reached = Judge(uniform.robot).poses(followed.q)
     np.testing.assert_allclose(reached[0, :3, 3], target[0, :3, 3], atol=1e-5)
+
+
+def test_a_clock_that_goes_back_ends_the_stream_and_the_next_target_begins_one(uniform):
+    follower, targets = follower_of(uniform), line(uniform.robot, 3)
+    last, first = take(follower, targets[0], 0), follower.pursuit
+    back = START - 990_000 * MS
+    assert follower.seconds_to_tick(back) == 0
+    stopped = follower.tick(back)
+    assert stopped.status == TrackStatus.STANDING and "went back by 990 s" in stopped.message
+    np.testing.assert_array_equal(stopped.q, last.q)
+    np.testing.assert_array_equal(stopped.velocities, 0)
+    assert follower.pursuit is None
+    take(follower, targets[0], 0)
+    again = take(follower, targets[1], -990_000)  # before any tick
+    assert again.status == TrackStatus.REACHED and follower.pursuit is not first
+    assert take(follower, targets[2], -989_999).status == TrackStatus.REACHED
+
+
+def test_a_clock_that_jumps_forward_ends_the_stream_and_the_next_target_begins_one(uniform):
+    follower, targets = follower_of(uniform), line(uniform.robot, 3)
+    take(follower, targets[0], 0)
+    first = follower.pursuit
+    assert take(follower, targets[1], 990_000).status == TrackStatus.REACHED
+    assert follower.pursuit is not first
+    assert take(follower, targets[2], 990_001).status == TrackStatus.REACHED

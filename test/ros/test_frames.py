@@ -166,6 +166,20 @@ def test_the_latest_transform_may_be_as_old_as_allowed_and_a_static_one_older(fr
     np.testing.assert_allclose(frames.T_base_frame("old"), place.homogeneous, atol=1e-12)
 
 
+def test_transforms_from_before_the_clock_went_back_do_not_count(frames, node):
+    before, after = places(2)
+    frames.timeout_s = 0.0
+    know(frames, transform("panda_link0", "ahead", before, now(node, 5.0)))
+    np.testing.assert_allclose(frames.T_base_frame("ahead"), before.homogeneous, atol=1e-12)
+    know(frames, transform("panda_link0", "part", before, now(node, 990.0)))
+    for max_age_s in (10.0, 0.1):
+        with pytest.raises(FrameError, match=r"9[89]\d\.\d s ahead of .* clock, at most 10 s"):
+            frames.latest("part", max_age_s)
+    frames.forget()
+    know(frames, transform("panda_link0", "part", after, now(node)))
+    np.testing.assert_allclose(frames.latest("part", 10.0), after.homogeneous, atol=1e-12)
+
+
 def waiting(frames: Frames, frame_id: str, stamp: Time | None = None):
     """A thread that looks the frame up, and the list that its result or error comes into."""
     outcome: list[np.ndarray | FrameError] = []

@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -13,13 +14,13 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from example_robots import TORSO, TORSO_TIPS
 from lifecycle_msgs.srv import ChangeState, GetState
-from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions
+from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
 from oracles import Judge
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
-from ros_user import DEADLINE_S, MANY, Q, make_node, wait_until
+from ros_user import DEADLINE_S, MANY, Q, make_node, pose_array, wait_until
 from sensor_msgs.msg import JointState
 
 import meanflow_ik_core as mik
@@ -70,6 +71,17 @@ class Running:
             return future.result()
         finally:
             self.user.destroy_client(client)
+
+    def client(self, kind: type, name: str) -> Any:
+        """A client that the service knows: before, answers would be lost."""
+        client = self.user.create_client(kind, f"{self.prefix}/{name}", qos_profile=MANY)
+        self.wait(client.service_is_ready, name)
+        for _ in range(5):
+            known = client.call_async(kind.Request())
+            with suppress(AssertionError):
+                wait_until(self.executor, known.done, name, 2.0)
+                break
+        return client
 
     def change(self, label: str) -> tuple[bool, str]:
         """Whether the transition succeeded, and the state after it."""
@@ -375,3 +387,34 @@ def test_a_callback_that_fails_ends_no_node(start, panda, capfd):
 def test_an_override_that_nothing_takes_is_warned_about(start, capfd):
     start(**{"qos_overrides./meanflow_ik/candidate.publisher.depth": 7})
     assert "candidate.publisher.depth" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "labels", [["deactivate"], ["deactivate", "cleanup"], ["shutdown"]], ids=str
+)
+def test_transitions_end_what_is_in_progress_and_answer_all_of_it(start, panda, labels):
+    running = start()
+    desk = running.node.desk
+    targets = panda.forward(panda.random_configurations(4000, 0).numpy())[:, 0]
+    batch = GetIKSolutionsBatch.Request(num_samples=200, max_solutions=64)
+    batch.targets = pose_array(targets, panda.base)
+    for _ in range(3):
+        batches = running.client(GetIKSolutionsBatch, "get_ik_solutions_batch")
+        asked = [batches.call_async(batch) for _ in range(2)]
+        # One is solved, the other waits aside or for its turn.
+        running.wait(lambda: desk._in_progress == 2, "both in progress")
+        began = time.monotonic()
+        for label in labels:
+            assert running.change(label)[0], label
+        assert not desk._in_progress
+        running.wait(lambda asked=asked: all(one.done() for one in asked), "all answers")
+        assert time.monotonic() - began < 8
+        answers = [one.result() for one in asked]
+        assert {answer.error_code for answer in answers} == {Codes.FAILURE}
+        assert "the node is being deactivated" in {answer.message for answer in answers}
+        running.user.destroy_client(batches)
+        if labels == ["shutdown"]:
+            break
+        for label in ("configure", "activate") if "cleanup" in labels else ("activate",):
+            assert running.change(label)[0], label
+        assert running.ask(panda).error_code == Codes.SUCCESS

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a thread of its own waits for is served by it alone, until it is stopped."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import rclpy
-from meanflow_ik_ros.srv import GetWorld
+from meanflow_ik_ros.srv import GetIKSolutionsBatch, GetWorld
 from rcl_interfaces.srv import ListParameters
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
@@ -18,6 +21,8 @@ from ros_user import DEADLINE_S, MANY, wait_until
 from std_msgs.msg import String
 
 from meanflow_ik_ros.own_thread import OwnThread, step_aside
+
+GONE = Path(__file__).with_name("gone_service.py")
 
 
 @pytest.fixture
@@ -125,6 +130,22 @@ def test_it_ticks_when_nothing_has_come_for_as_long_as_it_says(user):
     thread.start()
     wait_until(executor, lambda: len(ticks) == 2, "two ticks")
     thread.stop()
+
+
+def test_a_large_answer_is_read_though_its_service_is_destroyed_at_once(user):
+    """The middleware drops what is not read by then; in one process it has no need to."""
+    node, executor = user
+    client = node.create_client(GetIKSolutionsBatch, "large")
+    process = subprocess.Popen([sys.executable, GONE], stdin=subprocess.PIPE)
+    try:
+        wait_until(executor, client.service_is_ready, "the service")
+        executor.spin_once(0.2)  # the other side may know this one later
+        answer = client.call_async(GetIKSolutionsBatch.Request())
+        wait_until(executor, answer.done, "the answer", 20.0)
+        assert len(answer.result().positions) == 30_000_000 // 8
+    finally:
+        process.communicate()
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("started", [True, False])

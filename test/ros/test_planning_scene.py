@@ -4,7 +4,9 @@
 The messages are stand-ins with the fields of moveit_msgs, and the real ones where those exist.
 """
 
+import gc
 import time
+import weakref
 from types import SimpleNamespace
 
 import coal
@@ -32,7 +34,7 @@ from shape_msgs.msg import MeshTriangle, Plane, SolidPrimitive
 from world_messages import box, pose_at, tetrahedron
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.bounds import MOST_MESSAGE, MOST_SHAPES
+from meanflow_ik_core.bounds import MOST_MESSAGE, MOST_PROBLEMS, MOST_SHAPES
 from meanflow_ik_core.geometry import matrix_from_rpy
 from meanflow_ik_ros.current_state import CurrentState
 from meanflow_ik_ros.messages.errors import FrameError, RequestError
@@ -49,7 +51,7 @@ FINGERS = ("panda_leftfinger", "panda_rightfinger")
 class Log:
     def __init__(self):
         self.lines = []
-        self.info = self.warning = self.error = self.lines.append
+        self.info = self.warning = self.error = lambda line, **_: self.lines.append(line)
 
 
 class Around:
@@ -587,3 +589,40 @@ def test_a_goal_in_collision_has_its_code(around, messages, uniform):
     from meanflow_ik_ros.messages.touching import code_of_unsolved
 
     assert code_of_unsolved(result) == GetIKSolutions.Response.GOAL_IN_COLLISION
+
+
+def test_what_could_not_be_taken_is_remembered_without_its_message(around, messages):
+    scene = messages.scene(*(messages.object(f"bad {n}") for n in range(20)))
+    around.scene.take_object(messages.box("good", SMALL, (1, 0, 0.5)))
+    kept = weakref.ref(around.world.content)
+    around.scene.take_scene(scene)
+    gc.collect()
+    assert kept() is None, "tracebacks keep what their frames refer to"
+    code, message = around.refusal()
+    assert code == Codes.COLLISION_CHECKING_UNAVAILABLE
+    assert "object 'bad 0' has no shapes" in message and "(and 19 more)" in message
+    for number in range(20):
+        around.scene.take_object(messages.object(f"bad {number}", operation=REMOVE))
+    assert around.names() == ["good"]
+
+
+def test_problems_beyond_their_bound_are_counted_until_there_is_nothing_of_their_kind(
+    around, messages
+):
+    for first in range(0, 3 * MOST_PROBLEMS, MOST_PROBLEMS):
+        bad = (messages.object(f"bad {first + n}") for n in range(MOST_PROBLEMS))
+        around.scene.take_scene(messages.scene(*bad))
+    problems = around.scene.problems
+    assert len(problems) == 3 * MOST_PROBLEMS and len(problems._kept) == MOST_PROBLEMS
+    assert f"(and {3 * MOST_PROBLEMS - 1} more)" in around.refusal()[1]
+    # Those that are kept are over one by one. Whose the others are is not known.
+    for number in range(MOST_PROBLEMS):
+        around.scene.take_object(messages.object(f"bad {number}", operation=REMOVE))
+    assert len(problems._kept) == MOST_PROBLEMS, "what was read before is not changed"
+    assert len(around.scene.problems) == 2 * MOST_PROBLEMS
+    assert around.refusal()[0] == Codes.COLLISION_CHECKING_UNAVAILABLE
+    around.scene.take_attached(messages.attached("panda_hand", messages.object("bad", frame="x")))
+    around.scene.take_object(messages.object("", operation=REMOVE))  # all objects, none attached
+    assert len(around.scene.problems) == 1
+    around.scene.take_scene(messages.scene(diff=False))
+    assert around.names() == []

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseArray, PoseStamped
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState
@@ -13,6 +14,7 @@ from meanflow_ik_ros.msg import TrackStatus, WorldObject
 from meanflow_ik_ros.srv import ApplyWorld, GetIKSolutionsBatch
 from oracles import Judge
 from ros_user import LATCHED, MANY, User, make_node, pose_array, spun
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
@@ -293,9 +295,71 @@ def test_deactivation_stops_following(running, operator):
     transit(Transition.TRANSITION_DEACTIVATE)
     assert running._state_machine.current_state[0] == State.PRIMARY_STATE_INACTIVE
     operator.last(TrackStatus.STANDING)
+    assert "deactivated" in operator.last(TrackStatus.STANDING).message
     operator.send(tip_at_home(operator, 0.005))
     assert "not active" in operator.last(TrackStatus.REFUSED).message
     transit(Transition.TRANSITION_ACTIVATE)
+    # So does one between two targets, which nothing else would tell from a short pause.
+    operator.tell_joints(running)
+    operator.send(tip_at_home(operator, 0.005))
+    operator.last(TrackStatus.REACHED)
+    running.trigger_deactivate()
+    running.trigger_activate()
+    operator.tell_joints(running)
+    operator.heard["track_status"].clear()
+    operator.send(tip_at_home(operator))
+    said = operator.heard["track_status"]
+    operator.wait(lambda: said and said[-1].status == TrackStatus.REACHED, "a stream of its own")
+    assert [one.status for one in said] == [TrackStatus.STANDING, TrackStatus.REACHED]
+
+
+def test_a_simulation_that_begins_again_is_followed_from_where_the_robot_is_then(ros, panda):
+    node = make_node("/simulated", use_sim_time=True)
+    user, judge, said = User({}), Judge(panda), []
+    prefix = "/simulated/meanflow_ik"
+    user.node.create_subscription(TrackStatus, f"{prefix}/track_status", said.append, LATCHED)
+    clock = user.node.create_publisher(Clock, "/clock", 1)
+    states = user.node.create_publisher(JointState, "/simulated/joint_states", MANY)
+    pose = user.node.create_publisher(PoseStamped, f"{prefix}/track_pose", MANY)
+
+    def tell(seconds):
+        clock.publish(Clock(clock=Time(sec=seconds)))
+        user.wait(lambda: node.get_clock().now().nanoseconds == seconds * 10**9, "the clock")
+
+    def follow(q, status):
+        goal = pose_message(judge.poses(q)[0], panda.base)
+        goal.header.stamp = node.get_clock().now().to_msg()
+        pose.publish(goal)
+        user.wait(lambda: said[-1].status == status, f"status {status}")
+        return said[-1]
+
+    def stand_at(q):
+        before = node.desk.current_state.q
+        states.publish(JointState(name=list(panda.joint_names), position=q.tolist()))
+        user.wait(lambda: node.desk.current_state.q is not before, "joint_states")
+
+    try:
+        with spun(node):
+            for publisher in (clock, states, pose):
+                user.wait(publisher.get_subscription_count, publisher.topic_name)
+            user.wait(lambda: said, "the status of the start")
+            tell(1000)
+            stand_at(HOME)
+            follow(HOME, TrackStatus.REACHED)
+            tell(10)
+            user.wait(lambda: said[-1].status == TrackStatus.STANDING, "the end of the stream")
+            assert "clock went back by 990 s" in said[-1].message
+            refused = follow(HOME, TrackStatus.REFUSED)
+            assert "since the node's clock went back" in refused.message
+            other = HOME + 0.5
+            stand_at(other)
+            follow(other, TrackStatus.REACHED)
+            stand_at(HOME)
+            tell(2000)  # forward as well
+            follow(HOME, TrackStatus.REACHED)
+    finally:
+        user.close()
+        node.destroy_node()
 
 
 @pytest.mark.parametrize("kind", [JointTrajectory, Float64MultiArray])

@@ -45,6 +45,10 @@ class Buffer:
         self._static: dict[str, pin.SE3] = {}
         self._history: dict[str, list[tuple[int, pin.SE3]]] = {}
 
+    def clear(self) -> None:
+        with self._lock:
+            self._history.clear()
+
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
         with self._lock:
             child = transform.child_frame_id
