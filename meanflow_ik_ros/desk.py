@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
     from meanflow_ik_core.solving.solver import IKResult, IKSolver
     from meanflow_ik_ros.messages.query import IKQuery
+    from meanflow_ik_ros.messages.task import Task
     from meanflow_ik_ros.messages.tips import FrameLookup
 
 SHUTTING_DOWN = "the node is shutting down"
@@ -39,6 +40,9 @@ LONGEST_DEACTIVATION_S = FIELDS["tf_timeout"].metadata["high"] + 2.0
 # While shutting down: how long without a request until the queue counts as empty, and at most.
 QUIET_S = 0.1
 LONGEST_DRAIN_S = 1.0
+# With objectives the answer to a target depends on those that are solved with it.
+_AT_ONCE_WITH_OBJECTIVES = 16
+_ELSEWHERE = 1e-5  # m, or entries of a rotation
 _MOST_AT_ONCE = 128  # targets of a slice; of more the solver looks at the clock as it goes
 
 
@@ -112,13 +116,33 @@ class Desk:
         """Of the random numbers of one request."""
         return parameters.seed if parameters.seed >= 0 else int(self._random.integers(2**31))
 
-    def obstacles(self, wanted: bool, parameters: NodeParameters) -> World | None:
+    def obstacles(
+        self, wanted: bool, avoid_self_collision: bool, parameters: NodeParameters
+    ) -> World | None:
         """The world, where a request wants it avoided and there is anything in it.
+
+        Where only self-collision is to be avoided, one that says where joints stand that are not
+        solved for.
 
         Raises:
             RequestError: a frame of an object is not known, or a cloud is too old.
         """
-        return self.world.of_request(parameters) if wanted else None
+        world = self.world.of_request(parameters) if wanted else None
+        if world is None and avoid_self_collision:
+            return self.world.without_objects()
+        return world
+
+    def check_links(self, task: Task) -> None:
+        """Raise a RequestError where a link is not where the robot's file has it on its tip."""
+        for link in task.links or ():
+            tip, T_tip_link = self.robot.tip_offset(link)
+            T_now = self.world.placement(self.robot.tips[tip], link)
+            if np.abs(T_now - T_tip_link).max() > _ELSEWHERE:
+                raise RequestError(
+                    Codes.INVALID_LINK_NAME,
+                    f"{link!r} is not where the robot's file has it on {self.robot.tips[tip]!r}: "
+                    f"joint_states or ~/apply_world say that {self.world.joints_elsewhere()}",
+                )
 
     def solve(
         self, query: IKQuery, parameters: NodeParameters, max_rounds: int | None = None
@@ -131,8 +155,11 @@ class Desk:
         Raises:
             RequestError: it takes longer than the node's limit, or the node is about to end.
         """
+        self.check_links(query.task)
         targets, seed = query.targets @ query.T_tip_link, self.seed(parameters)
         size = len(targets) if parameters.timeout else 1
+        if query.task.objectives:
+            size = max(size, _AT_ONCE_WITH_OBJECTIVES)
         if isinstance(query.world, World):  # the same for all slices
             query = replace(query, world=query.world.snapshot())
         first, found = 0, []
@@ -145,6 +172,8 @@ class Desk:
                 some = targets[first : first + size]
                 found.append(self._solve(query, some, parameters, seed, max_rounds, turn))
                 first += len(some)
+                if query.task.objectives:
+                    continue
                 seconds = turn.held() - before
                 within = int(len(some) * SLICE_S / max(seconds, 1e-9))
                 size = max(1, min(4 * size, within, _MOST_AT_ONCE))

@@ -9,6 +9,7 @@ and unevenly its messages arrive.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -119,7 +120,9 @@ class Follower:
             stamp = stamp or now
             if self._why_over(now):
                 self._pursuit = None
+            began = time.monotonic_ns()
             pursuit = self._pursuit or self._start(source)
+            heard = now + time.monotonic_ns() - began  # a start may take long
             self._check_stamp(pursuit, source, stamp, now)
             target = T_base_link(pursuit)
             _check_near(pursuit, target)
@@ -132,7 +135,7 @@ class Follower:
             # The joints have stood since then; only what passed since the target is motion.
             self._reached = max(self._reached, stamp - period)
         self._target = target[0] if len(pursuit.places) == 1 else target
-        self._stamp, self._heard, self._moving = stamp, now, True
+        self._stamp, self._heard, self._moving = stamp, heard, True
         if stamp <= self._reached:
             return None
         # A period more than between ticks, so that a target that is a little late comes in time.

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from meanflow_ik_core.errors import WorldError
+from meanflow_ik_core.robot.pinocchio_model import PinocchioModel
 from meanflow_ik_core.world.inputs import unknown_name
 from meanflow_ik_core.world.scene import GRAZE
+from meanflow_ik_core.world.world import World
 from meanflow_ik_ros.messages.errors import RequestError, WorldCodes
 from meanflow_ik_ros.messages.tips import FrameLookup
 from meanflow_ik_ros.messages.world import (
@@ -30,7 +32,6 @@ from meanflow_ik_ros.world_objects import WorldObject, WorldObjects
 
 if TYPE_CHECKING:
     from meanflow_ik_core.robot.robot import Robot
-    from meanflow_ik_core.world.world import World
     from meanflow_ik_ros.current_state import CurrentState
     from meanflow_ik_ros.parameters import NodeParameters
 
@@ -66,6 +67,8 @@ class NodeWorld:
         self._state, self._lookup = state, frame_lookup
         self._content = WorldObjects(robot)
         self._held = self._content, {}, self._content
+        self._bare = World(robot)
+        self._kinematics = PinocchioModel(robot)
         self._changing = threading.Lock()
 
     @property
@@ -75,7 +78,23 @@ class NodeWorld:
 
     def whereabouts(self) -> Whereabouts:
         """Where frames and joints are, for one message."""
-        return Whereabouts(self.robot, self._state, self._lookup)
+        return Whereabouts(self.robot, self._state, self._lookup, self.placement)
+
+    def placement(self, link: str, frame: str) -> np.ndarray:
+        """T_link_frame (4, 4), with joints that are not solved for where they stand now."""
+        kinematics = self._kinematics.holding(self.held().world.held())
+        T_base_link, T_base_frame = kinematics.link_poses(self._state.q[None], [link, frame])[0]
+        return np.linalg.inv(T_base_link) @ T_base_frame
+
+    def joints_elsewhere(self) -> str:
+        """Which joints stand elsewhere than the robot's file has them, and where."""
+        held = self.held().world.held()
+        usual = self._kinematics.held
+        return ", ".join(
+            f"{name} is at {at:.3g}"
+            for name, at in held.items()
+            if abs(at - usual.get(name, 0.0)) > STILL
+        )
 
     def change(self, edit: Callable[[WorldObjects], Any], empty: bool = False) -> WorldObjects:
         """Make a change, all of it or nothing.
@@ -113,6 +132,15 @@ class NodeWorld:
         """
         world = self.content_of_request(parameters).world
         return world if len(world) else None
+
+    def without_objects(self) -> World | None:
+        """Where joints stand that are not solved for; None: where the robot's file has them."""
+        held = self.held().world.held()
+        if held != self._bare.held():
+            bare = World(self.robot)
+            bare.hold(held)
+            self._bare = bare
+        return self._bare if held else None
 
     def content_of_request(self, parameters: NodeParameters) -> WorldObjects:
         """What there is as a request finds it; not to be changed.

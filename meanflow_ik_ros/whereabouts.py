@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +25,20 @@ class Whereabouts:
     Errors are a `RequestError` that names the object.
     """
 
-    def __init__(self, robot: Robot, state: CurrentState, lookup: FrameLookup) -> None:
+    def __init__(
+        self, robot: Robot, state: CurrentState, lookup: FrameLookup,
+        placement: Callable[[str, str], np.ndarray],
+    ) -> None:  # fmt: skip
         """Nothing is asked for yet.
 
         Args:
             robot: in whose base poses are.
             state: where its joints are.
             lookup: says where frames are.
+            placement: says where a link (second) is on another one (first), as (4, 4).
         """
         self.robot, self._state, self._lookup = robot, state, lookup
+        self._placement = placement
         self._known: dict[tuple[str, int, int], np.ndarray] = {}
         self._lost: tuple[str, FrameError] | None = None
 
@@ -72,8 +78,8 @@ class Whereabouts:
             return np.eye(4)
         if frame_id not in frames or frame_id in moving or link in moving:
             return None
-        (node, T_node_link), (other, T_node_frame) = frames[link], frames[frame_id]
-        return np.linalg.inv(T_node_link) @ T_node_frame if node == other else None
+        same_node = frames[link][0] == frames[frame_id][0]
+        return self._placement(link, frame_id) if same_node else None
 
     def q(self, what: str, id: str) -> np.ndarray:
         """Where the robot's joints (J,) are, once joint_states has told of all."""

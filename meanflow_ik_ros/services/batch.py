@@ -53,7 +53,9 @@ def answer(
         query = query_from_request(
             request, desk.robot, parameters, desk.T_base_frame, desk.current_state.q
         )
-        query = replace(query, world=desk.obstacles(request.avoid_world, parameters))
+        query = replace(
+            query, world=desk.obstacles(request.avoid_world, query.avoid_self_collision, parameters)
+        )
         result = desk.solve(query, parameters)
         total_time = time.perf_counter() - started
         return response_from_result(query, result, desk.robot, parameters, total_time)

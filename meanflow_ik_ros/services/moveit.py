@@ -119,7 +119,7 @@ def world_of_request(desk: Desk, ik_request: Any, parameters: NodeParameters) ->
     """
     attached = ik_request.robot_state.attached_collision_objects
     if not len(attached):
-        return desk.obstacles(True, parameters)
+        return desk.obstacles(True, True, parameters)
     check_object_sizes([], attached)
     content = desk.world.content_of_request(parameters).copy()
     change = SceneChange(content, desk.world.whereabouts(), desk.world.clouds)

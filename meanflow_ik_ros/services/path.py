@@ -79,7 +79,10 @@ def answer(
         query = query_from_request(
             request, desk.robot, parameters, desk.T_base_frame, desk.current_state.q
         )
-        query = replace(query, world=desk.obstacles(request.avoid_world, parameters))
+        query = replace(
+            query, world=desk.obstacles(request.avoid_world, query.avoid_self_collision, parameters)
+        )
+        desk.check_links(query.task)
         with desk.turn(parameters) as turn:
             seed = desk.seed(parameters)
             between = partial(turn.give_way, aside=True)

@@ -58,7 +58,9 @@ def answer_from(
         query = query_from_request(
             request, desk.robot, parameters, desk.T_base_frame, desk.current_state.q
         )
-        query = replace(query, world=desk.obstacles(request.avoid_world, parameters))
+        query = replace(
+            query, world=desk.obstacles(request.avoid_world, query.avoid_self_collision, parameters)
+        )
         result = desk.solve(query, parameters)
         total_time = time.perf_counter() - started
         solved = query

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from builtin_interfaces.msg import Duration
@@ -16,6 +17,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from meanflow_ik_core.errors import RobotError
 from meanflow_ik_core.solving.inputs import check_free_axes, check_tips
 from meanflow_ik_core.solving.solver import load_solver
 from meanflow_ik_ros.desk import NOT_ACTIVE, Desk
@@ -26,9 +28,13 @@ from meanflow_ik_ros.messages.joints import joint_state_message
 from meanflow_ik_ros.messages.poses import matrices_from_poses, matrix_from_pose
 from meanflow_ik_ros.messages.sizes import check_frame
 from meanflow_ik_ros.messages.task import task_from_request
-from meanflow_ik_ros.messages.tips import tip_links_from_names
+from meanflow_ik_ros.messages.tips import TipLinks, tip_links_from_names
 from meanflow_ik_ros.msg import TrackStatus
 from meanflow_ik_ros.qos import create_publisher, create_subscription
+
+if TYPE_CHECKING:
+    from meanflow_ik_core.robot.robot import Robot
+    from meanflow_ik_core.solving.solver import IKSolver
 
 POSE, POSES = "~/track_pose", "~/track_poses"
 MOST_NAMED = 5  # contacts of a step
@@ -50,6 +56,7 @@ class TrackingTopics:
         # Who comes later hears how it stands.
         self._status = create_publisher(node, TrackStatus, "~/track_status", latched)
         self._said = (TrackStatus.STANDING, "nothing has been followed yet")
+        self._solvers: dict[tuple[str, ...], IKSolver] = {}
         self._follower = Follower(self._start)
         self._activation = desk.activations
         self._joints_message = joint_state_message(
@@ -60,7 +67,7 @@ class TrackingTopics:
             kind = command_type(parameters.track_command_out_type)
             topic = parameters.track_command_out_topic
             self._command = create_publisher(node, kind, topic, qos)
-        warm_up(desk)
+        self._warm_up()
         thread = node.own_thread("tracking", tick=self._tick, due=self._due)
         self._subscriptions = [
             create_subscription(node, PoseStamped, POSE, self.receive_pose, qos, thread),
@@ -117,10 +124,24 @@ class TrackingTopics:
 
     def _see_obstacles(self, pursuit: Pursuit) -> None:
         """Let the tracker avoid what the node's world holds now."""
-        world = self._desk.obstacles(True, pursuit.parameters)
+        parameters = pursuit.parameters
+        world = self._desk.obstacles(True, parameters.avoid_self_collision, parameters)
         scene = None if world is None else world.snapshot()
         if scene is not pursuit.tracker.world:
             pursuit.tracker.world = scene
+
+    def _links(self, source: str) -> TipLinks:
+        """The links that targets of a source are for; RequestError where they are ambiguous."""
+        desk = self._desk
+        names = list(desk.robot.tips) if source == POSES else []
+        links = tip_links_from_names(names, desk.robot, desk.parameters.tip_link, partial=True)
+        if source == POSE and len(links.names) > 1:
+            raise RequestError(
+                Codes.INVALID_LINK_NAME,
+                f"which of {', '.join(links.names)} is meant? Set the parameter tip_link, or "
+                f"publish on {POSES}",
+            )
+        return links
 
     def _start(self, source: str) -> Pursuit:
         """What a stream is followed with, from where the robot is.
@@ -130,18 +151,11 @@ class TrackingTopics:
         """
         desk, parameters = self._desk, self._desk.parameters
         check_joint_states(desk)
-        names = list(desk.robot.tips) if source == POSES else []
-        links = tip_links_from_names(names, desk.robot, parameters.tip_link, partial=True)
-        if source == POSE and len(links.names) > 1:
-            raise RequestError(
-                Codes.INVALID_LINK_NAME,
-                f"which of {', '.join(links.names)} is meant? Set the parameter tip_link, or "
-                f"publish on {POSES}",
-            )
+        links = self._links(source)
         task = task_from_request((), (), links, desk.robot, parameters)
+        desk.check_links(task)
         robot = desk.robot.at_frames(links.names)
-        # The node's own solver is not to be shared: its geometry is in use while it solves.
-        tracker = load_solver(robot, sampler="uniform").tracker(
+        tracker = self._solver(robot).tracker(
             desk.current_state.q,
             parameters.track_max_joint_step,
             parameters.track_velocity_scale,
@@ -155,6 +169,30 @@ class TrackingTopics:
         places = check_tips(robot, links.names)
         asked = check_free_axes(robot, places, task.free_axes)
         return Pursuit(robot, places, asked, tracker, parameters)
+
+    def _solver(self, robot: Robot) -> IKSolver:
+        """One for each choice of links: what it knows of self-collision takes long to find out.
+
+        The node's own is not to be shared: its geometry is in use while it solves.
+        """
+        if robot.tips not in self._solvers:
+            self._solvers[robot.tips] = load_solver(robot, sampler="uniform")
+        return self._solvers[robot.tips]
+
+    def _warm_up(self) -> None:
+        """Compile and read what follows targets before the first one comes."""
+        desk = self._desk
+        for source in (POSE, POSES):
+            with suppress(RequestError):  # which link ~/track_pose is for may be ambiguous
+                links = self._links(source)
+                solver = self._solver(desk.robot.at_frames(links.names))
+                if desk.parameters.avoid_self_collision:
+                    with suppress(RobotError):  # the first target is told
+                        solver.self_collision  # noqa: B018
+                tracker = solver.tracker(desk.current_state.q, tips=links.names)
+                places = list(check_tips(solver.robot, links.names))
+                poses = solver.robot.forward(desk.current_state.q)[places]
+                tracker.step(poses if len(poses) > 1 else poses[0])
 
     def _due(self) -> float | None:
         return self._follower.seconds_to_tick(self._now())
@@ -191,14 +229,6 @@ class TrackingTopics:
             node.destroy_subscription(subscription)
         for publisher in filter(None, (self._joints, self._status, self._command)):
             node.destroy_publisher(publisher)
-
-
-def warm_up(desk: Desk) -> None:
-    """Compile what follows targets before the first one comes."""
-    q = desk.current_state.q
-    poses = desk.robot.forward(q)
-    tracker = load_solver(desk.robot, sampler="uniform").tracker(q)
-    tracker.step(poses if len(poses) > 1 else poses[0])
 
 
 def check_joint_states(desk: Desk) -> None:

@@ -66,8 +66,8 @@ def target(panda) -> np.ndarray:
     return Judge(panda).poses(Q)
 
 
-def stamped(poses) -> list:
-    message = pose_array(poses, "panda_link0")
+def stamped(poses, frame_id="panda_link0") -> list:
+    message = pose_array(poses, frame_id)
     return [PoseStamped(header=message.header, pose=pose) for pose in message.poses]
 
 
