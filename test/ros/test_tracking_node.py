@@ -290,6 +290,7 @@ def test_deactivation_stops_following(running, operator):
         operator.wait(future.done, "a transition")
         assert future.result().success
 
+    operator.tell_joints(running)
     operator.send(tip_at_home(operator, 0.005))
     operator.last(TrackStatus.REACHED)
     transit(Transition.TRANSITION_DEACTIVATE)
@@ -303,20 +304,18 @@ def test_deactivation_stops_following(running, operator):
     operator.tell_joints(running)
     operator.send(tip_at_home(operator, 0.005))
     operator.last(TrackStatus.REACHED)
-    said = operator.heard["track_status"]
-    said.clear()
+    operator.wait(operator.is_still, "rest")
     running.trigger_deactivate()
     running.trigger_activate()
     operator.tell_joints(running)
+    moved = operator.heard["tracked_joints"]
+    moved.clear()
     operator.send(tip_at_home(operator))
-    # It is said at the next tick or with the next target, whichever comes first.
-    operator.wait(
-        lambda: (
-            any("deactivated" in one.message for one in said)
-            and said[-1].status == TrackStatus.REACHED
-        ),
-        "a stream of its own",
-    )
+    operator.wait(lambda: moved, "a stream of its own")
+    operator.last(TrackStatus.REACHED)
+    # It begins where joint_states has the robot, which is at the target, not where the last ended.
+    assert max(np.abs(one.velocity).max() for one in moved) < 1e-6
+    np.testing.assert_allclose(moved[-1].position, HOME, atol=1e-6)
 
 
 def test_a_simulation_that_begins_again_is_followed_from_where_the_robot_is_then(ros, panda):
