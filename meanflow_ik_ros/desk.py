@@ -19,7 +19,7 @@ from meanflow_ik_core.world.world import World
 from meanflow_ik_ros.current_state import CurrentState
 from meanflow_ik_ros.fair_lock import FairLock
 from meanflow_ik_ros.messages.errors import Codes, RequestError, response_from_error
-from meanflow_ik_ros.node_world import NodeWorld
+from meanflow_ik_ros.node_world import STILL, NodeWorld
 from meanflow_ik_ros.parameters import FIELDS, NodeParameters
 from meanflow_ik_ros.process import ProcessNode
 from meanflow_ik_ros.rare_log import RareLog, trace
@@ -42,7 +42,6 @@ QUIET_S = 0.1
 LONGEST_DRAIN_S = 1.0
 # With objectives the answer to a target depends on those that are solved with it.
 _AT_ONCE_WITH_OBJECTIVES = 16
-_ELSEWHERE = 1e-5  # m, or entries of a rotation
 _MOST_AT_ONCE = 128  # targets of a slice; of more the solver looks at the clock as it goes
 
 
@@ -134,14 +133,16 @@ class Desk:
 
     def check_links(self, task: Task) -> None:
         """Raise a RequestError where a link is not where the robot's file has it on its tip."""
-        for link in task.links or ():
+        if task.links is None or not (elsewhere := self.world.joints_elsewhere()):
+            return
+        for link in task.links:
             tip, T_tip_link = self.robot.tip_offset(link)
             T_now = self.world.placement(self.robot.tips[tip], link)
-            if np.abs(T_now - T_tip_link).max() > _ELSEWHERE:
+            if np.abs(T_now - T_tip_link).max() > STILL:
                 raise RequestError(
                     Codes.INVALID_LINK_NAME,
                     f"{link!r} is not where the robot's file has it on {self.robot.tips[tip]!r}: "
-                    f"joint_states or ~/apply_world say that {self.world.joints_elsewhere()}",
+                    f"joint_states or ~/apply_world say that {elsewhere}",
                 )
 
     def solve(
@@ -153,7 +154,8 @@ class Desk:
         A timeout is for all targets together, and so they are one slice.
 
         Raises:
-            RequestError: it takes longer than the node's limit, or the node is about to end.
+            RequestError: it takes longer than the node's limit, the node is about to end, or a link
+                is not where the robot's file has it.
         """
         self.check_links(query.task)
         targets, seed = query.targets @ query.T_tip_link, self.seed(parameters)

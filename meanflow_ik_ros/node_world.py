@@ -137,7 +137,9 @@ class NodeWorld:
         """Where joints stand that are not solved for; None: where the robot's file has them."""
         held = self.held().world.held()
         if held != self._bare.held():
-            bare = World(self.robot)
+            # A copy keeps what is built, and moves it.
+            known = held.keys() >= self._bare.held().keys()
+            bare = self._bare.copy() if known else World(self.robot)
             bare.hold(held)
             self._bare = bare
         return self._bare if held else None

@@ -16,10 +16,7 @@ from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.msg import IKSolution, IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions
 
-CODE_NAMES = (
-    "SUCCESS", "NO_IK_SOLUTION", "FRAME_TRANSFORM_FAILURE", "INVALID_LINK_NAME",
-    "INVALID_ROBOT_STATE", "INVALID_GOAL_CONSTRAINTS", "FAILURE",
-)  # fmt: skip
+CODE_NAMES = {code: name for name in dir(Codes) if isinstance(code := getattr(Codes, name), int)}
 
 
 def print_table(title: str, solutions: Sequence[IKSolution], console: Console) -> None:
@@ -58,6 +55,8 @@ def solutions_content(solutions: Sequence[IKSolution]) -> list[dict[str, Any]]:
             "distance": solution.distance,
             "cost": solution.cost,
             "clearance": solution.clearance,
+            "world_clearance": solution.world_clearance,
+            "touches": list(solution.touches),
             "objective_values": list(solution.objective_values),
             "joints": dict(
                 zip(solution.joint_state.name, solution.joint_state.position, strict=True)
@@ -69,8 +68,7 @@ def solutions_content(solutions: Sequence[IKSolution]) -> list[dict[str, Any]]:
 
 def code_name(error_code: int) -> str:
     """The name of an error code in the service's definition."""
-    names = (name for name in CODE_NAMES if getattr(Codes, name) == error_code)
-    return next(names, "unknown code")
+    return CODE_NAMES.get(error_code, "unknown code")
 
 
 def show_response(response: GetIKSolutions.Response, as_json: bool, console: Console) -> None:

@@ -50,7 +50,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
             )
             response = client.ask(request)
             show_response(response, options.json, console)
-            codes = {Codes.SUCCESS: SOLVED, Codes.NO_IK_SOLUTION: UNSOLVED}
+            unsolved = Codes.NO_IK_SOLUTION, Codes.GOAL_IN_COLLISION
+            codes = {Codes.SUCCESS: SOLVED, **dict.fromkeys(unsolved, UNSOLVED)}
             code = codes.get(response.error_code, REFUSED)
         if options.watch:
             print(f"watching {options.node}/candidates; Ctrl-C ends", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 
 import json
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -14,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import pinocchio as pin
 import pytest
+import rclpy
 from meanflow_ik_ros.msg import IKSolution
+from meanflow_ik_ros.srv import ApplyWorld
 from oracles import Judge, fixed_offset
 from rich.console import Console
 from ros_user import DEADLINE_S, node_process
 from sensor_msgs.msg import JointState
+from world_messages import box
 
 import meanflow_ik_core as mik
 from meanflow_ik_ros.messages.poses import matrix_from_pose
@@ -179,6 +183,40 @@ def test_what_is_not_solved_has_its_own_exit_code_and_reason(
     code, out, err = call(capfd, *arguments, *NODE)
     assert code == expected, err
     assert words in out
+
+
+def apply_world(*objects) -> None:
+    """Let the shared node's world have these objects alone."""
+    rclpy.init()
+    try:
+        user = rclpy.create_node("user")
+        service = user.create_client(ApplyWorld, "/own/meanflow_ik/apply_world")
+        assert service.wait_for_service(DEADLINE_S)
+        future = service.call_async(ApplyWorld.Request(objects=list(objects)))
+        rclpy.spin_until_future_complete(user, future, timeout_sec=DEADLINE_S)
+        assert future.result().error_code == ApplyWorld.Response.SUCCESS
+    finally:
+        rclpy.shutdown()
+
+
+def test_a_goal_inside_an_obstacle_is_not_solved_and_says_what_touches(capfd, shared_node):
+    apply_world(box("wall", (0.2, 0.2, 0.2), wanted()[:3, 3]))
+    try:
+        code, out, _ = call(capfd, *POSE, *NODE, "--json")
+    finally:
+        apply_world()
+    answer = json.loads(out)
+    assert (code, answer["code"]) == (1, "GOAL_IN_COLLISION")
+    nearest = answer["solutions"][0]
+    assert nearest["world_clearance"] < 0 and "wall" in nearest["touches"][0]
+
+
+def test_every_error_code_has_its_name():
+    text = (Path(__file__).parents[2] / "srv" / "GetIKSolutions.srv").read_text()
+    codes = re.findall(r"^int32 ([A-Z_]+)=(-?\d+)", text, re.MULTILINE)
+    assert len(codes) > 7
+    assert {answer_output.code_name(int(code)) for _, code in codes} == {name for name, _ in codes}
+    assert answer_output.code_name(12345) == "unknown code"
 
 
 def test_a_goal_on_the_topic_comes_back_as_candidates(capfd, shared_node):
