@@ -124,7 +124,14 @@ def solve_path(
         free_axes=free_axes,
         axis_weights=None if asked is None else asked.astype(np.float64),
         start=None if start is None else start[0],
+        allowed_from_start=(
+            np.full(robot.num_joints, np.inf)
+            if when is None or when[0] == 0
+            else robot.velocity_limit * when[0]
+        ),
         limits=step_limits(robot, len(T_base_tip), max_joint_step, when),
+        max_joint_step=max_joint_step,
+        times=when,
         num_samples=num_samples,
         tolerances=(position_tolerance, orientation_tolerance),
         avoid_self_collision=avoid_self_collision,
@@ -185,8 +192,8 @@ def _unbroken(
     """The path (P, J) as far as its steps are within the limits, why it ends there, and whether
     that is for what touches."""
     path = search.run()
-    if len(path) and (message := _too_fast_from_start(robot, query, path[0], times)):
-        return path[:0], message, False
+    if len(path) and query.start is not None and not search.is_reached(path[:1])[0]:
+        return path[:0], _too_fast_from_start(robot, query, path[0], times), False
     if (query.limits.costs(query.limits.along(path)) >= BEYOND).any():
         search.check_all()
         _, dearest = search.chain(search.end)
@@ -221,14 +228,10 @@ def _no_way(query: PathQuery, waypoint: int) -> str:
 def _too_fast_from_start(
     robot: Robot, query: PathQuery, q: np.ndarray, times: np.ndarray | None
 ) -> str:
-    """Why the first solution (J,) cannot be reached from the start in time; empty if it can."""
-    if query.start is None or times is None or times[0] == 0:
-        return ""
+    """Why the first solution (J,) cannot be reached from the start in time."""
+    assert query.start is not None and times is not None
     distance = np.abs(query.limits.differences(query.start, q))
-    excess = distance - robot.velocity_limit * times[0]
-    joint = int(excess.argmax())
-    if excess[joint] <= 1e-9:
-        return ""
+    joint = int((distance - query.allowed_from_start).argmax())
     return (
         f"waypoint 0 cannot be reached from the start state in {times[0]:g} s: the nearest "
         f"solution found is {distance[joint]:.3g} away in {robot.joint_names[joint]}, whose speed "

@@ -17,9 +17,10 @@ from ..solving.ranking import select_diverse
 from ..solving.why import Status
 from ..world.motion import Motion
 from .continuation import follow
-from .joint_steps import StepLimits
+from .joint_steps import BEYOND, StepLimits
 from .pieces import checked_in_pieces, pieces, refined_in_pieces
 from .smoothing import smooth
+from .tracked import tracked
 
 if TYPE_CHECKING:
     from ..solving.solver import IKResult, IKSolver
@@ -41,7 +42,10 @@ class PathQuery:
     free_axes: Mapping[str, str] | None
     axis_weights: np.ndarray | None  # (T, 6) 1 where an axis is asked for, else 0; None: all are
     start: np.ndarray | None  # (J,) within the limits; the path begins nearest to it
+    allowed_from_start: np.ndarray  # (J,) rad or m, from the start to the first; infinite: any
     limits: StepLimits
+    max_joint_step: float | None  # rad or m
+    times: np.ndarray | None  # (W,) s
     num_samples: int  # starts per waypoint at which solutions are drawn
     tolerances: tuple[float, float]  # m and rad
     avoid_self_collision: bool
@@ -86,8 +90,42 @@ class PathSearch:
         """The best path found through the first `end` waypoints, (end, J). Steps beyond the
         limits cost much, but are not excluded."""
         self._draw(np.unique(np.linspace(0, self.end - 1, _ANCHORS).round().astype(int)))
+        path = self._better_of_two()
+        if len(path) and self._query.start is not None and self._is_broken(path):
+            self._track(path[0])
+            path = self._better_of_two()
+        return path
+
+    def _better_of_two(self) -> np.ndarray:
         # The shortest path may have a dearer step, but smoothing spreads a single one.
         return min(self._best(), self._best(shortest=True), key=self._dearest_step)
+
+    def is_reached(self, q: np.ndarray) -> np.ndarray:
+        """(N,) bool: whether q (N, J) is within what joints may move from the start state."""
+        assert self._query.start is not None
+        delta = self._query.limits.differences(self._query.start, q)
+        return np.all(np.abs(delta) <= self._query.allowed_from_start + 1e-9, axis=-1)
+
+    def _is_broken(self, path: np.ndarray) -> bool:
+        return not self.is_reached(path[:1])[0] or self._dearest_step(path) >= BEYOND
+
+    def _track(self, first: np.ndarray) -> None:
+        """Add what a tracker finds from the start state, or from the first solution (J,) where it
+        costs no time to come there."""
+        query = self._query
+        assert query.start is not None
+        at_start = bool(np.isfinite(query.allowed_from_start).any())
+        with self._timed("follow"):
+            path = tracked(
+                self._robot, query.T_base_tip[:, list(query.tips)],
+                query.start if at_start else first, at_start,
+                [self._robot.tips[tip] for tip in query.tips], query.free_axes,
+                query.tolerances, query.max_joint_step, query.times, query.between,
+            )  # fmt: skip
+        track = np.zeros((len(self.q), 1, self._robot.num_joints))
+        track[: len(path), 0] = path
+        known = np.arange(len(track))[:, None] < len(path)
+        self._add(track, known, np.zeros_like(known))
 
     def chain(self, end: int) -> tuple[np.ndarray, np.ndarray]:
         """The candidates of the best path through the first ``end`` waypoints, (end,), and what
@@ -95,11 +133,14 @@ class PathSearch:
         return self._query.limits.chain(self.q[:end], self._usable(end), self._query.between)
 
     def _usable(self, end: int) -> np.ndarray:
-        """(end, C) bool: valid, and of the first waypoint the one nearest to the start."""
+        """(end, C) bool: valid, and of the first waypoint the one nearest to the start, of those
+        that are reached from there if there are any."""
         valid = self.valid[:end].copy()
         if self._query.start is not None:
             delta = self._query.limits.differences(self._query.start, self.q[0])
-            nearest = np.where(valid[0], np.abs(delta).max(-1), np.inf).argmin()
+            far = np.abs(delta).max(-1)
+            reached = valid[0] & self.is_reached(self.q[0])
+            nearest = np.where(reached if reached.any() else valid[0], far, np.inf).argmin()
             valid[0] = False
             valid[0, nearest] = True
         return valid

@@ -472,6 +472,38 @@ def test_the_start_cannot_be_left_faster_than_the_joints_move(uniform):
     assert mik.solve_path(uniform, T_base_tip, start_state=start, times=times - 0.1, seed=0).valid
 
 
+@pytest.mark.parametrize("name", ["tiago_pro", "pr2"])
+def test_a_slow_joint_that_need_not_move_much_does_not_break_a_path(name):
+    """Of one arm: among drawn solutions the slow torso is nearly always too far from the start."""
+    robot, tip = mik.load_robot(name), [mik.load_robot(name).tips[0]]
+    judge, solver = Judge(robot), mik.load_solver(robot, sampler="uniform")
+    random, times = np.random.default_rng(7), 0.1 + np.linspace(0, 4, 25)
+    low = np.where(robot.continuous, -2, robot.lower)
+    high = np.where(robot.continuous, 2, robot.upper)
+    found = 0
+    for seed in range(6):
+        begin = low + (high - low) * random.uniform(0.2, 0.8, len(low))
+        end = np.clip(begin + random.normal(0, 0.5, len(low)), low, high)
+        way = (end - begin) * min(1, 0.8 * 4 / (np.abs(end - begin) / robot.velocity_limit).max())
+        poses = np.stack([judge.poses(begin + share * way) for share in np.linspace(0, 1, 25)])[
+            :, :1
+        ]
+        start = np.clip(begin + random.normal(0, 0.003, len(low)), low, high)
+        path = mik.solve_path(
+            solver, poses, start_state=start, times=times, tips=tip, seed=seed
+        )  # fmt: skip
+        if not path.valid:
+            assert "from the start state" in path.message
+            continue
+        found += 1
+        q = np.concatenate([start[None], path.joint_positions])
+        allowed = robot.velocity_limit * np.diff(times, prepend=0.0)[:, None]
+        assert (np.abs(np.diff(q, axis=0)) <= allowed + 1e-9).all()
+        for pose, one in zip(poses, path.joint_positions, strict=True):
+            assert np.abs(judge.poses(one)[0] - pose[0]).max() < 2e-5
+    assert found >= 5
+
+
 def test_a_path_avoids_self_collision_when_asked(uniform):
     touches = uniform.self_collision.in_collision
     generator = torch.Generator().manual_seed(0)
