@@ -37,16 +37,18 @@ MOST_YAML_SCALAR = 4096  # characters: the longest path of Linux. Python refuses
 # A million corners of meshes with their triangles, as text.
 MOST_WORLD_BYTES = 256 << 20
 
-# Of a node's world, as messages bring it. Building takes time by their cube, as Pinocchio keeps a
-# table of all pairs for each: 1.5 s here, 8 s of twice as many.
+# Of a node's world, as messages bring it. Each makes a pair with every link that moves, of 10 us
+# and 13 kB, twice where links have hulls that differ from them: .7 s of a PR2.
 MOST_SHAPES = 1000
-# Of those that are attached: each makes a pair with every other shape, of 15 us and 13 kB.
+# Of those that are attached.
 MOST_ATTACHED = 100
-# Of all meshes of a message. With as many triangles rclpy takes .4 s to read them, and Coal's trees
-# .5 s of such that lie all over one another.
-MOST_MESSAGE_CORNERS = 100_000  # and triangles
+# Of attached ones with all others: 30 beside 970, or 100 beside 200.
+MOST_ATTACHED_PAIRS = 30_000
+# Of all meshes of a message. With as many triangles rclpy takes .25 s to read them, and Coal's
+# trees .3 s of such that lie all over one another.
+MOST_MESSAGE_CORNERS = 60_000  # and triangles
 # Of these, of convex ones: a hull takes 20 us for each corner, where all are corners of it.
-MOST_HULL_CORNERS = 50_000
+MOST_HULL_CORNERS = 25_000
 # Of all meshes of a world. Coal takes 1.2 kB for each triangle, and ~/get_world .9 s to answer.
 MOST_WORLD_CORNERS = 200_000  # and triangles
 # Of meshes, that ~/world_markers shows after every change: rclpy takes 20 us for each.

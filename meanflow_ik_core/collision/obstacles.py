@@ -54,7 +54,9 @@ class Shape:
         if self.kind == "points":
             return coal.makeOctree(self.vertices, self.sizes[0])
         assert self.triangles is not None
-        mesh = tree_from_mesh(Mesh(self.vertices, self.triangles), "the mesh", WorldError)
+        # A hull is one of all corners, whatever triangles there are.
+        triangles = self.triangles[:1] if self.convex else self.triangles
+        mesh = tree_from_mesh(Mesh(self.vertices, triangles), "the mesh", WorldError)
         if not self.convex:
             return mesh
         hull = convex_hull(mesh)

@@ -5,7 +5,6 @@ import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -33,11 +32,22 @@ class Contact(NamedTuple):
         return f"{self.link} and {self.other} by {1e3 * self.depth:.1f} mm"
 
 
-class _Pair(NamedTuple):
-    first: int  # shapes of the geometry model
-    second: int
-    margin: float  # m
-    own: bool  # whether both belong to the robot or what it carries
+class _Pairs(NamedTuple):
+    """P pairs, in the order in which Pinocchio has them."""
+
+    first: np.ndarray  # (P,) shapes of the geometry model
+    second: np.ndarray  # (P,)
+    margin: np.ndarray  # (P,) m
+    own: np.ndarray  # (P,) bool, whether both belong to the robot or what it carries
+
+    def some(self, wanted: np.ndarray) -> "_Pairs":
+        return _Pairs(*(column[wanted] for column in self))
+
+    def table(self, values: Any, size: int) -> np.ndarray:
+        """(size, size) with values of the pairs above its diagonal, as Pinocchio reads them."""
+        table = np.zeros((size, size), np.asarray(values).dtype)
+        table[np.minimum(self.first, self.second), np.maximum(self.first, self.second)] = values
+        return table
 
 
 class _Stage(NamedTuple):
@@ -57,7 +67,7 @@ class _Question(NamedTuple):
 class _LookedAt:
     """The pairs of a question, and Pinocchio's geometry of them."""
 
-    pairs: list[_Pair]
+    pairs: _Pairs
     geometry: pin.GeometryModel
     data: pin.GeometryData
     model_data: pin.Data
@@ -84,7 +94,7 @@ class WorldCheck:
         robot: Robot,
         own: SelfCollision,
         obstacles: Sequence[Obstacle],
-        allowed: Callable[[str, str], bool],
+        may_touch: Callable[[Sequence[str]], np.ndarray],
         padding: float,
     ):
         """Build the pairs; a pool is built when it is first asked.
@@ -93,7 +103,7 @@ class WorldCheck:
             robot: whose links.
             own: of the same robot, with the joints that are held.
             obstacles: with different names.
-            allowed: whether a link, or the name of an attached obstacle, may touch an obstacle.
+            may_touch: (N, O) bool of N links or attached obstacles: which obstacles they may touch.
             padding: m, added to that of the obstacles and of the links.
         """
         self.robot, self.own, self.obstacles = robot, own, tuple(obstacles)
@@ -109,13 +119,14 @@ class WorldCheck:
         self._T_root_base = own.kinematics.root_to_base()
         self._placements = [self._placement(obstacle) for obstacle in obstacles]
         self._joint += [joint for joint, _, _ in self._placements]
-        self._pairs = self._all_pairs(allowed, padding)
         self._names = [*links, *(obstacle.name for obstacle in obstacles)]
+        may = may_touch(self._names)
+        self._pairs = self._all_pairs(may, padding)
         self._stages: dict[tuple[bool, float], list[_Stage]] = {}
         self._written: dict[tuple[bool, float], tuple] = {}
         self._asked: dict[_Question, _LookedAt] = {}
         self._turn = Lock()
-        self._say_what_stands_in(allowed)
+        self._say_what_stands_in(may)
 
     def holding(self, own: SelfCollision) -> "WorldCheck":
         """The same check with the held joints where another check of the robot holds them."""
@@ -141,7 +152,7 @@ class WorldCheck:
             margin: m, added to all padding, and between the robot's own links.
         """
         touching = np.asarray(~np.isfinite(q).all(-1))
-        if not any(self_collision or not pair.own for pair in self._pairs):
+        if not (self_collision or not self._pairs.own.all()):
             return touching
         todo = np.flatnonzero(~touching)
         with threads_of_torch_kept():
@@ -197,17 +208,17 @@ class WorldCheck:
                 asked.placed = poses, self._placements
             for row, configuration in enumerate(full):
                 deepest: dict[tuple[str, str], float] = {}
-                if known[row] and pairs:
+                if known[row] and len(results):
                     pin.computeCollisions(
                         kinematics.model, asked.model_data, asked.geometry, asked.data,
                         configuration, False,
                     )  # fmt: skip
-                    hit = [result.isCollision() for result in results]
-                    for pair, result in compress(zip(pairs, results, strict=True), hit):
-                        names = self._names[pair.first], self._names[pair.second]
-                        depth = max(
-                            0.0, pair.margin + margin - result.getContact(0).penetration_depth
-                        )
+                    for pair, result in enumerate(results):
+                        if not result.isCollision():
+                            continue
+                        names = self._names[pairs.first[pair]], self._names[pairs.second[pair]]
+                        apart = result.getContact(0).penetration_depth
+                        depth = max(0.0, float(pairs.margin[pair]) + margin - apart)
                         deepest[names] = max(depth, deepest.get(names, 0.0))
                 ordered = sorted(deepest.items(), key=lambda item: -item[1])
                 found.append([Contact(*names, depth) for names, depth in ordered])
@@ -215,15 +226,14 @@ class WorldCheck:
 
     def _looked_at(self, question: _Question) -> _LookedAt:
         own, bodies, margin = question
-        pairs = [
-            pair
-            for pair in self._pairs
-            if (own or not pair.own) and (bodies is None or self._names[pair.first] in bodies)
-        ]
+        wanted = own | ~self._pairs.own
+        if bodies is not None:
+            wanted &= np.array([name in bodies for name in self._names])[self._pairs.first]
+        pairs = self._pairs.some(wanted)
         geometry = self._geometry(pairs, exact=True)
         data = geometry.createData()
-        for request, pair in zip(data.collisionRequests, pairs, strict=True):
-            request.security_margin = pair.margin + margin
+        self._set_margins(data, geometry, pairs, margin)
+        for request in data.collisionRequests:
             request.enable_contact = True
         return _LookedAt(pairs, geometry, data, self.own.kinematics.model.createData())
 
@@ -238,40 +248,37 @@ class WorldCheck:
         frame = kinematics.model.frames[index]
         return frame.parentJoint, index, frame.placement
 
-    def _all_pairs(self, allowed: Callable[[str, str], bool], padding: float) -> list[_Pair]:
-        robot, links = self.robot, self.own.shapes.links
+    def _all_pairs(self, may: np.ndarray, padding: float) -> _Pairs:
+        robot, links, obstacles = self.robot, self.own.shapes.links, self.obstacles
         count = len(links)
-        pairs = [
-            _Pair(pair.first, pair.second, 0.0, True)
-            for pair in self.own.shapes.exact.collisionPairs
-        ]
-        for place, obstacle in enumerate(self.obstacles):
-            index = count + place
-            if obstacle.link is None:
-                margin = padding + obstacle.padding
-                for shape, link in enumerate(links):
-                    if self._moved[self._joint[shape]] and not allowed(link, obstacle.name):
-                        own = robot.padding.get(link, 0.0)
-                        pairs.append(_Pair(shape, index, margin + own, False))
-                continue
-            for shape, link in enumerate(links):
-                apart = self._moved[self._joint[shape]] != self._moved[self._joint[index]]
-                may = link == obstacle.link or link in obstacle.touch_links
-                if apart and not may and not allowed(link, obstacle.name):
-                    pairs.append(_Pair(shape, index, 0.0, True))
-            for other, fixed in enumerate(self.obstacles):
-                if allowed(obstacle.name, fixed.name):
-                    continue
-                if fixed.link is None and self._moved[self._joint[index]]:
-                    margin = padding + obstacle.padding + fixed.padding
-                    pairs.append(_Pair(index, count + other, margin, False))
-                second = count + other
-                apart = self._moved[self._joint[index]] != self._moved[self._joint[second]]
-                if fixed.link is not None and other > place and apart:
-                    pairs.append(_Pair(index, second, 0.0, True))
-        return pairs
+        moved = np.array([self._moved[joint] for joint in self._joint], bool)
+        attached = np.array([one.link is not None for one in obstacles], bool)
+        pad = np.array(
+            [robot.padding.get(link, 0.0) for link in links] + [one.padding for one in obstacles]
+        )
+        body = np.append(np.ones(count, bool), attached)
+        apart = body[:, None] & ~may
+        # What moves, with what stands in the base.
+        outside = apart & moved[:, None] & ~attached
+        # What is attached, with links and others attached that move relative to it.
+        inside = apart & attached & (moved[:, None] != moved[count:])
+        inside[count:] &= np.triu(np.ones((len(obstacles),) * 2, bool), 1)
+        for place in np.flatnonzero(attached):
+            near = {obstacles[place].link, *obstacles[place].touch_links}
+            inside[:count, place] &= [link not in near for link in links]
+        own = [(pair.first, pair.second) for pair in self.own.shapes.exact.collisionPairs]
+        pairs = np.concatenate(
+            (np.array(own, np.int64).reshape(-1, 2), np.argwhere(outside), np.argwhere(inside))
+        )
+        pairs[len(own) :, 1] += count
+        first, second = pairs.T
+        is_own = np.ones(len(pairs), bool)
+        is_own[len(own) : len(own) + outside.sum()] = False
+        margin = np.where(is_own, 0.0, padding + pad[first] + pad[second])
+        order = np.lexsort((np.maximum(first, second), np.minimum(first, second)))
+        return _Pairs(first, second, margin, is_own).some(order)
 
-    def _geometry(self, pairs: list[_Pair], exact: bool) -> pin.GeometryModel:
+    def _geometry(self, pairs: _Pairs, exact: bool) -> pin.GeometryModel:
         shapes = self.own.shapes
         geometry = (shapes.exact if exact else shapes.hulls).copy()
         geometry.removeAllCollisionPairs()
@@ -284,9 +291,13 @@ class WorldCheck:
                     T_joint_frame * pin.SE3(obstacle.pose), obstacle.shape.geometry,
                 )
             )  # fmt: skip
-        for pair in pairs:
-            geometry.addCollisionPair(pin.CollisionPair(pair.first, pair.second))
+        geometry.setCollisionPairs(pairs.table(True, geometry.ngeoms))
         return geometry
+
+    def _set_margins(
+        self, data: pin.GeometryData, geometry: pin.GeometryModel, pairs: _Pairs, more: float
+    ) -> None:
+        data.setSecurityMargins(geometry, pairs.table(pairs.margin + more, geometry.ngeoms))
 
     def _are_placed(self, placed: tuple, poses: Sequence[np.ndarray]) -> bool:
         return placed[0] is poses and placed[1] is self._placements
@@ -302,13 +313,11 @@ class WorldCheck:
         self_collision, margin = key
         if key not in self._stages:
             stages = []
-            pairs = [pair for pair in self._pairs if self_collision or not pair.own]
+            pairs = self._pairs.some(self_collision | ~self._pairs.own)
             for exact in (False, True) if self.own.shapes.differ else (True,):
                 geometry = self._geometry(pairs, exact)
                 pool = _Pool(self.own.kinematics.model, geometry, 1)
-                requests = pool.getGeometryDatas()[0].collisionRequests
-                for index, pair in enumerate(pairs):
-                    requests[index].security_margin = pair.margin + margin
+                self._set_margins(pool.getGeometryDatas()[0], geometry, pairs, margin)
                 stages.append(_Stage(pool, pool.getGeometryModels()[0]))
             self._stages[key] = stages
         if not self._are_placed(self._written.get(key, (None, None)), poses):
@@ -317,7 +326,7 @@ class WorldCheck:
             self._written[key] = poses, self._placements
         return self._stages[key]
 
-    def _say_what_stands_in(self, allowed: Callable[[str, str], bool]) -> None:
+    def _say_what_stands_in(self, may: np.ndarray) -> None:
         """Log which links that no joint moves touch an obstacle, for these are not checked."""
         shapes, links = self.own.shapes.exact.geometryObjects, self.own.shapes.links
         still = [index for index in range(len(links)) if not self._moved[self._joint[index]]]
@@ -326,13 +335,13 @@ class WorldCheck:
         poses = self.own.kinematics.shape_poses(
             0.5 * (self.robot.lower + self.robot.upper)[None], self.own.shapes.exact
         )[0]
-        for obstacle in self.obstacles:
+        for place, obstacle in enumerate(self.obstacles):
             if obstacle.link is not None:
                 continue
             touching = {
                 links[index]
                 for index in still
-                if not allowed(links[index], obstacle.name)
+                if not may[index, place]
                 and coal.collide(
                     shapes[index].geometry, _transform(poses[index]), obstacle.shape.geometry,
                     _transform(obstacle.pose), coal.CollisionRequest(), coal.CollisionResult(),

@@ -30,7 +30,7 @@ class WorldDistance:
     def __init__(
         self,
         check: WorldCheck,
-        allowed: Callable[[str, str], bool],
+        may_touch: Callable[[Sequence[str]], np.ndarray],
         padding: float,
         arrays: ObstacleArrays,
         without: frozenset[str] = frozenset(),
@@ -39,7 +39,7 @@ class WorldDistance:
 
         Args:
             check: of the same obstacles.
-            allowed: whether a link, or an attached obstacle, may touch an obstacle.
+            may_touch: (N, O) bool of N links or attached obstacles: which obstacles they may touch.
             padding: m, added to that of the obstacles and of the links.
             arrays: of the obstacles that are not attached.
             without: bodies that are left out.
@@ -68,18 +68,13 @@ class WorldDistance:
             sizes = np.append(sizes, len(spheres.radius))
         self.links = tuple(names)
         self._places = [i for i, one in enumerate(check.obstacles) if one.link is None]
-        fixed = [check.obstacles[place] for place in self._places]
-        pairs = [
-            [o for o, one in enumerate(fixed) if not allowed(name, one.name)] for name in names
-        ]
+        body, obstacle = np.nonzero(~may_touch(names)[:, self._places])
         self._spheres = _with_links_around(
             np.concatenate(node).astype(np.int64), np.concatenate(centre),
             np.concatenate(radius) + padding, np.concatenate(([0], np.cumsum(sizes))),
         )  # fmt: skip
-        self._pairs = (
-            np.concatenate(([0], np.cumsum([len(own) for own in pairs]))).astype(np.int64),
-            np.array([o for own in pairs for o in own], np.int64),
-        )
+        first = np.searchsorted(body, np.arange(len(names) + 1))
+        self._pairs = first, np.ascontiguousarray(obstacle)
         self._arrays = arrays
         self._lack = max(lacks, default=0.0)
         self._at: tuple[Sequence[np.ndarray], WorldDistance] | None = None

@@ -84,12 +84,19 @@ class Structure:
                 other._arrays = self._arrays  # where obstacles are is no part of them
         return other
 
-    def may_touch(self, link: str, obstacle: str) -> bool:
-        """Whether a link, or an attached obstacle, may touch an obstacle."""
-        for pair in ((link, obstacle), (link, "*")):
-            if pair in self.decisions:
-                return self.decisions[pair]
-        return False
+    def may_touch(self, names: Sequence[str]) -> np.ndarray:
+        """(N, O) bool of links, or attached obstacles: which of the obstacles they may touch."""
+        may = np.zeros((len(names), len(self.obstacles)), bool)
+        column = {one.name: place for place, one in enumerate(self.obstacles)}
+        rows: dict[str, list[int]] = {}
+        for row, name in enumerate(names):
+            rows.setdefault(name, []).append(row)
+        # what is said of one obstacle counts more than what is said of all
+        for every in (True, False):
+            for (link, obstacle), allowed in self.decisions.items():
+                if (obstacle == "*") == every and link in rows:
+                    may[rows[link], slice(None) if every else column[obstacle]] = allowed
+        return may
 
     @property
     def check(self) -> WorldCheck:

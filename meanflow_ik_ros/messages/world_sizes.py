@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from meanflow_ik_core.bounds import (
     MOST_ATTACHED,
+    MOST_ATTACHED_PAIRS,
     MOST_CONTACTS,
     MOST_GRID_POINTS,
     MOST_HULL_CORNERS,
@@ -97,7 +98,10 @@ def check_world_total(world: World) -> None:
     """
     obstacles = [world.obstacle(name) for name in world.names()]
     _check_count("shapes", len(obstacles), MOST_SHAPES)
-    _check_count("attached shapes", sum(bool(one.link) for one in obstacles), MOST_ATTACHED)
+    attached = sum(bool(one.link) for one in obstacles)
+    _check_count("attached shapes", attached, MOST_ATTACHED)
+    what = "pairs of attached shapes with all"
+    _check_count(what, attached * len(obstacles), MOST_ATTACHED_PAIRS)
     meshes = [one.shape for one in obstacles if one.shape.kind == "mesh"]
     for name in ("vertices", "triangles"):
         count = _total(getattr(mesh, name) for mesh in meshes)
