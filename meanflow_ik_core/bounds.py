@@ -37,16 +37,17 @@ MOST_YAML_SCALAR = 4096  # characters: the longest path of Linux. Python refuses
 # A million corners of meshes with their triangles, as text.
 MOST_WORLD_BYTES = 256 << 20
 
-# Of a node's world, as messages bring it. Each makes a pair with every link that moves, of 10 us
-# and 13 kB, twice where links have hulls that differ from them: .7 s of a PR2.
-MOST_SHAPES = 1000
+# Of a node's world, as messages bring it. Each makes a pair with every link that moves, of 7 us and
+# 13 kB, twice where links have hulls that differ from them; and Pinocchio keeps a table of all
+# shapes for each, which takes .25 s of so many, and .5 s of 1,000.
+MOST_SHAPES = 800
 # Of those that are attached.
 MOST_ATTACHED = 100
-# Of attached ones with all others: 30 beside 970, or 100 beside 200.
-MOST_ATTACHED_PAIRS = 30_000
-# Of all meshes of a message. With as many triangles rclpy takes .25 s to read them, and Coal's
-# trees .3 s of such that lie all over one another.
-MOST_MESSAGE_CORNERS = 60_000  # and triangles
+# Of attached ones with all: 18 beside 780, or 100 beside 50.
+MOST_ATTACHED_PAIRS = 15_000
+# Of all meshes of a message. With as many triangles rclpy takes .2 s to read them, and Coal's
+# trees .25 s of such that lie all over one another.
+MOST_MESSAGE_CORNERS = 50_000  # and triangles
 # Of these, of convex ones: a hull takes 20 us for each corner, where all are corners of it.
 MOST_HULL_CORNERS = 25_000
 # Of all meshes of a world. Coal takes 1.2 kB for each triangle, and ~/get_world .9 s to answer.
@@ -61,7 +62,7 @@ MOST_CONTACTS = 20_000
 MOST_MATRIX_NAMES = 2000  # of links and objects, in MoveIt's matrix of those that may touch
 # Of MoveIt's planning scene, each for an object that could not be taken: as many as there may be
 # objects. More are counted, and are over only when all of the scene has come.
-MOST_PROBLEMS = 1000
+MOST_PROBLEMS = MOST_SHAPES
 # The largest depth image of cameras in use, 3840 x 2160, has fewer.
 MOST_POINTS = 10_000_000  # of a cloud
 # That the points of a cloud, or an octomap, fill: of 2 cm, 80 square metres of surfaces.

@@ -5,14 +5,16 @@ import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import coal
 import numpy as np
 import pinocchio as pin
 
 from ..robot.robot import Robot
+from .contacts import Bodies, Contact, Pairs, distance_if_touching, transform
 from .obstacles import Obstacle
 from .self_collision import SelfCollision, threads_of_torch_kept
 
@@ -21,57 +23,24 @@ _CHUNK = 32  # configurations checked between two chances for other threads to r
 _Pool = pin.BroadPhaseManagerPool_DynamicAABBTreeCollisionManager
 
 
-class Contact(NamedTuple):
-    """Two things that touch, and how deep: they come apart by a shift of so many metres."""
-
-    link: str
-    other: str  # an obstacle, or a second link
-    depth: float
-
-    def __str__(self) -> str:
-        return f"{self.link} and {self.other} by {1e3 * self.depth:.1f} mm"
-
-
-class _Pairs(NamedTuple):
-    """P pairs, in the order in which Pinocchio has them."""
-
-    first: np.ndarray  # (P,) shapes of the geometry model
-    second: np.ndarray  # (P,)
-    margin: np.ndarray  # (P,) m
-    own: np.ndarray  # (P,) bool, whether both belong to the robot or what it carries
-
-    def some(self, wanted: np.ndarray) -> "_Pairs":
-        return _Pairs(*(column[wanted] for column in self))
-
-    def table(self, values: Any, size: int) -> np.ndarray:
-        """(size, size) with values of the pairs above its diagonal, as Pinocchio reads them."""
-        table = np.zeros((size, size), np.asarray(values).dtype)
-        table[np.minimum(self.first, self.second), np.maximum(self.first, self.second)] = values
-        return table
-
-
-class _Stage(NamedTuple):
-    pool: Any  # Pinocchio's
-    geometry: pin.GeometryModel  # the pool's own
-
-
-class _Question(NamedTuple):
-    """Which contacts are asked for."""
-
-    self_collision: bool
-    bodies: frozenset[str] | None  # of these with obstacles; None: of all
-    margin: float  # m
-
-
 @dataclass
-class _LookedAt:
-    """The pairs of a question, and Pinocchio's geometry of them."""
+class _Stage:
+    """A pool of Pinocchio's."""
 
-    pairs: _Pairs
-    geometry: pin.GeometryModel
-    data: pin.GeometryData
-    model_data: pin.Data
+    pool: Any
+    geometry: pin.GeometryModel  # the pool's own
+    own: list[int]  # pairs of it that are the robot's own
+    with_own: bool = True  # whether these are looked at
     placed: tuple = (None, None)  # poses of the obstacles, and placements that these refer to
+
+    def look_at_own(self, wanted: bool) -> None:
+        """Whether the robot's own pairs are looked at from now on."""
+        if wanted != self.with_own:
+            data = self.pool.getGeometryDatas()[0]
+            switch = data.activateCollisionPair if wanted else data.deactivateCollisionPair
+            for pair in self.own:
+                switch(pair)
+            self.with_own = wanted
 
 
 class WorldCheck:
@@ -109,31 +78,35 @@ class WorldCheck:
         self.robot, self.own, self.obstacles = robot, own, tuple(obstacles)
         self._moved = own.solved_above()
         links = own.shapes.links
-        shapes = own.shapes.exact.geometryObjects
+        shapes = list(own.shapes.exact.geometryObjects)
         self._joint = [shape.parentJoint for shape in shapes]
         self.moving = tuple(
             dict.fromkeys(
                 link for link, joint in zip(links, self._joint, strict=True) if self._moved[joint]
             )
         )
-        self._T_root_base = own.kinematics.root_to_base()
-        self._placements = [self._placement(obstacle) for obstacle in obstacles]
-        self._joint += [joint for joint, _, _ in self._placements]
+        homes = self._homes()
+        self._joint += [joint for joint, _, _ in homes]
+        self._frames = [frame for _, frame, _ in homes]
+        self._T_joint_frame = np.array([T for _, _, T in homes]).reshape(-1, 4, 4)
         self._names = [*links, *(obstacle.name for obstacle in obstacles)]
         may = may_touch(self._names)
         self._pairs = self._all_pairs(may, padding)
-        self._stages: dict[tuple[bool, float], list[_Stage]] = {}
-        self._written: dict[tuple[bool, float], tuple] = {}
-        self._asked: dict[_Question, _LookedAt] = {}
+        self._stages: dict[float, list[_Stage]] = {}  # by margin
+        T_joint_link = [shape.placement.homogeneous for shape in shapes]
+        self._T_joint_link = np.array(T_joint_link).reshape(-1, 4, 4)
+        coals = [one.geometry for one in shapes] + [one.shape.geometry for one in obstacles]
+        self._bodies = Bodies(own.kinematics.model, self._joint, coals)
         self._turn = Lock()
         self._say_what_stands_in(may)
 
     def holding(self, own: SelfCollision) -> "WorldCheck":
         """The same check with the held joints where another check of the robot holds them."""
         other = copy.copy(self)
-        other.own, other._T_root_base = own, own.kinematics.root_to_base()
-        if other._T_root_base != self._T_root_base:
-            other._placements = [other._placement(obstacle) for obstacle in self.obstacles]
+        other.own = own
+        moved = np.array([T for _, _, T in other._homes()]).reshape(-1, 4, 4)
+        if not np.array_equal(moved, self._T_joint_frame):
+            other._T_joint_frame = moved
         return other
 
     def in_collision(
@@ -160,7 +133,8 @@ class WorldCheck:
                 rows = todo[start : start + _CHUNK]
                 full = self.own.kinematics.configurations(q[rows])
                 with self._turn:
-                    for stage in self._placed_stages((self_collision, margin), poses):
+                    for stage in self._placed_stages(margin, poses):
+                        stage.look_at_own(self_collision)
                         hit = pin.computeCollisionsInParallel(
                             1, stage.pool, np.asfortranarray(full.T), True
                         )
@@ -183,72 +157,51 @@ class WorldCheck:
         The arguments are those of `in_collision`. The depth is that of the shapes with all padding;
         in a mesh or a cloud of points it is that of the contact that Coal finds first.
         """
-        return self._contacts(_Question(self_collision, None, margin), q, poses)
+        pairs = self._pairs.some(self_collision | ~self._pairs.own)
+        return self._contacts(pairs, q, poses, margin)
 
     def fixed_contacts(
         self, q: np.ndarray, poses: Sequence[np.ndarray], bodies: frozenset[str]
     ) -> list[Contact]:
         """What some links or attached obstacles touch in one configuration (J,)."""
-        return self._contacts(_Question(False, bodies, 0.0), q[None], poses)[0]
+        wanted = np.array([name in bodies for name in self._names], bool)
+        pairs = self._pairs.some(wanted[self._pairs.first] & ~self._pairs.own)
+        return self._contacts(pairs, q[None], poses, 0.0)[0]
 
     def _contacts(
-        self, question: _Question, q: np.ndarray, poses: Sequence[np.ndarray]
+        self, pairs: Pairs, q: np.ndarray, poses: Sequence[np.ndarray], margin: float
     ) -> list[list[Contact]]:
         found: list[list[Contact]] = []
-        kinematics, margin = self.own.kinematics, question.margin
-        full = kinematics.configurations(np.nan_to_num(q))
+        configurations = self.own.kinematics.configurations(np.nan_to_num(q))
         known = np.asarray(np.isfinite(q).all(-1))
         with self._turn:
-            if question not in self._asked:
-                self._asked[question] = self._looked_at(question)
-            asked = self._asked[question]
-            pairs, results = asked.pairs, asked.data.collisionResults
-            if not self._are_placed(asked.placed, poses):
-                self._place(asked.geometry, poses)
-                asked.placed = poses, self._placements
-            for row, configuration in enumerate(full):
+            T_joint_shape = np.concatenate((self._T_joint_link, self._T_joint_obstacle(poses)))
+            for row, configuration in enumerate(configurations):
                 deepest: dict[tuple[str, str], float] = {}
-                if known[row] and len(results):
-                    pin.computeCollisions(
-                        kinematics.model, asked.model_data, asked.geometry, asked.data,
-                        configuration, False,
-                    )  # fmt: skip
-                    for pair, result in enumerate(results):
-                        if not result.isCollision():
-                            continue
-                        names = self._names[pairs.first[pair]], self._names[pairs.second[pair]]
-                        apart = result.getContact(0).penetration_depth
-                        depth = max(0.0, float(pairs.margin[pair]) + margin - apart)
-                        deepest[names] = max(depth, deepest.get(names, 0.0))
+                where = self._bodies.poses(configuration, T_joint_shape)
+                for pair in self._bodies.near(where, pairs, margin) if known[row] else ():
+                    first, second = int(pairs.first[pair]), int(pairs.second[pair])
+                    gap = float(pairs.margin[pair]) + margin
+                    apart = distance_if_touching(self._bodies.shapes, where, first, second, gap)
+                    if apart is not None:
+                        names = self._names[first], self._names[second]
+                        deepest[names] = max(0.0, gap - apart, deepest.get(names, 0.0))
                 ordered = sorted(deepest.items(), key=lambda item: -item[1])
                 found.append([Contact(*names, depth) for names, depth in ordered])
         return found
 
-    def _looked_at(self, question: _Question) -> _LookedAt:
-        own, bodies, margin = question
-        wanted = own | ~self._pairs.own
-        if bodies is not None:
-            wanted &= np.array([name in bodies for name in self._names])[self._pairs.first]
-        pairs = self._pairs.some(wanted)
-        geometry = self._geometry(pairs, exact=True)
-        data = geometry.createData()
-        self._set_margins(data, geometry, pairs, margin)
-        for request in data.collisionRequests:
-            request.enable_contact = True
-        return _LookedAt(pairs, geometry, data, self.own.kinematics.model.createData())
-
-    def _placement(self, obstacle: Obstacle) -> tuple[int, int, pin.SE3]:
-        """The joint and the frame that an obstacle moves with, and T_joint_frame of its pose."""
+    def _homes(self) -> list[tuple[int, int, np.ndarray]]:
+        """The joint and the frame that each obstacle moves with, and T_joint_frame of its pose."""
         kinematics = self.own.kinematics
-        link = obstacle.link or self.robot.base
-        index = kinematics.model.getFrameId(link, pin.FrameType.BODY)
-        if obstacle.link is None:
-            # The base may hang on joints that are held, so that it stands still in the root alone.
-            return 0, 0, self._T_root_base
-        frame = kinematics.model.frames[index]
-        return frame.parentJoint, index, frame.placement
+        # The base may hang on joints that are held, so that it stands still in the root alone.
+        homes = {None: (0, 0, kinematics.root_to_base().homogeneous)}
+        for link in {one.link for one in self.obstacles if one.link is not None}:
+            index = kinematics.model.getFrameId(link, pin.FrameType.BODY)
+            frame = kinematics.model.frames[index]
+            homes[link] = frame.parentJoint, index, frame.placement.homogeneous
+        return [homes[one.link] for one in self.obstacles]
 
-    def _all_pairs(self, may: np.ndarray, padding: float) -> _Pairs:
+    def _all_pairs(self, may: np.ndarray, padding: float) -> Pairs:
         robot, links, obstacles = self.robot, self.own.shapes.links, self.obstacles
         count = len(links)
         moved = np.array([self._moved[joint] for joint in self._joint], bool)
@@ -276,55 +229,49 @@ class WorldCheck:
         is_own[len(own) : len(own) + outside.sum()] = False
         margin = np.where(is_own, 0.0, padding + pad[first] + pad[second])
         order = np.lexsort((np.maximum(first, second), np.minimum(first, second)))
-        return _Pairs(first, second, margin, is_own).some(order)
+        return Pairs(first, second, margin, is_own).some(order)
 
-    def _geometry(self, pairs: _Pairs, exact: bool) -> pin.GeometryModel:
-        shapes = self.own.shapes
-        geometry = (shapes.exact if exact else shapes.hulls).copy()
+    @cached_property
+    def _geometry(self) -> pin.GeometryModel:
+        """All shapes, without pairs. Pinocchio takes time by the cube of their number."""
+        geometry = self.own.shapes.exact.copy()
         geometry.removeAllCollisionPairs()
-        for obstacle, (joint, frame, T_joint_frame) in zip(
-            self.obstacles, self._placements, strict=True
-        ):
+        joints = self._joint[len(self.own.shapes.links) :]
+        for one, joint, frame in zip(self.obstacles, joints, self._frames, strict=True):
             geometry.addGeometryObject(
                 pin.GeometryObject(
-                    f"world/{obstacle.name}", joint, frame,
-                    T_joint_frame * pin.SE3(obstacle.pose), obstacle.shape.geometry,
+                    f"world/{one.name}", joint, frame, pin.SE3.Identity(), one.shape.geometry
                 )
-            )  # fmt: skip
-        geometry.setCollisionPairs(pairs.table(True, geometry.ngeoms))
+            )
         return geometry
 
-    def _set_margins(
-        self, data: pin.GeometryData, geometry: pin.GeometryModel, pairs: _Pairs, more: float
-    ) -> None:
-        data.setSecurityMargins(geometry, pairs.table(pairs.margin + more, geometry.ngeoms))
+    def _T_joint_obstacle(self, poses: Sequence[np.ndarray]) -> np.ndarray:
+        return self._T_joint_frame @ np.array(poses).reshape(-1, 4, 4)
 
-    def _are_placed(self, placed: tuple, poses: Sequence[np.ndarray]) -> bool:
-        return placed[0] is poses and placed[1] is self._placements
-
-    def _place(self, geometry: pin.GeometryModel, poses: Sequence[np.ndarray]) -> None:
-        first = len(self.own.shapes.links)
-        for place, pose in enumerate(poses):
-            placement = self._placements[place][2] * pin.SE3(pose)
-            geometry.geometryObjects[first + place].placement = placement
-
-    def _placed_stages(self, key: tuple[bool, float], poses: Sequence[np.ndarray]) -> list[_Stage]:
+    def _placed_stages(self, margin: float, poses: Sequence[np.ndarray]) -> list[_Stage]:
         """The geometries to ask one after another: hulls are quicker, and if free, all is."""
-        self_collision, margin = key
-        if key not in self._stages:
-            stages = []
-            pairs = self._pairs.some(self_collision | ~self._pairs.own)
-            for exact in (False, True) if self.own.shapes.differ else (True,):
-                geometry = self._geometry(pairs, exact)
-                pool = _Pool(self.own.kinematics.model, geometry, 1)
-                self._set_margins(pool.getGeometryDatas()[0], geometry, pairs, margin)
-                stages.append(_Stage(pool, pool.getGeometryModels()[0]))
-            self._stages[key] = stages
-        if not self._are_placed(self._written.get(key, (None, None)), poses):
-            for stage in self._stages[key]:
-                self._place(stage.geometry, poses)
-            self._written[key] = poses, self._placements
-        return self._stages[key]
+        if margin not in self._stages:
+            hulls_first = (True, False) if self.own.shapes.differ else (False,)
+            self._stages[margin] = [self._stage(hulls, margin) for hulls in hulls_first]
+        first = len(self.own.shapes.links)
+        for stage in self._stages[margin]:
+            if stage.placed[0] is poses and stage.placed[1] is self._T_joint_frame:
+                continue
+            for place, placement in enumerate(self._T_joint_obstacle(poses), first):
+                stage.geometry.geometryObjects[place].placement = pin.SE3(placement)
+            stage.placed = poses, self._T_joint_frame
+        return self._stages[margin]
+
+    def _stage(self, hulls: bool, margin: float) -> _Stage:
+        geometry, pairs = self._geometry.copy(), self._pairs
+        if hulls:
+            for place, hull in enumerate(self.own.shapes.hulls.geometryObjects):
+                geometry.geometryObjects[place].geometry = hull.geometry
+        geometry.setCollisionPairs(pairs.table(True, geometry.ngeoms))
+        pool = _Pool(self.own.kinematics.model, geometry, 1)
+        margins = pairs.table(pairs.margin + margin, geometry.ngeoms)
+        pool.getGeometryDatas()[0].setSecurityMargins(geometry, margins)
+        return _Stage(pool, pool.getGeometryModels()[0], np.flatnonzero(pairs.own).tolist())
 
     def _say_what_stands_in(self, may: np.ndarray) -> None:
         """Log which links that no joint moves touch an obstacle, for these are not checked."""
@@ -343,8 +290,8 @@ class WorldCheck:
                 for index in still
                 if not may[index, place]
                 and coal.collide(
-                    shapes[index].geometry, _transform(poses[index]), obstacle.shape.geometry,
-                    _transform(obstacle.pose), coal.CollisionRequest(), coal.CollisionResult(),
+                    shapes[index].geometry, transform(poses[index]), obstacle.shape.geometry,
+                    transform(obstacle.pose), coal.CollisionRequest(), coal.CollisionResult(),
                 )
             }  # fmt: skip
             if touching:
@@ -352,7 +299,3 @@ class WorldCheck:
                     "%s of %s, which no joint moves, touch %r; they are not checked",
                     ", ".join(sorted(touching)), self.robot.name, obstacle.name,
                 )  # fmt: skip
-
-
-def _transform(pose: np.ndarray) -> coal.Transform3s:
-    return coal.Transform3s(pose[:3, :3], pose[:3, 3])

@@ -9,7 +9,7 @@ from functools import cache, cached_property
 import numpy as np
 
 from ..collision.clearance import SphereModel
-from ..collision.world_check import Contact
+from ..collision.contacts import Contact
 from ..world.scene import GRAZE, Scene
 from .why import Evidence, Findings, Rows
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..collision.contacts import Contact
 from ..collision.self_collision import SelfCollision
-from ..collision.world_check import Contact
 from ..errors import OptionError, SeedError, TargetError, TrackerError
 from ..kernels.layout import FRAME, unpack
 from ..kernels.simd import LANES

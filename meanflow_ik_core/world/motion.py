@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..collision.world_check import Contact
+from ..collision.contacts import Contact
 from .scene import GRAZE, Scene
 
 _SHORTEST = 1e-3  # m, what any sphere moves in a step that is not halved again

@@ -14,11 +14,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..collision.clearance import SphereModel
+from ..collision.contacts import Contact
 from ..collision.obstacle_arrays import ObstacleArrays, obstacle_arrays
 from ..collision.obstacles import Obstacle
 from ..collision.own_body import OwnBody
 from ..collision.self_collision import SelfCollision
-from ..collision.world_check import Contact, WorldCheck
+from ..collision.world_check import WorldCheck
 from ..collision.world_distance import WorldDistance
 from ..robot.robot import Robot
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ..collision.contacts import Contact
 from ..collision.obstacles import Obstacle, Shape
-from ..collision.world_check import Contact
 from ..errors import WorldError
 from ..robot.robot import Robot
 from .decisions import Decisions
