@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..network.sizes import SIZES
+from ..plain_numbers import plain_float
 from ..plain_yaml import plain_from_file
 from ..settings import check_names, check_settings, setting
 
@@ -327,5 +328,5 @@ def _as_float(value: Any) -> Any:
     """
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
-            return float(value)
+            return plain_float(value)
     return float(value) if type(value) is int else value
