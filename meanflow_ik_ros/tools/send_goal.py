@@ -37,8 +37,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if goals and options.topic:
             candidates = client.publish(goals, options.latest)
             show_candidates(candidates, options.json, console)
-            valid = [solution.valid for solution in candidates.solutions]
-            code = SOLVED if any(valid) else UNSOLVED
+            if not any(solution.valid for solution in candidates.solutions):
+                code = UNSOLVED
+                print(f"send_goal: {client.why(goals)}", file=sys.stderr)
         elif goals:
             request = GetIKSolutions.Request(
                 targets=goals,

@@ -208,9 +208,8 @@ def test_the_tip_and_relative_names_are_honoured(panda, capfd, shared_node):
         (OUT_OF_REACH, 1, "NO_IK_SOLUTION (-31): the target of panda_link8 is"),
         ((*POSE, "--frame", "mars"), 2, "FRAME_TRANSFORM_FAILURE (-21): no transform"),
         ((*POSE, "--tip", "nose"), 2, "INVALID_LINK_NAME (-18)"),
-        ((*OUT_OF_REACH, "--topic"), 1, "no solution; the"),
     ],
-    ids=["out of reach", "unknown frame", "unknown link", "out of reach by topic"],
+    ids=["out of reach", "unknown frame", "unknown link"],
 )
 def test_what_is_not_solved_has_its_own_exit_code_and_reason(
     capfd, shared_node, arguments, expected, words
@@ -218,6 +217,17 @@ def test_what_is_not_solved_has_its_own_exit_code_and_reason(
     code, out, err = call(capfd, *arguments, *NODE)
     assert code == expected, err
     assert words in out
+
+
+def test_by_topic_the_reason_is_that_of_the_service(capfd, shared_node):
+    code, out, err = call(capfd, *OUT_OF_REACH, *NODE, "--topic")
+    assert code == 1 and "no solution; the" in out
+    said = "send_goal: /own/meanflow_ik/get_ik_solutions says of the same goal: NO_IK_SOLUTION (-31"
+    assert err.startswith(said) and "the target of panda_link8 is" in err
+    lost = ("--topic", "--frame", "mars", "--latest")
+    code, out, err = call(capfd, *POSE, *lost, *NODE, "--timeout", "1.5")
+    assert (code, out) == (2, "") and len(err.splitlines()) == 1
+    assert "no candidates within 1.5 s" in err and "(-21): no transform" in err
 
 
 def apply_world(*objects) -> None:
