@@ -262,6 +262,15 @@ class TrainConfig:
         return self.drop_tip + self.drop_orientation + self.drop_position > 0
 
     @property
+    def estimate_weights(self) -> dict[str, float]:
+        """Weights of the terms on one-step estimates, by term."""
+        return {
+            "energy": self.lambda_energy,
+            "kernel": self.lambda_kernel,
+            "refine": self.lambda_refine,
+        }
+
+    @property
     def network_sizes(self) -> dict[str, int]:
         """Sizes that a network of this kind takes."""
         names = ["hidden_dim", "depth", "context_dim", "context_depth"]
