@@ -43,10 +43,10 @@ targets = torch.tensor(robot.forward(robot.random_configurations(3, np.random.de
 condition = model.network.condition(targets, robot.workspace_scale).float()
 noise = torch.randn(3, 100, robot.num_joints, generator=torch.Generator().manual_seed(0))
 
-batch, samples = torch.export.Dim("batch"), torch.export.Dim("samples")
+batch, samples, auto = torch.export.Dim("batch"), torch.export.Dim("samples"), torch.export.Dim.AUTO
 torch.onnx.export(
     model, (noise, condition), MODEL, input_names=["noise", "condition"], output_names=["q"],
-    dynamic_shapes={"noise": {0: batch, 1: samples}, "condition": {0: batch}}, dynamo=True,
+    dynamic_shapes={"noise": {0: batch, 1: samples}, "condition": {0: auto}}, dynamo=True,
     external_data=False, verbose=False,
 )  # fmt: skip
 print(f"{MODEL}: {MODEL.stat().st_size / 1e6:.1f} MB")

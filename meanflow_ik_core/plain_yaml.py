@@ -24,7 +24,8 @@ _BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_BASE):
-    """A safe loader that refuses a key which comes twice; of PyYAML the last one would count."""
+    """A safe loader that refuses a key which comes twice, of which the last one would count, and
+    numbers with underscores."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys: set[str] = set()
@@ -35,6 +36,25 @@ class _Loader(_BASE):
                 )
             keys.add(key.value if isinstance(key, yaml.ScalarNode) else "")
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: Any) -> Any:
+        return super().construct_yaml_int(_without_underscore(node))
+
+    def construct_yaml_float(self, node: Any) -> Any:
+        return super().construct_yaml_float(_without_underscore(node))
+
+
+def _without_underscore(node: Any) -> Any:
+    if "_" in node.value:
+        raise yaml.YAMLError(
+            f"it has the number {short(node.value, 40)} with an underscore "
+            f"(line {node.start_mark.line + 1})"
+        )
+    return node
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
 _OPENING = (yaml.MappingStartEvent, yaml.SequenceStartEvent)

@@ -129,6 +129,7 @@ def test_plan_to_goals(run, panda):
     assert names["world"].in_collision(between).mean() < 0.01
 
 
+@pytest.mark.filterwarnings("error:# The axis name")
 def test_export_onnx(run, tmp_path):
     pytest.importorskip("onnxruntime")
     names, out = run("export_onnx")

@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[1]
 # folder, or a module beside the folders.
 WINGS = {
     "meanflow_ik_core": (
-        "bounds", "errors", "whole_file", "plain_yaml", "settings", "progress", "tensors",
-        "pictures", "geometry", "kernels", "robot", "network", "cuda", "samplers", "collision",
-        "world", "objectives", "solving", "paths", "cluster", "reachability", "evaluation",
-        "training", "bench", "view", "commands", "cli",
+        "bounds", "errors", "whole_file", "plain_numbers", "plain_yaml", "settings", "progress",
+        "tensors", "pictures", "geometry", "kernels", "robot", "network", "cuda", "samplers",
+        "collision", "world", "objectives", "solving", "paths", "cluster", "reachability",
+        "evaluation", "training", "bench", "view", "commands", "cli",
     ),
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "scene_problems", "world_objects", "messages",

@@ -33,6 +33,8 @@ HOSTILE = {
     "deep dashes": ("- " * 100_000, "nested"),
     "a long value": ("a: " + "9" * 100_000, "100000 characters"),
     "no date": ("2001-99-99", "month"),
+    "an underscore": ("a: [1, 1_0]", r"number 1_0 with an underscore \(line 1\)"),
+    "an underscore after a dot": ("a: -1.5_0", "number -1.5_0 with an underscore"),
     "a list as key": ("{[a]: 1}", "unhashable"),
     "no end": ("'" + "a" * 3000, "end of"),
     "a zero": ("\0", "not allowed"),
@@ -65,7 +67,13 @@ def test_what_is_no_file_is_refused(path):
 
 @pytest.mark.parametrize(
     "value",
-    [{"name": "posture", "weight": 2.0, "reference": [0.1, -2, 3e-4]}, "manipulability", None, 3],
+    [
+        {"name": "posture", "weight": 2.0, "reference": [0.1, -2, 3e-4]},
+        "manipulability",
+        "joint_1",
+        "1_0",
+        3,
+    ],
 )
 def test_plain_values_are_read_as_they_were_written(value):
     assert plain_from_text(yaml.safe_dump(value), "it", mik.OptionError) == value

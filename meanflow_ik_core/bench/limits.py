@@ -10,7 +10,7 @@ from ..robot.robot import Robot
 from ..solving.refine import refine_lm
 from ..solving.solver import IKSolver, load_solver
 from .near_limits import MARGIN, near_limit_poses
-from .result import BenchResult, Measure, at_least_one, environment
+from .result import BenchResult, Measure, at_least_one
 from .solve import TOLERANCE, measure_solver
 
 
@@ -39,17 +39,15 @@ def run(
             for target in tracked(T_base_tip, "starts of poses")
         ]
     )
-    options = {
-        "robot": solver.robot.name, "sampler": solver.sampler, "checkpoint": checkpoint,
-        "poses": poses,
-        "num_samples": num_samples, "max_solutions": max_solutions, "starts": starts,
-        "seed": seed, "tolerance": TOLERANCE, "margin": MARGIN,
-    }  # fmt: skip
     more = (
         Measure("share of starts that converge, median pose", float(np.median(home))),
         Measure("share of starts that converge, worst pose", float(home.min())),
     )
-    return BenchResult("limits", measures + more, options, environment())
+    return BenchResult.of_solver(
+        "limits", measures + more, solver,
+        checkpoint=checkpoint, poses=poses, num_samples=num_samples, max_solutions=max_solutions,
+        starts=starts, seed=seed, tolerance=TOLERANCE, margin=MARGIN,
+    )  # fmt: skip
 
 
 def _share_home(solver: IKSolver, target: np.ndarray, starts: int, seed: int) -> float:

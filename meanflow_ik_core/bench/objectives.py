@@ -17,7 +17,7 @@ from ..robot.robot import Robot
 from ..solving.result import IKResult
 from ..solving.solver import IKSolver, load_solver
 from .judge import Judge
-from .result import BenchResult, Measure, at_least_one, environment
+from .result import BenchResult, Measure, at_least_one
 
 TOLERANCE = 1e-5  # m and rad
 # What acts on a solve: nothing but the order of the rows, then one more thing after another.
@@ -50,13 +50,11 @@ def run(
         (objective,) = build_objectives([spec], solver.robot)
         bench = _Run(solver, objective, T_base_tip, current, num_samples, max_solutions, seed)
         measures += [*bench.samples(), *bench.solutions()]
-    options = {
-        "robot": solver.robot.name, "sampler": solver.sampler, "checkpoint": checkpoint,
-        "poses": poses,
-        "num_samples": num_samples, "max_solutions": max_solutions, "seed": seed,
-        "tolerance": TOLERANCE,
-    }  # fmt: skip
-    return BenchResult("objectives", tuple(measures), options, environment())
+    return BenchResult.of_solver(
+        "objectives", tuple(measures), solver,
+        checkpoint=checkpoint, poses=poses, num_samples=num_samples, max_solutions=max_solutions,
+        seed=seed, tolerance=TOLERANCE,
+    )  # fmt: skip
 
 
 def first_joint_to_half(q: torch.Tensor, robot: Robot) -> torch.Tensor:

@@ -13,7 +13,7 @@ from ..progress import tracked
 from ..robot.robot import Robot
 from ..solving.solver import IKSolver, load_solver
 from .judge import Judge
-from .result import BenchResult, Measure, at_least_one, environment
+from .result import BenchResult, Measure, at_least_one
 from .solve import TOLERANCE
 from .unreachable import reach
 
@@ -40,13 +40,11 @@ def run(
     solver = load_solver(robot, checkpoint=checkpoint, sampler=sampler)
     motions = random_motions(solver.robot, paths, waypoints, seed)
     measures = measure_paths(solver, motions, num_samples, max_joint_step, seed)
-    options = {
-        "robot": solver.robot.name, "sampler": solver.sampler, "checkpoint": checkpoint,
-        "paths": paths,
-        "waypoints": waypoints, "num_samples": num_samples, "max_joint_step": max_joint_step,
-        "seed": seed, "tolerance": TOLERANCE,
-    }  # fmt: skip
-    return BenchResult("path", measures, options, environment())
+    return BenchResult.of_solver(
+        "path", measures, solver,
+        checkpoint=checkpoint, paths=paths, waypoints=waypoints, num_samples=num_samples,
+        max_joint_step=max_joint_step, seed=seed, tolerance=TOLERANCE,
+    )  # fmt: skip
 
 
 def random_motions(robot: Robot, paths: int, waypoints: int, seed: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from ..progress import tracked
 from ..robot.robot import Robot
 from ..solving.solver import load_solver
-from .result import BenchResult, Measure, at_least_one, environment, torch_threads
+from .result import BenchResult, Measure, at_least_one, torch_threads
 
 
 def run(
@@ -54,12 +54,11 @@ def run(
         Measure("95 % time", _ms(np.quantile(seconds, 0.95)), "ms"),
         Measure("torch threads", float(used)),
     )
-    options = {
-        "robot": solver.robot.name, "sampler": solver.sampler, "checkpoint": checkpoint,
-        "device": device,
-        "samples": samples, "repetitions": repetitions, "threads": used, "seed": seed,
-    }  # fmt: skip
-    return BenchResult("raw", measures, options, environment())
+    return BenchResult.of_solver(
+        "raw", measures, solver,
+        checkpoint=checkpoint, device=device, samples=samples, repetitions=repetitions,
+        threads=used, seed=seed,
+    )  # fmt: skip
 
 
 def _ms(seconds: Any) -> float:

@@ -10,15 +10,18 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
+
+if TYPE_CHECKING:
+    from ..solving.solver import IKSolver
 
 _PACKAGES = (
     "meanflow-ik-ros", "numpy", "torch", "numba", "pin", "EAIK", "frankik", "optik-py", "pytracik",
@@ -96,6 +99,14 @@ class BenchResult:
             )
             for measure in self.measures
         ]
+
+    @classmethod
+    def of_solver(
+        cls, bench: str, measures: Iterable[Measure], solver: IKSolver, **options: Any
+    ) -> BenchResult:
+        """What was measured of a solver here and now, with its robot and sampler as options too."""
+        own = {"robot": solver.robot.name, "sampler": solver.sampler}
+        return cls(bench, tuple(measures), own | options, environment())
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> BenchResult:

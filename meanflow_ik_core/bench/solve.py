@@ -11,7 +11,7 @@ from ..progress import tracked
 from ..robot.robot import Robot
 from ..solving.solver import IKSolver, load_solver
 from .judge import Judge
-from .result import BenchResult, Measure, at_least_one, environment
+from .result import BenchResult, Measure, at_least_one
 from .targets import reachable_targets
 
 TOLERANCE = 1e-5  # m and rad
@@ -32,13 +32,11 @@ def run(
     solver = load_solver(robot, checkpoint=checkpoint, sampler=sampler)
     T_base_tip = reachable_targets(solver.robot, poses, seed)
     measures = measure_solver(solver, T_base_tip, num_samples, max_solutions, seed, 1.0)
-    options = {
-        "robot": solver.robot.name, "sampler": solver.sampler, "checkpoint": checkpoint,
-        "poses": poses,
-        "num_samples": num_samples, "max_solutions": max_solutions, "seed": seed,
-        "tolerance": TOLERANCE,
-    }  # fmt: skip
-    return BenchResult("solve", measures, options, environment())
+    return BenchResult.of_solver(
+        "solve", measures, solver,
+        checkpoint=checkpoint, poses=poses, num_samples=num_samples, max_solutions=max_solutions,
+        seed=seed, tolerance=TOLERANCE,
+    )  # fmt: skip
 
 
 def measure_solver(

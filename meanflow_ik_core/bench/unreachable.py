@@ -15,7 +15,7 @@ from ..progress import stage, tracked
 from ..robot.robot import Robot
 from ..solving.solver import IKSolver, load_solver
 from .near_limits import largest_margin
-from .result import BenchResult, Measure, at_least_one, environment
+from .result import BenchResult, Measure, at_least_one
 from .solve import TOLERANCE
 
 # A pose is impossible when even with joints this far beyond their limits nothing reaches it.
@@ -50,13 +50,11 @@ def run(
             Measure(f"{kind}: median processor time", float(np.median(busy) * 1e3), "ms"),
             Measure(f"{kind}: 99 % time", float(np.quantile(seconds, 0.99) * 1e3), "ms"),
         ]
-    options = {
-        "robot": solver.robot.name, "sampler": solver.sampler, "checkpoint": checkpoint,
-        "poses": poses,
-        "num_samples": num_samples, "max_solutions": max_solutions, "seed": seed,
-        "tolerance": TOLERANCE,
-    }  # fmt: skip
-    return BenchResult("unreachable", tuple(measures), options, environment())
+    return BenchResult.of_solver(
+        "unreachable", tuple(measures), solver,
+        checkpoint=checkpoint, poses=poses, num_samples=num_samples, max_solutions=max_solutions,
+        seed=seed, tolerance=TOLERANCE,
+    )  # fmt: skip
 
 
 def reach(robot: Robot) -> float:

@@ -11,6 +11,7 @@ import pinocchio as pin
 
 from ..bounds import FARTHEST_CORNER
 from ..errors import RobotError
+from ..plain_numbers import plain_float
 from ..robot.packages import resolve_uri
 from ..robot.urdf import linked_name, read_joint_elements, read_urdf
 from .mesh_files import Mesh, MeshReader, tree_from_mesh
@@ -85,7 +86,7 @@ def neighbours(urdf_path: Path) -> set[frozenset[str]]:
 
 
 def _numbers(text: str | None, count: int, default: float) -> np.ndarray:
-    values = np.array([float(word) for word in (text or "").split()] or [default] * count)
+    values = np.array([plain_float(word) for word in (text or "").split()] or [default] * count)
     if values.shape != (count,) or not np.isfinite(values).all():
         raise ValueError(f"{text!r} must be {count} numbers")
     return values

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
+from .options import BaseOption, PlainCommand, TipOption
 from .printing import print_table
 
 
-class AddRobotCommand(TyperCommand):
-    """Lets an option be followed by several values: --tips a b means --tips a --tips b."""
+class AddRobotCommand(PlainCommand):
+    """Lets an option be followed by several values: --hold a=1 b=2 means --hold a=1 --hold b=2."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        several, option, spread = ("--tips", "--hold", "--ignore"), "", []
+        several, option, spread = ("--tip", "--hold", "--ignore"), "", []
         for arg in args:
             if arg == "--":
                 spread += args[args.index(arg) :]
@@ -39,18 +39,8 @@ def add_robot(
         str,
         typer.Argument(help="A URDF, its package:// address, or a robot .yaml to make anew."),
     ],
-    tips: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tips",
-            help="Links that poses are given for, as in --tips left right. Default: those of the "
-            ".yaml, or the only leaf link.",
-        ),
-    ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(help="Link that poses refer to. Default: that of the .yaml, or the root."),
-    ] = None,
+    tip: TipOption = None,
+    base: BaseOption = None,
     hold: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,6 +80,7 @@ def add_robot(
     It names base and tips, and the pairs of links that need no check for self-collision.
     """
     from ..errors import OptionError
+    from ..plain_numbers import plain_float
     from ..robot.sources import robot_name
     from .robot_file_draft import draft_robot_file, write_robot_file
 
@@ -100,7 +91,7 @@ def add_robot(
     for pair in hold or []:
         joint, _, value = pair.partition("=")
         try:
-            held[joint] = float(value)
+            held[joint] = plain_float(value)
         except ValueError:
             raise OptionError(f"--hold takes JOINT=VALUE, not {pair!r}") from None
     pairs = []
@@ -109,7 +100,7 @@ def add_robot(
         if not colon:
             raise OptionError(f"--ignore takes LINK:LINK, not {pair!r}")
         pairs.append((first, second))
-    draft = draft_robot_file(urdf, path, base, tips, held, srdf, samples, seed, pairs)
+    draft = draft_robot_file(urdf, path, base, tip, held, srdf, samples, seed, pairs)
     write_robot_file(draft, path, force)
     print_table(path.name, ["", ""], draft.rows(), prose=True)
     print(f"joints: {', '.join(draft.robot.joint_names)}")

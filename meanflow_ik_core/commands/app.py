@@ -14,6 +14,7 @@ import typer
 from .add_robot import AddRobotCommand, add_robot
 from .bench import bench
 from .evaluate import evaluate
+from .options import PlainCommand
 from .reachability import reachability
 from .solve import SolveCommand, solve
 from .study import study
@@ -28,13 +29,9 @@ app = typer.Typer(
     help="Many different, exact inverse kinematics solutions per target pose.",
 )
 app.command(cls=SolveCommand)(solve)
-app.command()(train)
-app.command()(study)
-app.command()(evaluate)
-app.command()(bench)
 app.command(cls=AddRobotCommand)(add_robot)
-app.command()(reachability)
-app.command()(view)
+for _command in (train, study, evaluate, bench, reachability, view):
+    app.command(cls=PlainCommand)(_command)
 
 
 def main() -> None:

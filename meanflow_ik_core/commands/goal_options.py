@@ -6,8 +6,6 @@ Poses are checked before anything heavy is imported.
 
 from __future__ import annotations
 
-import itertools
-import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,48 +15,21 @@ import numpy as np
 
 from ..errors import OptionError, TargetError
 from ..geometry import matrix_from_quat_xyzw, matrix_from_rpy
+from .pose_options import pose_numbers
 
 if TYPE_CHECKING:
     from ..robot.robot import Robot
 
-_QUATERNION_NORM_TOLERANCE = 1e-3
 
-
-def poses_from_options(xyz: Sequence[str], rpy: Sequence[str], quat: Sequence[str]) -> np.ndarray:
-    """(1, G, 4, 4) from G positions and as many of either rpy or quaternions x y z w.
-
-    Raises:
-        TargetError: they do not go together, or a text is not so many numbers or no quaternion.
-    """
-    if not xyz or bool(rpy) == bool(quat):
-        raise TargetError("give --poses, or --xyz and one of --rpy and --quat")
-    option, turns, width = ("--rpy", rpy, 3) if rpy else ("--quat", quat, 4)
-    if len(xyz) != len(turns):
-        raise TargetError(f"{len(xyz)} --xyz and {len(turns)} {option}; a pose needs one of each")
-    positions = [_numbers("--xyz", text, 3) for text in xyz]
-    rotations = [_numbers(option, text, width) for text in turns]
-    T = np.tile(np.eye(4), (1, len(xyz), 1, 1))
+def poses_from_options(
+    xyz: Sequence[str], rpy: Sequence[str], quat: Sequence[str], free_axes: Sequence[str]
+) -> np.ndarray:
+    """(1, G, 4, 4) of what the options say; see `pose_numbers`."""
+    positions, rotations = pose_numbers(xyz, rpy, quat, free_axes, "--poses")
+    T = np.tile(np.eye(4), (1, len(positions), 1, 1))
     T[0, :, :3, 3] = positions
-    if rpy:
-        T[0, :, :3, :3] = matrix_from_rpy(rotations)
-        return T
-    for length in itertools.starmap(math.hypot, rotations):  # does not overflow in a square
-        if not abs(length - 1) <= _QUATERNION_NORM_TOLERANCE:
-            raise TargetError(f"--quat has the length {length:g}; a unit quaternion has 1")
-    T[0, :, :3, :3] = matrix_from_quat_xyzw(rotations)
+    T[0, :, :3, :3] = matrix_from_quat_xyzw(rotations) if quat else matrix_from_rpy(rotations)
     return T
-
-
-def _numbers(option: str, text: str, count: int) -> list[float]:
-    try:
-        numbers = [float(part) for part in text.split()]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count:
-        raise TargetError(f"{option} is {text!r}; it must be {count} numbers")
-    if not all(map(math.isfinite, numbers)):
-        raise TargetError(f"{option} is {text!r}, which is not finite")
-    return numbers
 
 
 def read_poses(path: Path) -> np.ndarray:

@@ -2,9 +2,24 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+from typer.core import TyperCommand
+
+
+class PlainCommand(TyperCommand):
+    """A command that refuses numbers with underscores, of which Python takes 1_0 for 10."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        texts, _, order = self.make_parser(ctx).parse_args(list(args))
+        kinds = get_type_hints(self.callback)
+        for param in order:
+            kind, text = kinds.get(str(param.name)), texts.get(str(param.name))
+            if "_" in str(text) and {int, float} & {kind, *get_args(kind)}:
+                ctx.fail(f"{param.opts[0]} is {text!r}; a number has no underscore")
+        return super().parse_args(ctx, args)
+
 
 RobotOption = Annotated[
     str, typer.Option("--robot", help="A robot's name, or the path of its .yaml or .urdf file.")

@@ -68,6 +68,7 @@ def reachability(
 
     from ..errors import OptionError
     from ..pictures import check_picture
+    from ..plain_numbers import plain_float
     from ..reachability.measure import reachability_map
     from ..reachability.picture import draw_map
     from ..robot.robot import load_robot
@@ -81,7 +82,7 @@ def reachability(
     corners = None
     if box is not None:
         try:
-            corners = np.array(box.split(), float).reshape(2, 3)
+            corners = np.array([plain_float(word) for word in box.split()]).reshape(2, 3)
         except ValueError as error:
             raise OptionError(
                 f"--box is {box!r}; it must be six numbers, two corners x y z [m]"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from .options import (
     AvoidSelfCollisionOption,
@@ -14,6 +13,7 @@ from .options import (
     CheckpointOption,
     DeviceOption,
     JsonOption,
+    PlainCommand,
     ProcessesOption,
     RobotOption,
     SamplerOption,
@@ -21,23 +21,16 @@ from .options import (
     SeedOption,
     WorldOption,
 )
+from .pose_options import joined
 from .printing import SolutionRow, print_json, print_solutions
 from .progress import progress_line
 
 
-class SolveCommand(TyperCommand):
-    """Lets options of several numbers be repeated: --xyz 1 2 3 means --xyz "1 2 3"."""
+class SolveCommand(PlainCommand):
+    """Lets options of several numbers be repeated."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        joined, rest = [], list(args)
-        while rest:
-            joined.append(rest.pop(0))
-            numbers = []
-            width = {"--xyz": 3, "--rpy": 3, "--quat": 4}.get(joined[-1], 0)
-            while rest and len(numbers) < width and not rest[0].startswith("--"):
-                numbers.append(rest.pop(0))
-            joined += [" ".join(numbers)] if width else []
-        return super().parse_args(ctx, joined)
+        return super().parse_args(ctx, joined(args))
 
 
 def solve(
@@ -74,7 +67,8 @@ def solve(
         typer.Option(
             metavar="AXES",
             help='Axes of the pose that may take any value, such as "rx ry rz" of '
-            '"x y z rx ry rz", or "" for none. Repeat for each pose.',
+            '"x y z rx ry rz", or "" for none. Repeat for each pose. Where all have "rx ry rz", no '
+            "orientation need be given.",
         ),
     ] = None,
     robot: RobotOption = "panda",
@@ -148,7 +142,9 @@ def solve(
     from .output_files import check_file
 
     T_base_link = (
-        read_poses(poses) if poses else poses_from_options(xyz or (), rpy or (), quat or ())
+        read_poses(poses)
+        if poses
+        else poses_from_options(xyz or (), rpy or (), quat or (), free_axes or ())
     )
     from ..objectives import build_objectives, read_objectives, spec_from_text
     from ..robot.robot import load_robot
@@ -290,8 +286,9 @@ def _print_result(solver: Any, result: Any, objectives: list[str]) -> None:
 def _read_numbers(option: str, text: str) -> list[float]:
     """Numbers that are separated by commas."""
     from ..errors import OptionError
+    from ..plain_numbers import plain_float
 
     try:
-        return [float(part) for part in text.split(",")]
+        return [plain_float(part) for part in text.split(",")]
     except ValueError as error:
         raise OptionError(f"{option} is {text!r}; it must be numbers with commas") from error

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bounds import MOST_OBJECTIVE_TEXT, MOST_OBJECTIVES
 from ..errors import LinkError, OptionError
+from ..plain_numbers import plain_float
 from ..plain_yaml import plain_from_file, plain_from_text
 from ..robot.robot import Robot
 from ..robot.urdf import listing
@@ -151,7 +152,7 @@ def number(
     wanted = f"at least {least:g}" if above is None else f"above {above:g}"
     wanted = "finite" if least == -float("inf") and above is None else wanted
     try:
-        value = float(given)
+        value = plain_float(given)
         right = abs(value) < float("inf") and value >= least and (above is None or value > above)
     except (TypeError, ValueError, OverflowError):
         right = False
@@ -163,7 +164,7 @@ def number(
 def vector(owner: str, key: str, given: Any, length: int = 3) -> list[float]:
     """So many finite numbers, or an `OptionError`."""
     try:
-        entries = [float(value) for value in given]
+        entries = [plain_float(value) for value in given]
         right = len(entries) == length and all(abs(value) < float("inf") for value in entries)
     except (TypeError, ValueError, OverflowError):
         right = False

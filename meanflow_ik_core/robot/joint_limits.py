@@ -9,6 +9,7 @@ import numpy as np
 
 from ..bounds import FARTHEST_JOINT
 from ..errors import RobotError
+from ..plain_numbers import plain_float
 from .urdf import MOVING_JOINTS, UrdfModel, listing
 
 _LOG = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def checked_held(held: Mapping[str, Any], urdf: UrdfModel) -> dict[str, float]:
                 f"only {', '.join(MOVING_JOINTS)} can be held"
             )
         try:
-            value = float(given)
+            value = plain_float(given)
         except (TypeError, ValueError):
             value = np.nan
         if not np.isfinite(value):

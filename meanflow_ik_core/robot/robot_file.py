@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import RobotError
+from ..plain_numbers import plain_float
 from ..plain_yaml import plain_from_file, plain_from_text
 from .composition import MountedUrdf, compose
 from .packages import resolve_uri
@@ -186,7 +187,7 @@ def _read_part(settings: Mapping[str, Any], path: Path) -> MountedUrdf:
     for key in ("xyz", "rpy"):
         values = settings.get(key, (0.0, 0.0, 0.0))
         try:
-            x, y, z = (float(value) for value in values)
+            x, y, z = (plain_float(value) for value in values)
         except (TypeError, ValueError):
             x = y = z = np.nan
         if not np.isfinite((x, y, z)).all():

@@ -12,6 +12,7 @@ import pinocchio as pin
 
 from ..bounds import MOST_FREEDOMS, MOST_LINKS, MOST_NAME
 from ..errors import RobotError
+from ..plain_numbers import plain_float
 from .xml_file import read_xml
 
 SUPPORTED_JOINTS = ("revolute", "continuous", "prismatic", "fixed")
@@ -175,7 +176,7 @@ def _check_numbers(joint: ElementTree.Element, urdf_path: Path) -> None:
 def numbers_of(text: str) -> list[float]:
     """The numbers in a text; none where a word is no number."""
     try:
-        values = [float(word) for word in text.split()]
+        values = [plain_float(word) for word in text.split()]
     except ValueError:
         return []
     return [] if any(map(math.isnan, values)) else values
@@ -250,7 +251,7 @@ def resolve_mimics(joints: Mapping[str, ElementTree.Element]) -> dict[str, Mimic
 def _mimic_number(name: str, mimic: ElementTree.Element, key: str, default: str) -> float:
     text = mimic.get(key, default)
     try:
-        value = float(text)
+        value = plain_float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..network.sizes import SIZES
+from ..plain_numbers import plain_float
 from ..plain_yaml import plain_from_file
 from ..settings import check_names, check_settings, setting
 
@@ -261,6 +262,15 @@ class TrainConfig:
         return self.drop_tip + self.drop_orientation + self.drop_position > 0
 
     @property
+    def estimate_weights(self) -> dict[str, float]:
+        """Weights of the terms on one-step estimates, by term."""
+        return {
+            "energy": self.lambda_energy,
+            "kernel": self.lambda_kernel,
+            "refine": self.lambda_refine,
+        }
+
+    @property
     def network_sizes(self) -> dict[str, int]:
         """Sizes that a network of this kind takes."""
         names = ["hidden_dim", "depth", "context_dim", "context_depth"]
@@ -327,5 +337,5 @@ def _as_float(value: Any) -> Any:
     """
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
-            return float(value)
+            return plain_float(value)
     return float(value) if type(value) is int else value

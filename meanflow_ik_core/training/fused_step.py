@@ -65,9 +65,7 @@ def check_fused(config: TrainConfig, device: torch.device, world: int) -> None:
 def estimate_terms(config: TrainConfig) -> EstimateTerms:
     """The settings that the kernels of the estimates are made of."""
     return EstimateTerms(
-        energy=config.lambda_energy,
-        kernel=config.lambda_kernel,
-        refine=config.lambda_refine,
+        **config.estimate_weights,
         energy_power=config.energy_power,
         kernel_widths=BANDWIDTHS,
         score_tips=config.score_tips,
@@ -280,11 +278,7 @@ class FusedStep:
         x1 = self._noise(len(x0), config.estimate_samples, x0.shape[1])
         x0_hat = self._one_step(x1, condition)
         loss, values = self._kernels.loss(x0_hat, x0, targets, given)
-        weights = {
-            "energy": config.lambda_energy,
-            "kernel": config.lambda_kernel,
-            "refine": config.lambda_refine,
-        }
+        weights = config.estimate_weights
         pairs = zip(weights, values, strict=True)
         return loss, {name: value for name, value in pairs if weights[name] > 0}
 

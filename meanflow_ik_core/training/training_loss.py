@@ -65,8 +65,7 @@ class TrainingLoss:
     def uses_estimates(self, progress: float) -> bool:
         """Whether the terms on one-step estimates act at this share of the run."""
         config = self._config
-        weights = config.lambda_energy + config.lambda_kernel + config.lambda_refine
-        return progress >= config.estimate_start and weights > 0
+        return progress >= config.estimate_start and any(config.estimate_weights.values())
 
     def __call__(
         self, batch: Batch | None, estimates: Estimates | None = None
@@ -83,11 +82,7 @@ class TrainingLoss:
             terms.update(velocity_terms)
         if estimates is not None:
             estimate_terms = self._estimate_terms(estimates)
-            weights = {
-                "energy": config.lambda_energy,
-                "kernel": config.lambda_kernel,
-                "refine": config.lambda_refine,
-            }
+            weights = config.estimate_weights
             loss = loss + sum(weights[name] * term for name, term in estimate_terms.items())
             terms.update(estimate_terms)
         return loss, {name: term.detach() for name, term in terms.items()}

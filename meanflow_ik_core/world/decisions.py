@@ -12,6 +12,7 @@ class Decisions:
 
     def __init__(self) -> None:
         self._by_obstacle: dict[str, dict[str, bool]] = {}
+        self._own: set[str] = set()  # obstacles whose entries no copy shares
         self._count = 0
 
     def __len__(self) -> int:
@@ -32,19 +33,27 @@ class Decisions:
 
     def tell(self, link: str, obstacle: str, allowed: bool) -> None:
         """Keep whether a pair may touch, in place of what was told of it before."""
-        told = self._by_obstacle.setdefault(obstacle, {})
+        told = self._own_entries(obstacle)
         self._count += link not in told
         told[link] = allowed
 
     def forget(self, name: str) -> None:
         """Drop what was told of a name, be it the first or the second of a pair."""
         self._count -= len(self._by_obstacle.pop(name, {}))
-        for told in self._by_obstacle.values():
-            self._count -= told.pop(name, None) is not None
+        self._own.discard(name)
+        for obstacle in [one for one, told in self._by_obstacle.items() if name in told]:
+            del self._own_entries(obstacle)[name]
+            self._count -= 1
 
     def copy(self) -> "Decisions":
-        """Of its own, with the same content."""
+        """Of its own, with the same content; entries are copied when one of both changes them."""
         other = Decisions()
-        other._by_obstacle = {name: dict(told) for name, told in self._by_obstacle.items()}
-        other._count = self._count
+        other._by_obstacle, other._count = dict(self._by_obstacle), self._count
+        self._own = set()
         return other
+
+    def _own_entries(self, obstacle: str) -> dict[str, bool]:
+        if obstacle not in self._own:
+            self._by_obstacle[obstacle] = dict(self.of(obstacle))
+            self._own.add(obstacle)
+        return self._by_obstacle[obstacle]

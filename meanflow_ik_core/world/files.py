@@ -14,6 +14,7 @@ import yaml
 from ..bounds import MOST_WORLD_BYTES, check_file_size
 from ..errors import WorldError
 from ..geometry import quat_xyzw_from_matrix
+from ..plain_numbers import plain_float, plain_int
 from ..plain_yaml import plain_from_file
 from ..robot.packages import package_folders
 from ..whole_file import whole_file
@@ -221,7 +222,7 @@ class _Lines:
         self.number -= 1
         return line
 
-    def numbers(self, count: int, kind: Callable = float) -> list:
+    def numbers(self, count: int, kind: Callable = plain_float) -> list:
         words = self.take().split()
         try:
             if len(words) != count:
@@ -247,13 +248,13 @@ def _add_moveit_scene(world: Any, path: Path, text: str) -> None:
         # Since MoveIt 1.1 an object has a pose of its own, and subframes at its end.
         has_pose = len(lines.peek().split()) == 3
         T_base_object = _scene_pose(lines) if has_pose else np.eye(4)
-        (count,) = lines.numbers(1, int)
+        (count,) = lines.numbers(1, plain_int)
         for index in range(count):
             _add_scene_shape(
                 world, name if count == 1 else f"{name}_{index}", lines, path, T_base_object
             )
         if has_pose:
-            (subframes,) = lines.numbers(1, int)
+            (subframes,) = lines.numbers(1, plain_int)
             for _ in range(subframes):
                 lines.take()
                 _scene_pose(lines)
@@ -269,12 +270,12 @@ def _add_scene_shape(world: Any, name: str, lines: _Lines, path: Path, T_base_ob
         radius, length = lines.numbers(2)
         add, options = getattr(world, f"add_{kind}"), {"radius": radius, "length": length}
     elif kind == "mesh":
-        vertices, triangles = lines.numbers(2, int)
+        vertices, triangles = lines.numbers(2, plain_int)
         add, options = (
             world.add_mesh,
             {
                 "vertices": [lines.numbers(3) for _ in range(vertices)],
-                "triangles": [lines.numbers(3, int) for _ in range(triangles)],
+                "triangles": [lines.numbers(3, plain_int) for _ in range(triangles)],
             },
         )
     else:

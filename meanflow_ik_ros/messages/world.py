@@ -179,9 +179,11 @@ def _message(known: WorldObject, pose: np.ndarray) -> WorldObjectMessage:
         frame_locked=bool(known.frame),
         convex=any(part.arguments.get("convex", False) for part in known.parts),
     )
-    (message.pose,) = poses_from_matrices((known.T_frame_object if known.frame else pose)[None])
-    for part in known.parts:
-        (place,) = poses_from_matrices(part.T_object_part[None])
+    own = known.T_frame_object if known.frame else pose
+    message.pose, *places = poses_from_matrices(
+        np.stack((own, *(part.T_object_part for part in known.parts)))
+    )
+    for part, place in zip(known.parts, places, strict=True):
         given = part.arguments
         if part.kind == "half_space":
             message.planes.append(Plane(coef=[0.0, 0.0, 1.0, 0.0]))

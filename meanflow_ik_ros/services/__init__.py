@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 
@@ -27,3 +28,17 @@ def services_of(desk: Any) -> Iterator[Service]:
         service = importlib.import_module(f"{__name__}.{module.name}").service(desk)
         if service is not None:
             yield service
+
+
+def query_in_world(desk: Any, request: Any, parameters: Any, query_from_request: Any) -> Any:
+    """The query that a function makes of a request, in the world that the request wants avoided.
+
+    Raises:
+        RequestError: with the code and message of the answer.
+    """
+    query = query_from_request(
+        request, desk.robot, parameters, desk.T_base_frame, desk.current_state.q
+    )
+    return replace(
+        query, world=desk.obstacles(request.avoid_world, query.avoid_self_collision, parameters)
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import array
 import time
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from meanflow_ik_ros.messages.tips import (
     tip_links_from_names,
 )
 from meanflow_ik_ros.messages.touching import explanation
-from meanflow_ik_ros.services import Service
+from meanflow_ik_ros.services import Service, query_in_world
 from meanflow_ik_ros.srv import GetIKSolutionsBatch
 
 if TYPE_CHECKING:
@@ -50,12 +49,7 @@ def answer(
 
     def respond(started: float) -> GetIKSolutionsBatch.Response:
         parameters = desk.parameters
-        query = query_from_request(
-            request, desk.robot, parameters, desk.T_base_frame, desk.current_state.q
-        )
-        query = replace(
-            query, world=desk.obstacles(request.avoid_world, query.avoid_self_collision, parameters)
-        )
+        query = query_in_world(desk, request, parameters, query_from_request)
         result = desk.solve(query, parameters)
         total_time = time.perf_counter() - started
         return response_from_result(query, result, desk.robot, parameters, total_time)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from meanflow_ik_ros.messages.tips import (
     targets_from_pose_array,
     tip_links_from_names,
 )
-from meanflow_ik_ros.services import Service
+from meanflow_ik_ros.services import Service, query_in_world
 from meanflow_ik_ros.srv import GetIKPath
 
 if TYPE_CHECKING:
@@ -76,12 +76,7 @@ def answer(
 
     def respond(started: float) -> GetIKPath.Response:
         parameters = desk.parameters
-        query = query_from_request(
-            request, desk.robot, parameters, desk.T_base_frame, desk.current_state.q
-        )
-        query = replace(
-            query, world=desk.obstacles(request.avoid_world, query.avoid_self_collision, parameters)
-        )
+        query = query_in_world(desk, request, parameters, query_from_request)
         desk.check_links(query.task)
         with desk.turn(parameters) as turn:
             seed = desk.seed(parameters)

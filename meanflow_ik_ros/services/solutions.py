@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from meanflow_ik_ros.messages.solutions import solutions_from_result
 from meanflow_ik_ros.messages.task import task_from_request
 from meanflow_ik_ros.messages.tips import FrameLookup, targets_from_poses, tip_links_from_names
 from meanflow_ik_ros.messages.touching import code_of_unsolved, explanation
-from meanflow_ik_ros.services import Service
+from meanflow_ik_ros.services import Service, query_in_world
 from meanflow_ik_ros.srv import GetIKSolutions
 
 if TYPE_CHECKING:
@@ -55,12 +54,7 @@ def answer_from(
     def respond(started: float) -> GetIKSolutions.Response:
         nonlocal solved
         parameters = desk.parameters
-        query = query_from_request(
-            request, desk.robot, parameters, desk.T_base_frame, desk.current_state.q
-        )
-        query = replace(
-            query, world=desk.obstacles(request.avoid_world, query.avoid_self_collision, parameters)
-        )
+        query = query_in_world(desk, request, parameters, query_from_request)
         result = desk.solve(query, parameters)
         total_time = time.perf_counter() - started
         solved = query

@@ -71,6 +71,12 @@ def code_name(error_code: int) -> str:
     return CODE_NAMES.get(error_code, "unknown code")
 
 
+def outcome(response: GetIKSolutions.Response) -> str:
+    """The code of an answer by name and number, and its message."""
+    said = f": {response.message}" if response.message else ""
+    return f"{code_name(response.error_code)} ({response.error_code}){said}"
+
+
 def show_response(response: GetIKSolutions.Response, as_json: bool, console: Console) -> None:
     """Print an answer of the service."""
     times = {name: getattr(response, name) for name in ("sample_time", "refine_time", "total_time")}
@@ -90,9 +96,7 @@ def show_response(response: GetIKSolutions.Response, as_json: bool, console: Con
         title = f"{counted(response.solutions)}; {total:.1f} ms in the node"
         title += f" (sampling {sample:.1f}, refinement {refine:.1f})"
         print_table(title, response.solutions, console)
-    said = f": {response.message}" if response.message else ""
-    line = f"{code_name(response.error_code)} ({response.error_code}){said}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(outcome(response), markup=False, highlight=False, soft_wrap=True)
 
 
 def show_candidates(candidates: IKSolutionArray, as_json: bool, console: Console) -> None:

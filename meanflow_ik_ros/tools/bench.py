@@ -20,6 +20,7 @@ from meanflow_ik_core.bench.result import BenchResult, Measure, at_least_one, en
 from meanflow_ik_core.bench.solve import TOLERANCE
 from meanflow_ik_core.commands.printing import print_table
 from meanflow_ik_core.errors import IKError
+from meanflow_ik_core.plain_numbers import plain_int
 from meanflow_ik_core.robot.robot import load_robot
 from meanflow_ik_core.samplers import resolve_sampler
 from meanflow_ik_ros.srv import GetIKSolutions
@@ -193,6 +194,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__.splitlines()[0] if __doc__ else None,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    parser.register("type", int, plain_int)
     parser.add_argument(
         "--robot", default="panda", help="name of a robot, or path of its YAML or URDF"
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from geometry_msgs.msg import PoseArray, PoseStamped
+from rcl_interfaces.srv import GetParameters
 from rclpy.exceptions import InvalidServiceNameException, InvalidTopicNameException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node, NodeNameNonExistentError
@@ -17,6 +18,7 @@ from rclpy.qos import QoSProfile
 from meanflow_ik_core.errors import IKError, OptionError
 from meanflow_ik_ros.msg import IKSolutionArray
 from meanflow_ik_ros.srv import GetIKSolutions
+from meanflow_ik_ros.tools.answer_output import outcome
 
 RESEND_S = 1.0
 SERVICE_TYPE = "meanflow_ik_ros/srv/GetIKSolutions"
@@ -64,14 +66,7 @@ class Client:
 
     def ask(self, request: GetIKSolutions.Request) -> GetIKSolutions.Response:
         """The service's answer; ClientError where there is none."""
-        if not self._wait(self._service.service_is_ready):
-            raise ClientError(self._missing(f"no service {self._service.srv_name}"))
-        future = self._service.call_async(request)
-        if not self._wait(future.done):
-            raise ClientError(f"no answer within {self.timeout_s:g} s")
-        response = future.result()
-        assert response is not None
-        return response
+        return self._answer(self._service, request)
 
     def publish(self, goals: list[PoseStamped], latest: bool) -> IKSolutionArray:
         """Publish goals, one for each tip, and return the candidates that answer them.
@@ -101,12 +96,25 @@ class Client:
             # The node may not have known of the subscription to its candidates yet.
             publisher.publish(message)
             if not self._wait(answered):
-                raise ClientError(
-                    f"no candidates within {self.timeout_s:g} s; the log of {self._solver} says why"
-                )
+                raise ClientError(f"no candidates within {self.timeout_s:g} s; {self.why(goals)}")
         found = next(item for item in self.candidates if is_answer(item, goals))
         self.candidates.remove(found)
         return found
+
+    def why(self, goals: list[PoseStamped]) -> str:
+        """What the node says of goals that it has not solved on the topic, which gives no reason.
+
+        The service is asked for the same.
+        """
+        parameters = self._node.create_client(GetParameters, f"{self._solver}/get_parameters")
+        try:
+            asked = GetParameters.Request(names=["avoid_self_collision"])
+            (avoid,) = self._answer(parameters, asked).values
+            request = GetIKSolutions.Request(targets=goals, avoid_self_collision=avoid.bool_value)
+            said = f"says of the same goal: {outcome(self.ask(request))}"
+        except ClientError as error:
+            said = f"gives no reason: {error}"
+        return f"{self._service.srv_name} {said}; see the log of {self._solver} for more"
 
     def watch(self, show: Callable[[IKSolutionArray], None]) -> None:
         """Show candidates as they come, until Ctrl-C."""
@@ -118,6 +126,14 @@ class Client:
     def close(self) -> None:
         self._executor.shutdown()
         self._node.destroy_node()
+
+    def _answer(self, client: Any, request: Any) -> Any:
+        if not self._wait(client.service_is_ready):
+            raise ClientError(self._missing(f"no service {client.srv_name}"))
+        future = client.call_async(request)
+        if not self._wait(future.done):
+            raise ClientError(f"no answer within {self.timeout_s:g} s")
+        return future.result()
 
     def _candidates_publishers(self) -> int:
         return self._node.count_publishers(f"{self._solver}/candidates")

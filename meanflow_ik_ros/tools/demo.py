@@ -25,6 +25,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.commands.printing import output_console
+from meanflow_ik_core.plain_numbers import plain_int
 from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.messages.joints import joint_state_message
 from meanflow_ik_ros.messages.poses import pose_message
@@ -224,6 +225,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    parser.register("type", int, plain_int)
     parser.add_argument(
         "--output", type=Path, default=Path("demo.png"), help="PNG file of the picture to write"
     )

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
-from typing import Any
+from collections.abc import Sequence
 
 from geometry_msgs.msg import Point, PoseStamped, Quaternion
 
+from meanflow_ik_core.commands.pose_options import joined, pose_numbers
 from meanflow_ik_core.errors import OptionError
-from meanflow_ik_ros.messages.fields import QUATERNION_NORM_TOLERANCE
+from meanflow_ik_core.plain_numbers import plain_float, plain_int
 
 
-def command_line(description: str | None = None) -> argparse.ArgumentParser:
-    """The parser of the options."""
+def read_options(arguments: Sequence[str], description: str | None = None) -> argparse.Namespace:
+    """What the arguments say; the program ends where they cannot be read."""
     parser = argparse.ArgumentParser(
         prog="send_goal",
         description=description,
@@ -24,26 +24,14 @@ def command_line(description: str | None = None) -> argparse.ArgumentParser:
         "where there is none, 2 where the request was refused, the options are wrong or no answer "
         "came.",
     )
-    # The pattern of Python before 3.14 takes -1e-3 for the name of an option.
-    parser._negative_number_matcher = re.compile(r"^-\.?\d")
-    pose = {"type": float, "action": "append", "default": []}
-    parser.add_argument(
-        "--xyz", nargs=3, metavar=("X", "Y", "Z"), help="position of the target [m]", **pose
-    )
-    parser.add_argument(
-        "--rpy",
-        nargs=3,
-        metavar=("R", "P", "Y"),
-        help="orientation as roll, pitch, yaw about the fixed axes x, y, z [rad]",
-        **pose,
-    )
-    parser.add_argument(
-        "--quat",
-        nargs=4,
-        metavar=("X", "Y", "Z", "W"),
-        help="orientation as a unit quaternion, instead of --rpy",
-        **pose,
-    )
+    parser.register("type", int, plain_int)
+    parser.register("type", float, plain_float)
+    for option, metavar, meaning in (
+        ("--xyz", "X Y Z", "position of the target [m]"),
+        ("--rpy", "R P Y", "orientation: roll, pitch, yaw about the fixed axes x, y, z [rad]"),
+        ("--quat", "X Y Z W", "orientation as a unit quaternion, instead of --rpy"),
+    ):
+        parser.add_argument(option, action="append", default=[], metavar=metavar, help=meaning)
     parser.add_argument(
         "--frame",
         default="",
@@ -63,10 +51,10 @@ def command_line(description: str | None = None) -> argparse.ArgumentParser:
         default=[],
         metavar="AXES",
         help='axes of the target that may be anything, out of "x y z rx ry rz"; once for each '
-        'target, "" for none',
+        'target, "" for none; where all have "rx ry rz", no orientation need be given',
     )
     parser.add_argument(
-        "--num-solutions",
+        "--max-solutions",
         type=int,
         default=0,
         metavar="N",
@@ -116,20 +104,18 @@ def command_line(description: str | None = None) -> argparse.ArgumentParser:
         metavar="S",
         help="how long to wait for the node and for its answer [s]; default: %(default)g",
     )
-    return parser
+    return parser.parse_args(joined(arguments))
 
 
 def check_options(options: argparse.Namespace) -> None:
     """OptionError where options contradict each other."""
-    if not (options.xyz or options.rpy or options.quat or options.watch):
-        raise OptionError("give --xyz and one of --rpy and --quat, or --watch")
-    if not 0 <= options.num_solutions < 2**32:
-        raise OptionError(f"--num-solutions {options.num_solutions}, expected 0 to {2**32 - 1}")
+    if not 0 <= options.max_solutions < 2**32:
+        raise OptionError(f"--max-solutions {options.max_solutions}, expected 0 to {2**32 - 1}")
     if not (math.isfinite(options.timeout) and options.timeout > 0):
         raise OptionError(f"--timeout {options.timeout:g}, expected seconds above 0")
     if options.latest and not options.topic:
         raise OptionError("--latest is for --topic; the service takes the latest transform anyway")
-    service_only = ("tip", "free_axes", "num_solutions", "avoid_self_collision", "objective")
+    service_only = ("tip", "free_axes", "max_solutions", "avoid_self_collision", "objective")
     for name in service_only if options.topic else ():
         if getattr(options, name):
             raise OptionError(
@@ -155,37 +141,24 @@ def quat_xyzw_from_rpy(roll: float, pitch: float, yaw: float) -> tuple[float, ..
 
 
 def goals_from_options(options: argparse.Namespace) -> list[PoseStamped]:
-    """One goal per --xyz, stamp zero.
+    """One goal per --xyz, stamp zero; none where candidates are only watched.
 
     Raises:
-        OptionError: the options do not go together, or a number is none of a pose.
+        IKError: the options do not go together, or a number is none of a pose.
     """
-    positions, rotations = options.xyz, options.quat or options.rpy
-    if bool(options.quat) and bool(options.rpy):
-        raise OptionError("give --rpy or --quat, not both")
-    if len(positions) != len(rotations):
-        raise OptionError(
-            f"{len(positions)} --xyz and {len(rotations)} --rpy or --quat; a pose needs one of each"
-        )
+    xyz, rpy, quat = options.xyz, options.rpy, options.quat
+    if options.watch and not (xyz or rpy or quat):
+        return []
+    positions, rotations = pose_numbers(xyz, rpy, quat, options.free_axes, "--watch")
     for name, values in (("--tip", options.tip), ("--free-axes", options.free_axes)):
         if values and len(values) != len(positions):
             raise OptionError(f"{len(values)} {name} for {len(positions)} poses")
-    return [goal_message(*pose, options) for pose in zip(positions, rotations, strict=True)]
-
-
-def goal_message(xyz: list[float], rotation: list[float], options: Any) -> PoseStamped:
-    """The pose of one --xyz and one --quat or --rpy."""
-    if not all(map(math.isfinite, [*xyz, *rotation])):
-        raise OptionError(f"the pose {xyz}, {rotation} is not finite")
-    if options.quat:
-        length = math.hypot(*rotation)
-        if abs(length - 1) > QUATERNION_NORM_TOLERANCE:
-            raise OptionError(f"--quat has the length {length:g}; a unit quaternion has 1")
-        quat_xyzw = [value / length for value in rotation]
-    else:
-        quat_xyzw = quat_xyzw_from_rpy(*rotation)
-    goal = PoseStamped()
-    goal.header.frame_id = options.frame
-    goal.pose.position = Point(**dict(zip("xyz", xyz, strict=True)))
-    goal.pose.orientation = Quaternion(**dict(zip("xyzw", quat_xyzw, strict=True)))
-    return goal
+    goals = []
+    for position, rotation in zip(positions, rotations, strict=True):
+        goal = PoseStamped()
+        goal.header.frame_id = options.frame
+        goal.pose.position = Point(**dict(zip("xyz", position, strict=True)))
+        quat_xyzw = rotation if quat else quat_xyzw_from_rpy(*rotation)
+        goal.pose.orientation = Quaternion(**dict(zip("xyzw", quat_xyzw, strict=True)))
+        goals.append(goal)
+    return goals

@@ -18,7 +18,7 @@ from meanflow_ik_ros.messages.errors import Codes
 from meanflow_ik_ros.srv import GetIKSolutions
 from meanflow_ik_ros.tools.answer_output import show_candidates, show_response
 from meanflow_ik_ros.tools.client import Client
-from meanflow_ik_ros.tools.goal_options import check_options, command_line, goals_from_options
+from meanflow_ik_ros.tools.goal_options import check_options, goals_from_options, read_options
 
 SOLVED, UNSOLVED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -37,14 +37,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if goals and options.topic:
             candidates = client.publish(goals, options.latest)
             show_candidates(candidates, options.json, console)
-            valid = [solution.valid for solution in candidates.solutions]
-            code = SOLVED if any(valid) else UNSOLVED
+            if not any(solution.valid for solution in candidates.solutions):
+                code = UNSOLVED
+                print(f"send_goal: {client.why(goals)}", file=sys.stderr)
         elif goals:
             request = GetIKSolutions.Request(
                 targets=goals,
                 tip_links=options.tip,
                 free_axes=options.free_axes,
-                max_solutions=options.num_solutions,
+                max_solutions=options.max_solutions,
                 avoid_self_collision=options.avoid_self_collision,
                 objectives=options.objective,
             )
@@ -69,8 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     code = REFUSED
     try:
-        parser = command_line(__doc__)
-        options = parser.parse_args(remove_ros_args(["send_goal", *arguments])[1:])
+        options = read_options(remove_ros_args(["send_goal", *arguments])[1:], __doc__)
         rclpy.init(args=["send_goal", *arguments], signal_handler_options=SignalHandlerOptions.NO)
         code = run(options, output_console())
     except IKError as error:

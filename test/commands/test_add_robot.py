@@ -66,8 +66,8 @@ def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
 def test_the_written_file_is_the_robot_that_was_asked_for(urdf, monkeypatch, capsys):
     path = urdf.with_name("mine.yaml")
     code, out, _ = run(
-        monkeypatch, capsys, urdf, "--tips", "slider", "ball", "--hold", "turn=-0.5", "spin=1e-1",
-        "--base", "post", "--output", path, "--samples", 1000,
+        monkeypatch, capsys, urdf, "--tip", "slider", "--tip", "ball", "--hold", "turn=-0.5",
+        "spin=1e-1", "--base", "post", "--output", path, "--samples", 1000,
     )  # fmt: skip
     assert code == 0 and "mine.yaml" in out and "joints: swing, bend, slide" in out
     content = yaml.safe_load(path.read_text())
@@ -117,7 +117,7 @@ def test_a_moveit_srdf_is_taken_over_but_not_what_it_never_saw_touch(urdf):
 def test_an_existing_file_is_kept_unless_forced(urdf, monkeypatch, capsys):
     path = urdf.with_suffix(".yaml")
     path.write_text("mine")
-    ask = (urdf, "--tips", "ball", "--output", path, "--samples", 1000)
+    ask = (urdf, "--tip", "ball", "--output", path, "--samples", 1000)
     code, _, err = run(monkeypatch, capsys, *ask)
     assert code == 2 and "--force" in err and path.read_text() == "mine"
     assert run(monkeypatch, capsys, *ask, "--force")[0] == 0
@@ -143,14 +143,15 @@ def test_renewing_a_robot_file_keeps_what_it_says(tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tips", "ball", "ball"], "twice"),
-        (["--tips", "bal"], "'bal' is not a link; links are ball"),
-        (["--tips", "post"], "no joint moves tip 'post'"),
+        (["--tip", "ball", "ball"], "twice"),
+        (["--tip", "bal"], "'bal' is not a link; links are ball"),
+        (["--tip", "post"], "no joint moves tip 'post'"),
         ([], "leaf links"),
-        (["--tips", "ball", "--hold", "swing"], "JOINT=VALUE"),
-        (["--tips", "ball", "--hold", "swong=1"], "'swong' is unknown; joints are swing"),
-        (["--tips", "ball", "--samples", "10"], "at least 1000"),
-        (["--tips", "ball", "--srdf", "/nonexistent.srdf"], "cannot read /nonexistent"),
+        (["--tip", "ball", "--hold", "swing"], "JOINT=VALUE"),
+        (["--tip", "ball", "--hold", "swing=0_1"], "JOINT=VALUE"),
+        (["--tip", "ball", "--hold", "swong=1"], "'swong' is unknown; joints are swing"),
+        (["--tip", "ball", "--samples", "10"], "at least 1000"),
+        (["--tip", "ball", "--srdf", "/nonexistent.srdf"], "cannot read /nonexistent"),
     ],
 )
 def test_what_makes_no_robot_is_refused_by_name(urdf, monkeypatch, capsys, arguments, message):
@@ -162,7 +163,7 @@ def test_what_makes_no_robot_is_refused_by_name(urdf, monkeypatch, capsys, argum
 def test_the_command_line_is_a_module_too():
     command = [sys.executable, "-m", "meanflow_ik_core.cli", "add-robot", "--help"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0 and "--tips" in done.stdout
+    assert done.returncode == 0 and "--tip" in done.stdout
 
 
 def test_the_shipped_lists_are_what_the_command_writes(tmp_path):
@@ -246,7 +247,7 @@ def test_what_could_not_be_read_back_is_not_written(urdf):
 
 def test_only_a_name_that_can_be_loaded_is_an_output(urdf, monkeypatch, capsys):
     output = urdf.with_suffix(".txt")
-    code, _, err = run(monkeypatch, capsys, urdf, "--tips", "ball", "--output", output)
+    code, _, err = run(monkeypatch, capsys, urdf, "--tip", "ball", "--output", output)
     assert code == 2 and ".yaml or .yml" in err and not output.exists()
 
 
@@ -330,7 +331,7 @@ def test_pairs_that_mostly_touch_are_named_and_left_out_on_request(tmp_path, mon
     """The ball is in the post's sphere where the hinge is turned by more than a quarter."""
     urdf = tmp_path / "line.urdf"
     urdf.write_text(URDF.replace('<box size="0.2 0.2 0.2"/>', '<sphere radius="0.62"/>'))
-    ask = (urdf, "--tips", "slider", "ball", "--samples", 1000, "--force")
+    ask = (urdf, "--tip", "slider", "ball", "--samples", 1000, "--force")
     code, out, _ = run(monkeypatch, capsys, *ask, "--output", tmp_path / "a.yaml")
     assert code == 0 and re.search(r"ball:post [5-9]\d%", " ".join(out.split()))
     code, out, _ = run(
@@ -350,7 +351,7 @@ def test_a_missing_mesh_leaves_out_the_pairs_alone(tmp_path, monkeypatch, capsys
     urdf.write_text(URDF.replace('<box size="0.2 0.2 0.2"/>', '<mesh filename="gone.stl"/>'))
     output = tmp_path / "line.yaml"
     code, out, _ = run(
-        monkeypatch, capsys, urdf, "--tips", "ball", "--samples", 1000, "--output", output
+        monkeypatch, capsys, urdf, "--tip", "ball", "--samples", 1000, "--output", output
     )
     assert code == 0 and "gone.stl" in caplog.text and "not looked at" in out
     robot = mik.load_robot(output)
@@ -358,8 +359,8 @@ def test_a_missing_mesh_leaves_out_the_pairs_alone(tmp_path, monkeypatch, capsys
 
 
 def test_a_urdf_behind_the_tips_is_pointed_out(urdf, monkeypatch, capsys):
-    code, _, err = run(monkeypatch, capsys, "--tips", "slider", "ball", urdf)
+    code, _, err = run(monkeypatch, capsys, "--tip", "slider", "ball", urdf)
     assert code == 2 and "line.urdf' is taken for a value" in err
     output = urdf.with_suffix(".yaml")
-    words = ("--tips", "ball", "--output", output, "--samples", 1000, "--", urdf)
+    words = ("--tip", "ball", "--output", output, "--samples", 1000, "--", urdf)
     assert run(monkeypatch, capsys, *words)[0] == 0 and mik.load_robot(output).tips == ("ball",)

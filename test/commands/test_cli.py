@@ -149,6 +149,30 @@ def test_solve_takes_a_pose_for_each_tip_or_for_some(run):
     assert not np.any(answer["orientation_error"])
 
 
+def test_solve_needs_no_orientation_where_its_axes_are_free(run):
+    words = ("solve", "--xyz", 0.4, 0.1, 0.5, "--sampler", "uniform", "--seed", 0, "--json")
+    free = json.loads(run(*words, "--free-axes", "rx ry rz").stdout)
+    given = json.loads(run(*words, "--free-axes", "rx ry rz", "--rpy", 0, 0, 0).stdout)
+    assert np.all(free["valid"]) and free["joint_positions"] == given["joint_positions"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("solve", *POSE, "--num-samples", "1_0"),
+        ("solve", *POSE, "--timeout=1_0"),
+        ("add-robot", "arm.urdf", "--samples", "10_000"),
+        ("study", ".", "--poses", "1_0"),
+        ("evaluate", "--poses", "1_0"),
+        ("reachability", "--voxel", "0.1_0"),
+        ("view", "--port", "80_80"),
+    ],
+)
+def test_a_number_with_an_underscore_is_refused_by_every_command(run, words):
+    done = run(*words)
+    assert done.returncode == 2 and "a number has no underscore" in done.stderr
+
+
 def test_solve_for_a_link_of_one_of_several_tips(run):
     done = run(*DUAL, *LEFT, "--frame", "left_panda_hand_tcp", "--free-axes", "rz", "--json")
     pose = reached_by(json.loads(done.stdout), ["left_panda_hand_tcp"])[0]
@@ -206,6 +230,12 @@ def test_an_unreachable_pose_ends_with_exit_code_1_and_honest_errors(run):
         (("solve", "--xyz", 0, 0, "nan", "--rpy", 0, 0, 0, "--sampler", "uniform"), "not finite"),
         (("solve", "--xyz", 0, 0, 1e300, "--rpy", 0, 0, 0, "--sampler", "uniform"), "m away"),
         (("solve", "--xyz", 0, 0, 0, "--quat", 1e300, 0, 0, 0), "--quat has the length 1e+300"),
+        (("solve", "--xyz", 0, 0, "1_0", "--rpy", 0, 0, 0), "'0 0 1_0'; it must be 3 numbers"),
+        (("solve", *POSE, "--seed-state", "0,0,0,-1,0,1_0,0"), "must be numbers with commas"),
+        (("solve", *POSE, "--objective", "{name: posture, weight: 1_0}"), "the number 1_0 with"),
+        (("solve", *POSE, "--objective", "{name: posture, weight: 1_0e-1}"), "'1_0e-1'"),
+        (("train", "--set", "batch_size=1_000"), "the number 1_000 with an underscore"),
+        (("train", "--set", "lr=1_0e-4"), "lr is '1_0e-4'"),
         (("solve", *POSE, "--robot", "pandas"), "'pandas'"),
         (("solve", *POSE, "--sampler", "gauss"), "gauss"),
         (("solve", "--poses", "nothing.npy", "--sampler", "uniform"), "nothing.npy"),

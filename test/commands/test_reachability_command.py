@@ -36,6 +36,7 @@ def test_a_map_is_made_once_and_drawn(run, tmp_path):
     [
         (("--voxel", -1), "voxel is -1.0; it must be a positive length"),
         (("--box", "1 2 3"), "--box is '1 2 3'; it must be six numbers"),
+        (("--box", "0 0 0 1 1 1_0"), "--box is '0 0 0 1 1 1_0'; it must be six numbers"),
         (("--robot", "dual_panda"), "has the tips left_panda_link8, right_panda_link8"),
         (("--robot", "dual_panda", "--tip", "left"), "'left'"),
         (("--output", "/nowhere/map.npz"), "there is no folder /nowhere"),

@@ -4,6 +4,7 @@
 import json
 import queue
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from sensor_msgs.msg import JointState
 from world_messages import box
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.commands.app import main as command_line
 from meanflow_ik_ros.messages.poses import matrix_from_pose
 from meanflow_ik_ros.tools import answer_output, goal_options, send_goal
 
@@ -82,7 +84,7 @@ def test_rpy_without_a_library_is_refused_and_quat_is_not(monkeypatch):
     with pytest.raises(mik.OptionError, match=r"transforms3d.*--quat"):
         goal_options.quat_xyzw_from_rpy(0, 0, 0)
     words = ["--xyz", "1", "2", "3"]
-    options = goal_options.command_line().parse_args([*words, "--quat", *"1000"])
+    options = goal_options.read_options([*words, "--quat", *"1000"])
     (goal,) = goal_options.goals_from_options(options)
     np.testing.assert_allclose(
         matrix_from_pose(goal),
@@ -93,7 +95,7 @@ def test_rpy_without_a_library_is_refused_and_quat_is_not(monkeypatch):
 
 def test_two_arms_get_two_goals():
     words = "--xyz 1 2 3 --rpy 0 0 0 --tip left --xyz -4 5 6 --rpy 0 0 1 --tip right --frame table"
-    options = goal_options.command_line().parse_args(words.split())
+    options = goal_options.read_options(words.split())
     goals = goal_options.goals_from_options(options)
     assert options.tip == ["left", "right"]
     assert [goal.pose.position.x for goal in goals] == [1.0, -4.0]
@@ -107,19 +109,16 @@ def test_two_arms_get_two_goals():
     ("words", "message"),
     [
         ("", "--watch"),
-        ("--xyz 1 2 3", "1 --xyz and 0 --rpy or --quat"),
-        ("--rpy 0 0 0", "0 --xyz and 1"),
-        ("--xyz 1 2 --rpy 0 0 0", "expected 3 arguments"),
-        ("--xyz 1 2 nose --rpy 0 0 0", "nose"),
-        ("--xyz 1 2 nan --rpy 0 0 0", "not finite"),
-        ("--xyz 1 2 3 --rpy 0 0 0 --quat 0 0 0 1", "not both"),
-        ("--xyz 1 2 3 --quat 0 0 0 2", "length 2"),
+        ("--rpy 0 0 0", "give --watch, or --xyz and one of --rpy and --quat"),
+        ("--xyz 1 2 3 --free-axes", "expected one argument"),
         ("--xyz 1 2 3 --rpy 0 0 0 --tip a --tip b", "2 --tip for 1 poses"),
         ("--xyz 1 2 3 --rpy 0 0 0 --free-axes x --free-axes y", "2 --free-axes for 1 poses"),
         ("--xyz 1 2 3 --rpy 0 0 0 --topic --tip a", "--tip does not go with --topic"),
         ("--xyz 1 2 3 --rpy 0 0 0 --topic --free-axes x", "--free-axes does not go with --topic"),
         ("--xyz 1 2 3 --rpy 0 0 0 --latest", "--latest"),
-        ("--xyz 1 2 3 --rpy 0 0 0 --num-solutions -1", "--num-solutions -1"),
+        ("--xyz 1 2 3 --rpy 0 0 0 --max-solutions -1", "--max-solutions -1"),
+        ("--xyz 1 2 3 --rpy 0 0 0 --max-solutions 1_0", "--max-solutions: invalid int value"),
+        ("--xyz 1 2 3 --rpy 0 0 0 --timeout 1_0", "--timeout: invalid float value: '1_0'"),
         ("--xyz 1 2 3 --rpy 0 0 0 --timeout 0", "--timeout 0"),
         ("--xyz 1 2 3 --rpy 0 0 0 --node a-b", "--node a-b"),
         ("--xyz 1 2 3 --rpy 0 0 0 --colour red", "--colour"),
@@ -132,8 +131,44 @@ def test_bad_use_is_said_in_one_line_with_exit_code_2(capfd, words, message):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--xyz 1 2 3",
+        '--xyz 1 2 3 --free-axes "rx ry"',
+        "--rpy 0 0 0",
+        "--xyz 1 2 --rpy 0 0 0",
+        "--xyz 1 2 nose --rpy 0 0 0",
+        "--xyz 1 2 1_0 --rpy 0 0 0",
+        "--xyz 1 2 nan --rpy 0 0 0",
+        "--xyz 1 2 3 --rpy 0 0 0 --quat 0 0 0 1",
+        "--xyz 1 2 3 --quat 0 0 0 2",
+        "--xyz 1 2 3 --xyz 1 2 3 --rpy 0 0 0",
+        "--xyz --rpy 0 0 0",
+        "--xyz 1 2 3 --rpy -inf 0 0",
+    ],
+)
+def test_a_pose_is_refused_in_the_words_of_the_command_line(capfd, monkeypatch, words):
+    arguments = shlex.split(words)
+    code, out, err = call(capfd, *arguments)
+    monkeypatch.setattr(sys, "argv", ["meanflow-ik", "solve", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        command_line()
+    theirs = capfd.readouterr().err.replace("meanflow-ik:", "send_goal:")
+    assert (code, out) == (2, "") and ended.value.code == 2
+    assert err == theirs.replace("--poses", "--watch") and len(err.splitlines()) == 1
+
+
+def test_a_goal_without_orientation_is_taken_where_its_axes_are_free():
+    words = ["--xyz", "1", "2", "3", "--free-axes", "rx ry rz"]
+    (goal,) = goal_options.goals_from_options(goal_options.read_options(words))
+    turn = np.eye(4)
+    turn[:3, 3] = 1, 2, 3
+    np.testing.assert_array_equal(matrix_from_pose(goal), turn)
+
+
 def test_a_pose_is_answered_with_a_table(capfd, shared_node):
-    code, out, err = call(capfd, *POSE, *NODE, "--num-solutions", "3")
+    code, out, err = call(capfd, *POSE, *NODE, "--max-solutions", "3")
     assert code == 0, err
     lines = out.splitlines()
     assert lines[0].startswith("3 solutions")
@@ -173,9 +208,8 @@ def test_the_tip_and_relative_names_are_honoured(panda, capfd, shared_node):
         (OUT_OF_REACH, 1, "NO_IK_SOLUTION (-31): the target of panda_link8 is"),
         ((*POSE, "--frame", "mars"), 2, "FRAME_TRANSFORM_FAILURE (-21): no transform"),
         ((*POSE, "--tip", "nose"), 2, "INVALID_LINK_NAME (-18)"),
-        ((*OUT_OF_REACH, "--topic"), 1, "no solution; the"),
     ],
-    ids=["out of reach", "unknown frame", "unknown link", "out of reach by topic"],
+    ids=["out of reach", "unknown frame", "unknown link"],
 )
 def test_what_is_not_solved_has_its_own_exit_code_and_reason(
     capfd, shared_node, arguments, expected, words
@@ -183,6 +217,17 @@ def test_what_is_not_solved_has_its_own_exit_code_and_reason(
     code, out, err = call(capfd, *arguments, *NODE)
     assert code == expected, err
     assert words in out
+
+
+def test_by_topic_the_reason_is_that_of_the_service(capfd, shared_node):
+    code, out, err = call(capfd, *OUT_OF_REACH, *NODE, "--topic")
+    assert code == 1 and "no solution; the" in out
+    said = "send_goal: /own/meanflow_ik/get_ik_solutions says of the same goal: NO_IK_SOLUTION (-31"
+    assert err.startswith(said) and "the target of panda_link8 is" in err
+    lost = ("--topic", "--frame", "mars", "--latest")
+    code, out, err = call(capfd, *POSE, *lost, *NODE, "--timeout", "1.5")
+    assert (code, out) == (2, "") and len(err.splitlines()) == 1
+    assert "no candidates within 1.5 s" in err and "(-21): no transform" in err
 
 
 def apply_world(*objects) -> None:
@@ -344,10 +389,10 @@ def test_free_axes_are_sent_for_each_tip(capfd, dual_panda, two_arms_solver, two
 
 def test_objectives_are_sent_and_their_values_and_cost_shown(capfd, shared_node):
     wish = ("--objective", "manipulability", "--objective", "{name: posture, weight: 2.0}")
-    code, out, err = call(capfd, *POSE, *NODE, "--num-solutions", "2", *wish)
+    code, out, err = call(capfd, *POSE, *NODE, "--max-solutions", "2", *wish)
     assert code == 0, err
     assert all(word in out for word in ("cost", "objective 1", "objective 2"))
-    code, out, _ = call(capfd, *POSE, *NODE, "--num-solutions", "2", *wish, "--json")
+    code, out, _ = call(capfd, *POSE, *NODE, "--max-solutions", "2", *wish, "--json")
     assert all(len(row["objective_values"]) == 2 for row in json.loads(out)["solutions"])
     code, _, err = call(capfd, *POSE, *NODE, "--objective", "manipulabilty")
     assert code == 2
