@@ -204,7 +204,10 @@ class WorldCheck:
     def _all_pairs(self, may: np.ndarray, padding: float) -> Pairs:
         robot, links, obstacles = self.robot, self.own.shapes.links, self.obstacles
         count = len(links)
-        moved = np.array([self._moved[joint] for joint in self._joint], bool)
+        above = [self._moved[joint] for joint in self._joint]  # joints that move each shape
+        numbers = {joints: number for number, joints in enumerate(dict.fromkeys(above))}
+        group = np.array([numbers[joints] for joints in above], int)
+        moved = np.array(list(map(bool, above)), bool)
         attached = np.array([one.link is not None for one in obstacles], bool)
         pad = np.array(
             [robot.padding.get(link, 0.0) for link in links] + [one.padding for one in obstacles]
@@ -214,7 +217,7 @@ class WorldCheck:
         # What moves, with what stands in the base.
         outside = apart & moved[:, None] & ~attached
         # What is attached, with links and others attached that move relative to it.
-        inside = apart & attached & (moved[:, None] != moved[count:])
+        inside = apart & attached & (group[:, None] != group[count:])
         inside[count:] &= np.triu(np.ones((len(obstacles),) * 2, bool), 1)
         for place in np.flatnonzero(attached):
             near = {obstacles[place].link, *obstacles[place].touch_links}

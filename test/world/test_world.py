@@ -187,10 +187,18 @@ def test_an_attached_object_moves_with_its_link(panda):
         )  # fmt: skip
     found = [{(a, b) for a, b, _ in c if a == "held"} for c in world.contacts(q)]
     assert found == hits and any(hits)
-    # it touches the arm itself where that is looked at
-    scene = world.snapshot()
-    own = [c for contacts in scene.contacts(q, True) for c in contacts if c.other == "held"]
-    assert own and {c.link for c in own}.isdisjoint({"panda_hand", "panda_leftfinger"})
+    # it touches the arm itself where that is looked at, but what moves with it
+    scene, rows = world.snapshot(), panda.random_configurations(300, np.random.default_rng(2))
+    with_it = {"panda_link7", "panda_hand", "panda_leftfinger", "panda_rightfinger"}
+    for row, contacts in zip(rows, scene.contacts(rows, True), strict=True):
+        T = judge._judge.link(row, "panda_hand").homogeneous @ T_link_part
+        expected = {link for link, _ in judge.touching(row, {"held": (shape, T)})} - with_it
+        found = {c.link for c in contacts if c.other == "held"} - {"panda_link0"}
+        assert found == expected
+        hits.append(expected)
+    assert len({link for links in hits[len(q) :] for link in links}) > 2
+    collides = np.array([bool(contacts) for contacts in scene.contacts(rows, True)])
+    assert (scene.in_collision(rows, True) == collides).all()
     with pytest.raises(mik.WorldError, match="attached to 'panda_hand'"):
         world.move("held", xyz=(0, 0, 0))
     world.detach("held", q[1])
