@@ -24,7 +24,13 @@ _AT_LIMIT = 1e-9  # rad or m
 # and without it the step there would be infinite.
 _DAMPING = 1e-9
 _ROWS_PER_PASS, _ROWS_IN_TIME = 256, 32  # together; as many where time is short
+_FEW_OBJECTIVES = 4  # of more, fewer rows are looked at together
 _NEVER = Deadline()
+
+
+def rows_at_once(num_objectives: int) -> int:
+    """Configurations that so many objectives look at between two looks at the clock."""
+    return max(1, _ROWS_PER_PASS * _FEW_OBJECTIVES // max(_FEW_OBJECTIVES, num_objectives))
 
 
 @dataclass(frozen=True)
@@ -35,17 +41,24 @@ class NullSpace:
     objectives: Sequence[Objective]
     refinement: Refinement
     steps: int  # of each solution in its null space at most; 0: none
+    deadline: Deadline = _NEVER  # of the search
 
     def values(self, q: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """Values (N, O) of q (N, J), the current joints being (N, J); NaN where q is not finite."""
-        known = np.isfinite(q).all(-1)
-        current = torch.from_numpy(reference[known])
-        near = [objective.near(current) for objective in self.objectives]
-        found = np.full((len(q), len(near)), np.nan)
-        if known.any():
+        """Values (N, O) of q (N, J), the current joints being (N, J).
+
+        NaN where q is not finite, and where there is no time for more than a first part.
+        """
+        rows = np.flatnonzero(np.isfinite(q).all(-1))
+        found = np.full((len(q), len(self.objectives)), np.nan)
+        size = rows_at_once(len(self.objectives))
+        for first in range(0, len(rows), size):
+            if first and self.deadline.passed():
+                break
+            some = rows[first : first + size]
+            current, here = torch.from_numpy(reference[some]), torch.from_numpy(q[some])
             with torch.no_grad():
-                some = torch.from_numpy(q[known])
-                found[known] = torch.stack([one.value(some) for one in near], -1).numpy()
+                values = [one.near(current).value(here) for one in self.objectives]
+            found[some] = torch.stack(values, -1).numpy()
         return found
 
     def weighted(self, q: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -99,7 +112,7 @@ def improve(
         there was no time for is as it came, with infinite errors and not converged.
     """
     parts = []
-    at_once = _ROWS_IN_TIME if deadline.is_near() else _ROWS_PER_PASS
+    at_once = _ROWS_IN_TIME if deadline.is_near() else rows_at_once(len(objectives))
     for first in range(0, max(1, len(solutions)), at_once):
         rows = slice(first, first + at_once)
         if first and deadline.passed():

@@ -65,7 +65,7 @@ __all__ = ["IKResult", "IKSolver", "load_solver"]
 
 # Starts drawn and refined together. On the CPU some milliseconds' worth, fewer where objectives
 # choose among samples; elsewhere as many as memory is meant for, some 300 MB for an arm.
-_STARTS_PER_PASS, _GUIDED_PER_PASS, _STARTS_ON_DEVICE = 4096, 256, 1 << 20
+_STARTS_PER_PASS, _STARTS_ON_DEVICE = 4096, 1 << 20
 _STARTS_AT_ONCE = 1 << 20  # drawn before one compiled call
 # Of a call that has a limit and does not look at the clock: starts of all targets, and of one.
 _STARTS_UNTIMED, _STARTS_OF_ONE_UNTIMED = 1 << 17, 1 << 14
@@ -341,7 +341,7 @@ class IKSolver:
             drawing=drawing,
             deadline=deadline,
             in_collision=self._in_collision(guide, avoid_self_collision),
-            null_space=self._null_space(objectives, refining, objective_steps),
+            null_space=self._null_space(objectives, refining, objective_steps, deadline),
             starts_per_pass=per_pass,
         )
         search = self.search_in_parts(guide, parts, goal, starts, preferences)
@@ -565,18 +565,22 @@ class IKSolver:
         return Drawing(self.robot, self._samplers, self.device, seed, guidance, objectives)
 
     def _null_space(
-        self, objectives: Sequence[Objective], refining: Refinement, steps: int
+        self, objectives: Sequence[Objective], refining: Refinement, steps: int, deadline: Deadline
     ) -> NullSpace | None:
         if not objectives:
             return None
         from .null_space import NullSpace
 
-        return NullSpace(self.robot, objectives, refining, steps)
+        return NullSpace(self.robot, objectives, refining, steps, deadline)
 
     def _starts_per_pass(self, objectives: Sequence[Objective]) -> int:
         if self.device != "cpu":
             return _STARTS_ON_DEVICE
-        return _GUIDED_PER_PASS if objectives else _STARTS_PER_PASS // self.robot.num_tips**2
+        if objectives:
+            from .null_space import rows_at_once
+
+            return rows_at_once(len(objectives))
+        return _STARTS_PER_PASS // self.robot.num_tips**2
 
     def _sampler_for(self, goal: Goal) -> str:
         """The solver's own sampler where it takes such goals, else the uniform one."""

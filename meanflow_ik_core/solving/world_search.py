@@ -32,6 +32,7 @@ _FEW = 2  # candidates that Coal is asked of at least, for a call has its price
 _SAME = 0.4  # of the least separation; what differs less from a candidate adds nothing to it
 _FINE = 0.1  # of it, from one candidate to the next where as many as fit are wanted
 _PACKINGS = 8  # of candidates, of which those that touch are left out in the next one
+_MEASURED = 256  # candidates between two looks at the clock
 _GAIN = 1.02  # of the solutions, that a round and its explorations bring if another is worth it
 UNKNOWN, FREE, TOUCHING = 0, 1, 2
 
@@ -44,6 +45,7 @@ class Pool(NamedTuple):
     source: np.ndarray  # (N,)
     gap: np.ndarray  # (N,) m to the nearest obstacle on spheres, up to a cap
     own_gap: np.ndarray  # (N,) m between links on spheres, up to a cap
+    worth: np.ndarray  # (N,) what objectives add to the cost
     state: np.ndarray  # (N,) int8, what is known: UNKNOWN, FREE, TOUCHING
 
     def rows(self, which: np.ndarray | slice) -> "Pool":
@@ -92,10 +94,13 @@ class WorldSearch(Search):
         """Find free solutions of one problem and note its rows."""
         starts, goal = self._starts, self._goal.of(np.array([problem]))
         wanted = self._preferences.max_solutions
-        pool, misses = begun or self._begun(goal, sampler, starts.first)
-        pool = self._measured(pool)
+        used = starts.first
+        if begun is None:
+            begun, used = self._drawn_round(goal, sampler, 0, used, deadline)
+        pool, misses = begun
+        pool = self._measured(goal, pool, deadline)
         chosen = self._confirmed(problem, pool, deadline)
-        used, rounds, tried, worth, before_round = starts.first, 1, 0, True, -1
+        rounds, tried, worth, before_round = 1, 0, True, -1
         rng = None if len(chosen) == wanted else np.random.default_rng(self._keys[problem])
         while len(chosen) < wanted and rounds != starts.rounds and not deadline.passed():
             if tried == 1 and len(pool.q) and not len(chosen) and self._is_hopeless(pool):
@@ -108,31 +113,30 @@ class WorldSearch(Search):
                     break
                 before_round = len(chosen)
             if explored is not None:
-                q, source = explored
+                new, missed = self._refined(goal, *explored)
             else:
                 size = starts.next_round(used)
                 own = used < starts.num_samples or (used == starts.num_samples and len(pool.q) > 0)
-                q = self._drawn_starts(sampler if own else "uniform", goal, used, size)
-                source = np.full(size, OWN if own and sampler != "uniform" else UNIFORM)
-                used += size
-            new, missed = self._refined(goal, q, source)
-            known, pool = len(pool.q), pool.with_more(self._measured(new))
+                source = sampler if own else "uniform"
+                (new, missed), drawn = self._drawn_round(goal, source, used, size, deadline)
+                used += drawn
+            known, pool = len(pool.q), pool.with_more(self._measured(goal, new, deadline))
             if wanted > 1:
                 pool = self._thinned(pool, known)
             misses = joined(misses, missed)
             before = len(chosen)
             chosen = self._confirmed(problem, pool, deadline)
-            worth = explored is None or len(chosen) - before >= _LEAST_YIELD * len(q)
+            worth = explored is None or len(chosen) - before >= _LEAST_YIELD * len(explored[0])
             rounds += explored is None
         if len(chosen) < wanted and (pool.state == FREE).sum() > 1:
             if not deadline.passed():
-                pool = self._densified(goal, pool)
-            chosen = self._packed(problem, pool, chosen)
+                pool = self._densified(goal, pool, deadline)
+            chosen = self._packed(problem, pool, chosen, deadline)
         self._num_starts[problem] = used
         self._timed_out[problem] = len(chosen) < wanted and deadline.passed()
         self._note(problem, pool, misses, chosen)
 
-    def _densified(self, goal: Goal, pool: Pool) -> Pool:
+    def _densified(self, goal: Goal, pool: Pool, deadline: Deadline) -> Pool:
         """The pool with more candidates between those that are free, for `_packed`."""
         free = np.flatnonzero(pool.state == FREE)
         apart = self._preferences.min_separation
@@ -141,9 +145,11 @@ class WorldSearch(Search):
         q = pool.q[free, None] + np.concatenate((steps, -steps))[:, None] * ways[:, None]
         source = np.repeat(pool.source[free], 2 * len(steps))
         new, _ = self._refined(goal, q.reshape(-1, q.shape[-1]), source)
-        return pool.with_more(self._measured(new))
+        return pool.with_more(self._measured(goal, new, deadline))
 
-    def _packed(self, problem: int, pool: Pool, chosen: np.ndarray) -> np.ndarray:
+    def _packed(
+        self, problem: int, pool: Pool, chosen: np.ndarray, deadline: Deadline
+    ) -> np.ndarray:
         """As many free candidates as fit: taken in order along the direction they extend in."""
         free = pool.q[pool.state == FREE]
         middle = free.mean(0)
@@ -162,8 +168,11 @@ class WorldSearch(Search):
             todo = packed[pool.state[packed] == UNKNOWN]
             if not len(todo):
                 break
-            pool.state[todo] = np.where(self._guide.in_collision(pool.q[todo]), TOUCHING, FREE)
+            free = self._free(pool.q[todo], deadline)
+            pool.state[todo[: len(free)]] = np.where(free, FREE, TOUCHING)
             hopeful &= pool.state != TOUCHING
+            if deadline.passed():
+                break
         packed = packed[pool.state[packed] == FREE]
         if len(packed) <= len(chosen):
             return chosen
@@ -204,10 +213,11 @@ class WorldSearch(Search):
             exact = np.flatnonzero(rows.valid[place])
             state = np.full(len(exact), UNKNOWN, np.int8)
             state[:_FEW] = TOUCHING
-            far = np.full(len(exact), FARTHEST)
+            far, no_worth = np.full(len(exact), FARTHEST), np.zeros(len(exact))
             pool = Pool(
-                rows.q[place, exact], errors[place, exact], source[place, exact], far, far, state
-            )
+                rows.q[place, exact], errors[place, exact], source[place, exact], far, far,
+                no_worth, state,
+            )  # fmt: skip
             missed = np.flatnonzero(~rows.valid[place] & (rows.start[place] != NOTHING))[:1]
             misses = _candidates(rows.q[place], errors[place], source[place], missed, False)
             begun[problem] = pool, misses
@@ -215,22 +225,30 @@ class WorldSearch(Search):
         self._spent["select"] += self._clock() - middle
         return begun
 
-    def _begun(self, goal: Goal, sampler: str, count: int) -> Begun:
-        """The first round: the sampler's starts, and before them the seed."""
-        q = self._drawn_starts(sampler, goal, 0, count)
-        source = np.full(count, UNIFORM if sampler == "uniform" else OWN)
-        if goal.seeded:
-            q = np.concatenate((goal.reference, q))
-            source = np.append(SEED, source)
-            self._drawn["seed"] += 1
-        return self._refined(goal, q, source)
-
-    def _drawn_starts(self, sampler: str, goal: Goal, first: int, count: int) -> np.ndarray:
-        began = self._clock()
-        q = self._parts.drawing.starts(sampler, goal, first, count)[0]
-        self._drawn[sampler] += count
-        self._spent["sample"] += self._clock() - began
-        return q.astype(np.float64)
+    def _drawn_round(
+        self, goal: Goal, sampler: str, first: int, count: int, deadline: Deadline
+    ) -> tuple[Begun, int]:
+        """Starts of a sampler, before the first of all the seed, refined pass by pass; and how many
+        of them there was time for."""
+        parts, used = [], 0
+        while not parts or (used < count and not deadline.passed()):
+            number = min(self._parts.starts_per_pass, count - used)
+            began = self._clock()
+            q = self._parts.drawing.starts(sampler, goal, first + used, number)[0]
+            self._drawn[sampler] += number
+            self._spent["sample"] += self._clock() - began
+            q = q.astype(np.float64)
+            source = np.full(number, UNIFORM if sampler == "uniform" else OWN)
+            if goal.seeded and first + used == 0:
+                q = np.concatenate((goal.reference, q))
+                source = np.append(SEED, source)
+                self._drawn["seed"] += 1
+            parts.append(self._refined(goal, q, source))
+            used += number
+        pool, misses = parts[0]
+        for more, missed in parts[1:]:
+            pool, misses = pool.with_more(more), joined(misses, missed)
+        return (pool, misses), used
 
     def _refined(self, goal: Goal, q: np.ndarray, source: np.ndarray) -> Begun:
         """Exact candidates of starts (N, J) of one problem, and the nearest of the others."""
@@ -240,10 +258,9 @@ class WorldSearch(Search):
         exact = refined.converged[0]
         errors = np.stack((refined.position_error[0], refined.orientation_error[0]), -1)
         found = refined.q[0, exact]
-        far = np.full(len(found), FARTHEST)
-        pool = Pool(
-            found, errors[exact], source[exact], far, far, np.full(len(found), UNKNOWN, np.int8)
-        )
+        far, no_worth = np.full(len(found), FARTHEST), np.zeros(len(found))
+        state = np.full(len(found), UNKNOWN, np.int8)
+        pool = Pool(found, errors[exact], source[exact], far, far, no_worth, state)
         missed = np.flatnonzero(~exact)
         if len(missed):
             off = errors[missed].sum((1, 2))
@@ -256,13 +273,26 @@ class WorldSearch(Search):
         self._spent["refine"] += self._clock() - began
         return pool, misses
 
-    def _measured(self, pool: Pool) -> Pool:
-        """The pool with its gaps; what is deep in an obstacle needs no other check."""
-        # For one solution it is quicker to ask Coal of some that touch themselves.
-        gap, own_gap = self._guide.gaps(pool.q, self._preferences.max_solutions > 1)
-        deep = (pool.state == UNKNOWN) & (np.minimum(gap, own_gap) < -_DEEP)
-        pool.state[deep] = TOUCHING
-        return pool._replace(gap=gap, own_gap=own_gap)
+    def _measured(self, goal: Goal, pool: Pool, deadline: Deadline) -> Pool:
+        """The pool with its gaps, and what objectives say; without those there is no time for.
+
+        What is deep in an obstacle needs no other check.
+        """
+        measured = []
+        for first in range(0, max(1, len(pool.q)), _MEASURED):
+            if first and deadline.passed():
+                break
+            some = pool.rows(slice(first, first + _MEASURED))
+            # For one solution it is quicker to ask Coal of some that touch themselves.
+            gap, own_gap = self._guide.gaps(some.q, self._preferences.max_solutions > 1)
+            deep = (some.state == UNKNOWN) & (np.minimum(gap, own_gap) < -_DEEP)
+            measured.append(
+                some._replace(
+                    gap=gap, own_gap=own_gap, worth=self._worth(some.q[None], goal.reference)[0],
+                    state=np.where(deep, TOUCHING, some.state).astype(np.int8),
+                )
+            )  # fmt: skip
+        return Pool(*map(np.concatenate, zip(*measured, strict=True)))
 
     def _confirmed(self, problem: int, pool: Pool, deadline: Deadline) -> np.ndarray:
         """The rows of a pool that make the answer so far: Coal has found them free."""
@@ -337,7 +367,7 @@ class WorldSearch(Search):
         """Note the rows to return: free ones, then what touches or is not exact, by cost."""
         rows = np.zeros(len(pool.q), bool)
         rows[pool.state == FREE] = True
-        exact = self._exact(problem, pool, rows)
+        exact = _exact(pool, rows)
         kept = exact.rows(chosen)
         self._found[problem] = exact.rows(rows)
         lacking = self._preferences.max_solutions - len(chosen)
@@ -347,13 +377,13 @@ class WorldSearch(Search):
         self._chosen[problem] = kept
 
     def _pool_costs(self, problem: int, pool: Pool) -> np.ndarray:
-        exact = self._exact(problem, pool, np.ones(len(pool.q), bool))
+        exact = _exact(pool, np.ones(len(pool.q), bool))
         return self._costs(problem, exact)[1]
 
-    def _exact(self, problem: int, pool: Pool, valid: np.ndarray) -> Candidates:
-        worth = self._worth(pool.q[None], self._goal.reference[problem, None])[0]
-        checked = np.ones(len(pool.q), bool)
-        return Candidates(pool.q, pool.errors, valid, pool.source, checked, worth)
+
+def _exact(pool: Pool, valid: np.ndarray) -> Candidates:
+    checked = np.ones(len(pool.q), bool)
+    return Candidates(pool.q, pool.errors, valid, pool.source, checked, pool.worth)
 
 
 def _candidates(

@@ -11,6 +11,8 @@ from oracles import Judge, reachable
 
 import meanflow_ik_core as mik
 from meanflow_ik_core.collision.self_collision import SelfCollision
+from meanflow_ik_core.collision.world_distance import WorldDistance
+from meanflow_ik_core.objectives import Objective
 from meanflow_ik_core.samplers import Sampler
 from meanflow_ik_core.solving.refinement import Refinement
 from meanflow_ik_core.solving.search import Search
@@ -310,3 +312,58 @@ def test_targets_of_a_world_that_were_not_begun_in_time_say_so(uniform, solution
     missed = ~result.valid.any(1)
     assert missed.any() and (result.status[missed] == mik.Status.TIME_USED_UP).all()
     assert "the time was used up after" in result.explain(int(missed.argmax()))
+
+
+class Counted(Objective):
+    """Says the same of every configuration; a thousand take a second."""
+
+    def __init__(self, robot: mik.Robot, clock: Clock):
+        super().__init__(robot, 1.0)
+        self._clock, self.rows = clock, 0
+
+    def value(self, q):
+        self._clock.now += 1e-3 * q[..., 0].numel()
+        self.rows += q[..., 0].numel()
+        return torch.zeros_like(q[..., 0])
+
+
+@pytest.mark.parametrize("select", ["best", "diverse"])
+@pytest.mark.parametrize("num_objectives", [1, 32])
+@pytest.mark.parametrize("in_world", [False, True])
+def test_many_starts_with_objectives_end_at_the_limit_and_come_in_parts(
+    uniform, clock, in_world, num_objectives, select
+):
+    objective, pieces = Counted(uniform.robot, clock), [0]
+    world = mik.World(uniform.robot) if in_world else None
+    if world is not None:
+        world.add_sphere("far", 0.1, xyz=(5, 0, 0))
+
+    def between():
+        pieces.append(objective.rows)
+
+    result = uniform.solve(
+        reachable(uniform.robot, 1, 0), 20_000, 20_000, seed=0, world=world, select=select,
+        objectives=[objective] * num_objectives, time_limit=30.0, between=between,
+    )  # fmt: skip
+    pieces.append(objective.rows)
+    # Four choices for each of 256 starts of up to four objectives, and what follows of these.
+    assert np.diff(pieces).max() <= 2 * 4 * 256 * 4
+    assert 30 <= clock.now < 40 and result.valid.any()
+    known = np.isfinite(result.objective_values[0][result.valid[0]])
+    assert known[: 256 * 4 // max(4, num_objectives)].all()
+
+
+def test_distances_of_many_candidates_are_found_in_parts(uniform, clock, monkeypatch):
+    asked, exact = [], WorldDistance.of
+
+    def counted(self, q, *arguments, **options):
+        asked.append(len(q))
+        clock.now += 1e-3 * len(q)
+        return exact(self, q, *arguments, **options)
+
+    monkeypatch.setattr(WorldDistance, "of", counted)
+    world = mik.World(uniform.robot)
+    world.add_sphere("far", 0.1, xyz=(5, 0, 0))
+    target = reachable(uniform.robot, 1, 0)
+    result = uniform.solve(target, 20_000, 20_000, seed=0, world=world, time_limit=1.0)
+    assert max(asked) <= 256 and clock.now < 2 and result.valid.any()
