@@ -158,10 +158,11 @@ class SphereModel:
         if not len(self.pairs):
             return found
         flat, out = q.reshape(-1, q.shape[-1]), found.reshape(-1)
-        known = np.asarray(np.isfinite(flat).all(-1))
-        for begin in range(0, len(flat), _ROWS_PER_PASS):
-            some = slice(begin, begin + _ROWS_PER_PASS)
-            out[some] = self._least(np.where(known[some, None], flat[some], 0.0), cap)
+        known = np.isfinite(flat).all(-1)
+        rows = np.flatnonzero(known)
+        for begin in range(0, len(rows), _ROWS_PER_PASS):
+            some = rows[begin : begin + _ROWS_PER_PASS]
+            out[some] = self._least(flat[some], cap)
         out[~known] = np.nan
         return found
 

@@ -194,6 +194,7 @@ class WorldCheck:
         """The joint and the frame that each obstacle moves with, and T_joint_frame of its pose."""
         kinematics = self.own.kinematics
         # The base may hang on joints that are held, so that it stands still in the root alone.
+        homes: dict[str | None, tuple[int, int, np.ndarray]]
         homes = {None: (0, 0, kinematics.root_to_base().homogeneous)}
         for link in {one.link for one in self.obstacles if one.link is not None}:
             index = kinematics.model.getFrameId(link, pin.FrameType.BODY)

@@ -147,20 +147,19 @@ class WorldDistance:
         num_rows = len(self.links) if of_links else 1
         found = np.full((len(q), num_rows), cap, np.float64)
         slopes = np.zeros((len(q) if gradient else 0, num_rows, robot.num_joints))
-        known = np.asarray(np.isfinite(q).all(-1))
-        if len(self._pairs[1]):
-            for begin in range(0, len(q), _ROWS_PER_PASS):
-                some = slice(begin, begin + _ROWS_PER_PASS)
-                here = np.where(known[some, None], q[some], 0.0)
-                arguments = (
-                    lanes_of_motion(robot, here), robot.parent, robot.prismatic, robot.placement,
-                    robot.joint, robot.multiplier, robot.num_joints, *self._spheres, *self._pairs,
-                    *self._arrays, cap, of_links, gradient,
-                )  # fmt: skip
-                distances, gradients = obstacle_distances(*arguments)
-                found[some] = distances[: len(here)]
-                if gradient:
-                    slopes[some] = gradients[: len(here)]
+        known = np.isfinite(q).all(-1)
+        rows = np.flatnonzero(known)
+        for begin in range(0, len(rows) if len(self._pairs[1]) else 0, _ROWS_PER_PASS):
+            some = rows[begin : begin + _ROWS_PER_PASS]
+            arguments = (
+                lanes_of_motion(robot, q[some]), robot.parent, robot.prismatic, robot.placement,
+                robot.joint, robot.multiplier, robot.num_joints, *self._spheres, *self._pairs,
+                *self._arrays, cap, of_links, gradient,
+            )  # fmt: skip
+            distances, gradients = obstacle_distances(*arguments)
+            found[some] = distances[: len(some)]
+            if gradient:
+                slopes[some] = gradients[: len(some)]
         found[~known] = np.nan
         return found, slopes
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 
@@ -56,10 +57,20 @@ class IKResult:
 
         NaN where there is no candidate; None where no world was asked, or one without obstacles.
         """
+        return self.clearances(...)[1]
+
+    def clearances(self, rows: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """`clearance` and `world_clearance` of some rows alone.
+
+        Args:
+            rows: index of a (B, M) array.
+        """
+        q = self.joint_positions[rows]
+        own = None if self.spheres is None else self.spheres.distance(q)
         if not self._has_obstacles:
-            return None
+            return own, None
         assert self.scene is not None
-        return self.scene.distances().distance(self.joint_positions)
+        return own, self.scene.distances().distance(q)
 
     @cached_property
     def touches(self) -> list[list[list[Contact]]]:

@@ -32,9 +32,8 @@ def solutions_from_result(query: IKQuery, result: IKResult, robot: Robot) -> lis
     rows = np.flatnonzero(valid if valid.any() else np.isfinite(q).all(-1))
     header = Header(stamp=query.stamp, frame_id=robot.base)
     names = list(robot.joint_names)
-    clearance = [math.nan] * len(rows)
-    if result.clearance is not None:
-        clearance = result.clearance[0, rows].tolist()
+    own, world = result.clearances((0, rows))
+    clearance = [math.nan] * len(rows) if own is None else own.tolist()
     solutions = []
     for positions, position_error, orientation_error, distance, cost, is_valid, gap in zip(
         doubles_by_row(q[rows]),
@@ -55,8 +54,8 @@ def solutions_from_result(query: IKQuery, result: IKResult, robot: Robot) -> lis
         solution.distance, solution.cost, solution.valid = distance, cost, is_valid
         solution.clearance, solution.world_clearance = gap, math.nan
         solutions.append(solution)
-    if result.world_clearance is not None:
-        for solution, gap in zip(solutions, result.world_clearance[0, rows].tolist(), strict=True):
+    if world is not None:
+        for solution, gap in zip(solutions, world.tolist(), strict=True):
             solution.world_clearance = gap
         if not valid.any():
             texts = contact_texts(result, 0, rows[:_MOST_TOLD])

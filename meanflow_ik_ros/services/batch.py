@@ -125,12 +125,13 @@ def response_from_result(
         refine_time=float(result.timing["refine"]),
         total_time=float(total_time),
     )
-    if result.clearance is not None:
-        response.clearance = doubles(result.clearance[keep])
+    own, world = result.clearances(keep)
+    if own is not None:
+        response.clearance = doubles(own)
     if result.objective_values is not None:
         response.objective_values = doubles(result.objective_values[keep].ravel())
-    if result.world_clearance is not None:
-        response.world_clearance = doubles(result.world_clearance[keep])
+    if world is not None:
+        response.world_clearance = doubles(world)
     in_world = bool((result.status == Status.WORLD).any())
     unsolved = Codes.GOAL_IN_COLLISION if in_world else Codes.NO_IK_SOLUTION
     response.error_code = Codes.SUCCESS if solved.any() else unsolved

@@ -8,6 +8,7 @@ from oracles import Judge, solutions_within_limits
 from world_judge import WorldJudge
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.collision.world_distance import WorldDistance
 from meanflow_ik_core.evaluation.closed_form import ClosedForm
 
 KEEP = np.array((0.4, 0.3, -0.2, -1.8, 0.1, 2.0, 0.5))
@@ -207,3 +208,28 @@ def test_a_seed_in_which_an_attached_object_touches_is_warned_of_once(caplog):
             world.add_sphere("elsewhere", 0.1, xyz=(0, 0, 3), replace=True)
     (said,) = caplog.messages
     assert said.startswith("can touches table by 40.0 mm in the seed state")
+
+
+def test_clearances_of_some_rows_are_those_of_all_and_no_other_row_is_looked_at(
+    uniform, monkeypatch
+):
+    world = mik.World(uniform.robot)
+    world.add_sphere("ball", 0.2, xyz=(0.4, 0.3, 0.4))
+    targets = uniform.robot.forward(
+        uniform.robot.random_configurations(3, np.random.default_rng(5))
+    )
+    result = uniform.solve(
+        targets, max_solutions=30, seed=0, world=world, avoid_self_collision=True
+    )
+    assert result.clearance is not None and result.world_clearance is not None
+    asked, exact = [], WorldDistance.of
+
+    def counted(self, q, *arguments, **options):
+        asked.append(len(q))
+        return exact(self, q, *arguments, **options)
+
+    monkeypatch.setattr(WorldDistance, "of", counted)
+    own, around = result.clearances(result.valid)
+    assert asked == [result.valid.sum()] and asked[0] < result.valid.size
+    np.testing.assert_array_equal(own, result.clearance[result.valid])
+    np.testing.assert_array_equal(around, result.world_clearance[result.valid])
