@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import coal
 import numpy as np
@@ -53,6 +54,10 @@ class _Recent:
 
 
 _RECENT = _Recent(MOST_ATTACHED)
+# By robot and link: the node, the spheres and how far the link sticks out of these. To read the
+# triangles of a link takes longer than to use its spheres.
+_FITTED: "WeakKeyDictionary[Robot, dict[str, tuple[int, Spheres, float]]]" = WeakKeyDictionary()
+_FITTING = Lock()
 
 
 class SphereBodies(NamedTuple):
@@ -122,12 +127,15 @@ def _usual_bodies(
     robot: Robot, check: SelfCollision, links: Collection[str] | None
 ) -> SphereBodies:
     """Spheres where the robot's file holds the joints that are not solved for."""
-    bodies: dict[str, tuple[int, Spheres, float]] = {}
     named = check.pairs()
     needed = {link for pair in named for link in pair} if links is None else set(links)
-    for link, (node, shapes) in _shapes_by_link(robot, check).items():
-        if link in needed:
-            bodies[link] = node, *fitted(shapes, f"link {link!r} of {robot.name!r}")
+    with _FITTING:
+        known = _FITTED.setdefault(robot, {})
+        if not needed <= known.keys():
+            for link, (node, shapes) in _shapes_by_link(robot, check).items():
+                if link in needed and link not in known:
+                    known[link] = node, *fitted(shapes, f"link {link!r} of {robot.name!r}")
+        bodies = {link: known[link] for link in needed & known.keys()}
     # spheres of one node stand together, so that one product moves them
     order = tuple(sorted(bodies, key=lambda link: (bodies[link][0], link)))
     spheres = [bodies[link][1] for link in order]

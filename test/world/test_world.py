@@ -499,3 +499,22 @@ def test_answers_have_the_shape_of_the_question(panda):
         ):
             assert answer.shape == shape
     assert world.in_collision(q[0]).shape == world.distance(q[0]).shape == ()
+
+
+def test_shapes_of_the_robot_are_read_once_whatever_worlds_follow(monkeypatch):
+    robot, read, exact = mik.load_robot("panda"), [], sphere_bodies.triangles_from_shape
+
+    def noted(shape):
+        read.append(shape)
+        return exact(shape)
+
+    monkeypatch.setattr(sphere_bodies, "triangles_from_shape", noted)
+    q = robot.random_configurations(4, np.random.default_rng(0))
+    for number in range(3):
+        world = mik.World(robot)
+        world.add_box("box", (0.1, 0.2, 0.3), xyz=(0.5, 0.1 * number, 0.3))
+        assert np.isfinite(world.distance(q)).all()
+        before = len(read)
+        world.add_sphere("ball", 0.1, xyz=(0.2, 0.5, 0.3))
+        assert np.isfinite(world.distance(q)).all()
+        assert len(read) == before > 0
