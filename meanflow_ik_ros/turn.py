@@ -63,7 +63,8 @@ class Turn:
         if held < SLICE_S:
             return
         self._check_may_go_on()
-        if self._held + held > self._limit_s:
+        # A search that has the same limit ends by itself, with what it has found.
+        if self._held + held > self._limit_s + SLICE_S:
             raise RequestError(
                 Codes.FAILURE,
                 f"the solver was busy with it for {self._limit_s:g} s, which is the node's "

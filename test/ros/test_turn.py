@@ -171,6 +171,17 @@ def test_a_turn_is_given_to_all_who_wait_before_it_comes_back():
     assert not lock.locked()
 
 
+def test_a_search_that_has_just_ended_by_itself_is_not_refused(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("meanflow_ik_ros.turn.time.perf_counter", lambda: now[0])
+    with Turn(FairLock(), 1.0, lambda: "") as turn:
+        now[0] = 1.0 + 0.5 * SLICE_S
+        turn.give_way()
+        now[0] += 1.5 * SLICE_S
+        with pytest.raises(RequestError, match="busy with it for 1 s"):
+            turn.give_way()
+
+
 STUCK = """
 import ctypes, signal, sys, threading, time
 from meanflow_ik_ros import process
