@@ -185,6 +185,7 @@ class WorldObjects:
 
     def add(self, added: WorldObject, T_base_object: np.ndarray) -> None:
         """Add an object that is not attached, or replace one."""
+        self._count(added.parts)
         if added.id in self.objects:
             self._take_out(added.id)
         self._extend(replace(added, parts=()), added.parts, T_base_object)
@@ -195,12 +196,12 @@ class WorldObjects:
         if len(known.parts) == 1:  # beside others its shape has another name in the world
             self.add(replace(known, parts=(*known.parts, *parts)), pose)
         else:
+            self._count(parts)
             self._extend(known, parts, pose)
 
     def _extend(self, known: WorldObject, parts: Sequence[Part], T_base_object: np.ndarray) -> None:
         together = replace(known, parts=(*known.parts, *parts))
         names = together.names()[len(known.parts) :]
-        self._count(parts)
         new = []
         for name, part in zip(names, parts, strict=True):
             place = {"pose": T_base_object @ part.T_object_part, "padding": known.padding}
@@ -215,12 +216,14 @@ class WorldObjects:
             self._decide(link, names, allowed)
 
     def _count(self, parts: Sequence[Part]) -> None:
-        self._changes += len(parts)
-        if self._changes > MOST_CHANGES:
+        """Count a change of parts, unless there are too many in a message."""
+        changes = self._changes + len(parts)
+        if changes > MOST_CHANGES:
             raise WorldError(
-                f"{self._changes} shapes added, moved, attached or detached in one message; "
+                f"{changes} shapes added, moved, attached or detached in one message; "
                 f"{MOST_CHANGES} are the most"
             )
+        self._changes = changes
 
     def remove(self, id: str) -> None:
         """Remove an object, and what was allowed or forbidden of it."""
