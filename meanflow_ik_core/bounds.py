@@ -45,6 +45,9 @@ MOST_SHAPES = 800
 MOST_ATTACHED = 100
 # Of attached ones with all: 18 beside 780, or 100 beside 50.
 MOST_ATTACHED_PAIRS = 15_000
+# That the operations of a message add, move, attach or detach, each as often as they do: such take
+# some .1 ms. All that there may be can be added and moved, or attached.
+MOST_CHANGES = 2 * MOST_SHAPES
 # Of all meshes of a message. With as many triangles rclpy takes .2 s to read them, and Coal's
 # trees .25 s of such that lie all over one another.
 MOST_MESSAGE_CORNERS = 50_000  # and triangles
@@ -96,6 +99,17 @@ MESH_MEMORY = 4 << 30  # bytes of address space of what loads meshes
 
 # Networks of the largest kinds that are trained here have some 50 million weights.
 MOST_CHECKPOINT_BYTES = 1 << 30
+
+# Of a configuration that is told in an answer, the deepest ones.
+MOST_TOUCHES = 10
+# Pairs of shapes that are near, looked at for that in one answer: each takes 14 us. A further
+# configuration is looked at only while they are fewer.
+MOST_NEAR_PAIRS = 10_000
+# Compared to find the one that was meant: difflib takes .3 ms for each of two letters.
+MOST_COMPARED = 100  # names, those nearest by the alphabet
+MOST_COMPARED_NAME = 64  # characters; longer names are not compared
+# Of ids that an answer lists that refuses; with its message that is less than 2 kB.
+MOST_LISTED_BYTES = 700
 
 _SPACE = re.compile(r"\s+")
 

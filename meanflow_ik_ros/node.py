@@ -34,6 +34,7 @@ from meanflow_ik_ros.messages.tips import tip_links_from_names
 from meanflow_ik_ros.parameters import NodeParameters, declare_parameters, values_of
 from meanflow_ik_ros.process import ProcessNode, run_node
 from meanflow_ik_ros.qos import unused_overrides
+from meanflow_ik_ros.rare_log import RareLog
 from meanflow_ik_ros.services import Service, services_of, solutions
 from meanflow_ik_ros.srv import GetIKSolutions
 from meanflow_ik_ros.topics.clouds import CloudTopics
@@ -252,15 +253,16 @@ class MeanFlowIKNode(ProcessNode):
 
 
 class LibraryLog(logging.Handler):
-    """Brings what the library warns of to a node's log, until it is closed."""
+    """Brings what the library warns of to a node's log, until it is closed; of each module a line
+    now and then, as requests may bring it about."""
 
     def __init__(self, logger: Any) -> None:
         super().__init__(logging.WARNING)
-        self._logger = logger
+        self._log = RareLog(logger)
         logging.getLogger(mik.__name__).addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._logger.warning(self.format(record))
+        self._log.warning(record.module, self.format(record))
 
     def close(self) -> None:
         logging.getLogger(mik.__name__).removeHandler(self)

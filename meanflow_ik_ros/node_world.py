@@ -41,10 +41,7 @@ STILL = GRAZE
 
 
 class NodeWorld:
-    """Objects by id around a robot; every change is made on a copy, which is taken if all of it is.
-
-    changed: called with the new content after each change; may be replaced.
-    """
+    """Objects by id around a robot; a change is made on a copy, which is taken if all of it is."""
 
     def __init__(
         self,
@@ -63,7 +60,7 @@ class NodeWorld:
         """
         self.robot = robot
         self.clouds = frozenset(clouds)
-        self.changed: Callable[[WorldObjects], Any] = lambda content: None
+        self._changed: Callable[[WorldObjects], Any] | None = None
         self._state, self._lookup = state, frame_lookup
         self._content = WorldObjects(robot)
         self._held = self._content, {}, self._content
@@ -114,8 +111,17 @@ class NodeWorld:
             if len(content.world):
                 self._build(content.world)
             self._content = content
-            self.changed(content)
+            if self._changed is not None:
+                self._changed(content)
             return content
+
+    def tell(self, changed: Callable[[WorldObjects], Any] | None) -> None:
+        """Call something with the new content after each change, in place of what was called.
+
+        What was is not called any more when this returns; with None nothing is.
+        """
+        with self._changing:
+            self._changed = changed
 
     def _build(self, world: World) -> None:
         """Build what solves ask, so that none waits for it, and what cannot be built is refused."""
@@ -265,12 +271,12 @@ class NodeWorld:
         # They stand where the message says, whatever pose the object has by now.
         shift = np.linalg.inv(T_base_object) @ T_base_frame @ T_frame_object
         parts = [replace(part, T_object_part=shift @ part.T_object_part) for part in new.parts]
-        together = (*known.parts, *parts)
-        if len({part.arguments["convex"] for part in together if part.kind == "mesh"}) > 1:
+        meshes = [part for part in (*known.parts, *parts) if part.kind == "mesh"]
+        if len({part.arguments["convex"] for part in meshes}) > 1:
             raise WorldError(
                 f"APPEND of object {known.id!r} mixes meshes that are convex and such that are not"
             )
-        content.add(replace(known, parts=together), T_base_object)
+        content.append(known, parts)
 
     def _take_attached(self, content: WorldObjects, message: Any, whereabouts: Whereabouts) -> None:
         inner, link = message.object, message.link_name

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ class SceneChange:
         """
         self._content, self._where, self._clouds = content, whereabouts, clouds
         self._robot: Robot = content.world.robot
-        self.has_subframes = False
+        self.has_subframes = self._hinted = False
 
     def clear(self, attached: bool) -> None:
         """Remove all objects of the scene that are attached, or all that are not."""
@@ -96,9 +96,7 @@ class SceneChange:
                 self._move(message)
             elif operation == APPEND and known is not None:
                 # As in MoveIt, shapes are placed in the object that there is.
-                added = self._object(message)[0]
-                parts = (*known.parts, *added.parts)
-                content.add(replace(known, parts=parts, of_scene=True), content.pose(id))
+                content.append(replace(known, of_scene=True), self._object(message)[0].parts)
             elif operation in (ADD, APPEND):
                 added, T_frame_object = self._object(message)
                 pose = self._where.frame_of(message) @ T_frame_object
@@ -121,7 +119,7 @@ class SceneChange:
                 raise _unknown_operation(f"attached object {id!r}", operation)
             self._check_id(id)
             if link not in self._robot.frames:
-                error = unknown_name(link, self._robot.frames, "link")
+                error = self._unknown(link, self._robot.frames, "link")
                 raise RequestError(WorldCodes.INVALID_LINK_NAME, f"object {id!r}: {error}")
             self._attach(message, [one for one in message.touch_links if one in self._robot.frames])
             content.problems.drop("object", id)
@@ -131,7 +129,7 @@ class SceneChange:
         id, known = inner.id, content.objects.get(inner.id)
         if not has_shapes(inner):
             if known is None:
-                error = unknown_name(id, content.objects, "object")
+                error = self._unknown(id, content.objects, "object")
                 raise RequestError(WorldCodes.INVALID_OBJECT_NAME, str(error))
             if known.link != link:
                 if known.link:
@@ -161,7 +159,7 @@ class SceneChange:
     def _move(self, message: Any) -> None:
         known = self._content.objects.get(message.id)
         if known is None:
-            error = unknown_name(message.id, self._content.objects, "object")
+            error = self._unknown(message.id, self._content.objects, "object")
             raise RequestError(WorldCodes.INVALID_OBJECT_NAME, str(error))
         places = places_from_message(message, known)
         if places is not None:
@@ -196,6 +194,11 @@ class SceneChange:
             T_frame_object = added.parts[0].T_object_part
             added = replace(added, parts=(replace(added.parts[0], T_object_part=np.eye(4)),))
         return added, T_frame_object
+
+    def _unknown(self, name: str, names: Iterable[str], what: str) -> WorldError:
+        """The error about a name; a message pays for one hint alone, however many are wrong."""
+        first, self._hinted = not self._hinted, True
+        return unknown_name(name, names, what, with_hint=first)
 
     def _check_id(self, id: str) -> None:
         problem = None

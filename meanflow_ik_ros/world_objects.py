@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from meanflow_ik_core.bounds import MOST_CONTACTS
+from meanflow_ik_core.bounds import MOST_CHANGES, MOST_CONTACTS
+from meanflow_ik_core.collision.obstacles import Shape
 from meanflow_ik_core.errors import WorldError
 from meanflow_ik_core.world.decisions import Decisions
 from meanflow_ik_core.world.world import World
@@ -30,11 +31,13 @@ class Part:
     kind: as `World` has an ``add_`` method for it.
     arguments: of that method.
     T_object_part: (4, 4); a half-space is solid where z < 0.
+    shape: of the solver, once the part has been in a world.
     """
 
     kind: str
     arguments: Mapping[str, Any]
     T_object_part: np.ndarray
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +117,8 @@ class WorldObjects:
     """A world and the objects that its obstacles are parts of.
 
     It is changed by one owner; `copy` is cheap, so that changes can be tried and dropped. Methods
-    raise a `WorldError` for what the world refuses; that ids exist is the caller's part.
+    raise a `WorldError` for what the world refuses, and where a copy is changed in more shapes than
+    `MOST_CHANGES`; that ids exist is the caller's part.
 
     world: of the solver.
     objects: by id.
@@ -133,6 +137,7 @@ class WorldObjects:
         self.clouds: dict[str, float] = {}
         self.matrix: AllowedMatrix | None = None
         self.problems = SceneProblems()
+        self._changes = 0  # shapes that were added, moved, attached or detached
 
     def copy(self) -> WorldObjects:
         """Of its own, with the same content."""
@@ -148,12 +153,10 @@ class WorldObjects:
         other = WorldObjects(self.world.robot)
         other.matrix, other.problems = self.matrix, self.problems.copy()
         for name, measured in self.clouds.items():
+            other.clouds[name] = measured
             if name in self.world:
                 cloud = self.world.obstacle(name)
-                points, edge = cloud.shape.vertices, cloud.shape.sizes[0]
-                other.set_cloud(name, points, edge, measured, cloud.pose)
-            else:
-                other.clouds[name] = measured
+                other.world.add_shape(name, cloud.shape, pose=cloud.pose)
         for known in self.objects.values():
             if known.of_scene:
                 pose = self.pose(known.id)
@@ -161,6 +164,7 @@ class WorldObjects:
                 if known.link:
                     other.attach(known.id, known.link, known.touch_links, T_link_object=pose)
         other.decide_by_matrix()
+        other._changes = 0
         return other
 
     @contextmanager
@@ -170,7 +174,7 @@ class WorldObjects:
         try:
             yield
         except BaseException:
-            self.__dict__.update(before.__dict__)
+            self.__dict__.update(before.__dict__ | {"_changes": self._changes})
             raise
 
     def pose(self, id: str) -> np.ndarray:
@@ -181,20 +185,45 @@ class WorldObjects:
 
     def add(self, added: WorldObject, T_base_object: np.ndarray) -> None:
         """Add an object that is not attached, or replace one."""
+        self._count(added.parts)
         if added.id in self.objects:
             self._take_out(added.id)
-        for name, part in zip(added.names(), added.parts, strict=True):
-            pose = T_base_object @ part.T_object_part
-            if part.kind == "half_space":
-                normal = pose[:3, 2]
-                offset = float(normal @ pose[:3, 3])
-                self.world.add_half_space(name, normal, offset, padding=added.padding)
-                self.world.move(name, pose)
+        self._extend(replace(added, parts=()), added.parts, T_base_object)
+
+    def append(self, known: WorldObject, parts: Sequence[Part]) -> None:
+        """Add parts to an object that is not attached; those that it has stay as they are."""
+        pose = self.pose(known.id)
+        if len(known.parts) == 1:  # beside others its shape has another name in the world
+            self.add(replace(known, parts=(*known.parts, *parts)), pose)
+        else:
+            self._count(parts)
+            self._extend(known, parts, pose)
+
+    def _extend(self, known: WorldObject, parts: Sequence[Part], T_base_object: np.ndarray) -> None:
+        together = replace(known, parts=(*known.parts, *parts))
+        names = together.names()[len(known.parts) :]
+        new = []
+        for name, part in zip(names, parts, strict=True):
+            place = {"pose": T_base_object @ part.T_object_part, "padding": known.padding}
+            shape = Shape("half_space") if part.kind == "half_space" else part.shape
+            if shape is not None:
+                self.world.add_shape(name, shape, **place)
             else:
-                add = getattr(self.world, f"add_{part.kind}")
-                add(name, **part.arguments, pose=pose, padding=added.padding)
-        self.objects[added.id] = added
-        self._decide_again(added.id)
+                getattr(self.world, f"add_{part.kind}")(name, **part.arguments, **place)
+            new.append(replace(part, shape=self.world.obstacle(name).shape))
+        self.objects[known.id] = replace(known, parts=(*known.parts, *new))
+        for link, allowed in self.decisions.of(known.id).items():
+            self._decide(link, names, allowed)
+
+    def _count(self, parts: Sequence[Part]) -> None:
+        """Count a change of parts, unless there are too many in a message."""
+        changes = self._changes + len(parts)
+        if changes > MOST_CHANGES:
+            raise WorldError(
+                f"{changes} shapes added, moved, attached or detached in one message; "
+                f"{MOST_CHANGES} are the most"
+            )
+        self._changes = changes
 
     def remove(self, id: str) -> None:
         """Remove an object, and what was allowed or forbidden of it."""
@@ -203,9 +232,12 @@ class WorldObjects:
 
     def move(self, moved: WorldObject, T_base_object: np.ndarray) -> None:
         """Put an object, whose parts may stand elsewhere in it than before, to another place."""
+        self._count(moved.parts)
+        parts = []
         for name, part in zip(moved.names(), moved.parts, strict=True):
             self.world.move(name, T_base_object @ part.T_object_part)
-        self.objects[moved.id] = moved
+            parts.append(replace(part, shape=self.world.obstacle(name).shape))
+        self.objects[moved.id] = replace(moved, parts=tuple(parts))
 
     def attach(
         self,
@@ -217,6 +249,7 @@ class WorldObjects:
     ) -> None:
         """Attach an object, from where it is in a configuration (J,), or at a pose (4, 4)."""
         known = self.objects[id]
+        self._count(known.parts)
         for name, part in zip(known.names(), known.parts, strict=True):
             pose = None if T_link_object is None else T_link_object @ part.T_object_part
             self.world.attach(
@@ -229,6 +262,7 @@ class WorldObjects:
     def detach(self, id: str, q: np.ndarray) -> None:
         """Leave an attached object where a configuration (J,) puts it."""
         known = self.objects[id]
+        self._count(known.parts)
         for name in known.names():
             self.world.detach(name, q)
         self.objects[id] = replace(known, link=None, touch_links=())
@@ -240,7 +274,7 @@ class WorldObjects:
             raise WorldError(
                 f"{len(self.decisions)} allowed_contacts; {MOST_CONTACTS} are the most"
             )
-        self._decide(link, id, allowed)
+        self._decide(link, self._names(id), allowed)
 
     def set_cloud(
         self,
@@ -261,7 +295,8 @@ class WorldObjects:
         """
         if len(points):
             self.world.add_points(name, points, resolution, pose=pose, replace=True)
-            self._decide_again(name)
+            for link, allowed in self.decisions.of(name).items():
+                self._decide(link, [name], allowed)
         else:
             self.remove_cloud(name)
         self.clouds[name] = measured
@@ -307,11 +342,7 @@ class WorldObjects:
         # A cloud may be without points, or not there yet.
         return [id] if id == "*" or id in links or id in self.world else []
 
-    def _decide_again(self, id: str) -> None:
-        for link, allowed in self.decisions.of(id).items():
-            self._decide(link, id, allowed)
-
-    def _decide(self, link: str, id: str, allowed: bool) -> None:
+    def _decide(self, link: str, names: Sequence[str], allowed: bool) -> None:
         decide = self.world.allow if allowed else self.world.forbid
-        for pair in itertools.product(self._names(link), self._names(id)):
+        for pair in itertools.product(self._names(link), names):
             decide(*pair)

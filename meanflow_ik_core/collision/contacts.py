@@ -38,6 +38,9 @@ class Pairs(NamedTuple):
         return table
 
 
+Placed = tuple[coal.CollisionGeometry, coal.Transform3s]
+
+
 class Bodies:
     """All shapes, with balls around them: what is asked of a few pairs needs no pool of all.
 
@@ -70,16 +73,11 @@ class Bodies:
             return np.flatnonzero(~((between**2).sum(-1) > reach**2))
 
 
-def distance_if_touching(
-    shapes: Sequence[coal.CollisionGeometry], poses: np.ndarray, first: int, second: int, gap: float
-) -> float | None:
+def distance_if_touching(first: Placed, second: Placed, gap: float) -> float | None:
     """How far apart two shapes are [m], below 0 where they overlap; None: farther than a gap."""
     request, result = coal.CollisionRequest(), coal.CollisionResult()
     request.security_margin, request.distance_upper_bound = gap, gap + 1e-6
-    coal.collide(
-        shapes[first], transform(poses[first]), shapes[second], transform(poses[second]), request,
-        result,
-    )  # fmt: skip
+    coal.collide(*first, *second, request, result)
     return result.getContact(0).penetration_depth if result.isCollision() else None
 
 

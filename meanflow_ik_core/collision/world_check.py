@@ -151,14 +151,17 @@ class WorldCheck:
         poses: Sequence[np.ndarray],
         self_collision: bool = False,
         margin: float = 0.0,
+        most_near: float = np.inf,
     ) -> list[list[Contact]]:
         """What touches in each of the configurations q (N, J), the deepest first.
 
-        The arguments are those of `in_collision`. The depth is that of the shapes with all padding;
-        in a mesh or a cloud of points it is that of the contact that Coal finds first.
+        The arguments are those of `in_collision`, and ``most_near``: with so many pairs of shapes
+        near one another in those looked at, no further configuration is, and the list ends there.
+        The depth is that of the shapes with all padding; in a mesh or a cloud of points it is that
+        of the contact that Coal finds first.
         """
         pairs = self._pairs.some(self_collision | ~self._pairs.own)
-        return self._contacts(pairs, q, poses, margin)
+        return self._contacts(pairs, q, poses, margin, most_near)
 
     def fixed_contacts(
         self, q: np.ndarray, poses: Sequence[np.ndarray], bodies: frozenset[str]
@@ -169,20 +172,33 @@ class WorldCheck:
         return self._contacts(pairs, q[None], poses, 0.0)[0]
 
     def _contacts(
-        self, pairs: Pairs, q: np.ndarray, poses: Sequence[np.ndarray], margin: float
+        self,
+        pairs: Pairs,
+        q: np.ndarray,
+        poses: Sequence[np.ndarray],
+        margin: float,
+        most_near: float = np.inf,
     ) -> list[list[Contact]]:
         found: list[list[Contact]] = []
         configurations = self.own.kinematics.configurations(np.nan_to_num(q))
         known = np.asarray(np.isfinite(q).all(-1))
+        shapes = self._bodies.shapes
         with self._turn:
             T_joint_shape = np.concatenate((self._T_joint_link, self._T_joint_obstacle(poses)))
             for row, configuration in enumerate(configurations):
+                if most_near <= 0:
+                    break
                 deepest: dict[tuple[str, str], float] = {}
                 where = self._bodies.poses(configuration, T_joint_shape)
-                for pair in self._bodies.near(where, pairs, margin) if known[row] else ():
-                    first, second = int(pairs.first[pair]), int(pairs.second[pair])
-                    gap = float(pairs.margin[pair]) + margin
-                    apart = distance_if_touching(self._bodies.shapes, where, first, second, gap)
+                near = self._bodies.near(where, pairs, margin) if known[row] else np.zeros(0, int)
+                most_near -= len(near)
+                some = pairs.some(near)
+                columns = some.first.tolist(), some.second.tolist(), (some.margin + margin).tolist()
+                places = {shape: transform(where[shape]) for shape in {*columns[0], *columns[1]}}
+                for first, second, gap in zip(*columns, strict=True):
+                    apart = distance_if_touching(
+                        (shapes[first], places[first]), (shapes[second], places[second]), gap
+                    )
                     if apart is not None:
                         names = self._names[first], self._names[second]
                         deepest[names] = max(0.0, gap - apart, deepest.get(names, 0.0))

@@ -28,6 +28,7 @@ _LOG = logging.getLogger(__name__)
 # m, how far a solution stays away from what it must not touch: so near, Coal's answer for round
 # shapes depends on what it was asked before.
 GRAZE = 1e-4
+_NAMED = 3  # contacts that a line of the log names at most
 # The checks of robots against themselves, read once: other threads wait for it.
 _CHECKS: WeakKeyDictionary[Robot, SelfCollision] = WeakKeyDictionary()
 _READING = threading.Lock()
@@ -53,7 +54,7 @@ class Structure:
         padding: float,
         told: set[tuple[str, str]],
     ):
-        """Keep what is given; ``told`` is what `Scene.warn_of_seed` has said already."""
+        """Keep what is given; ``told`` is what touched when `Scene.warn_of_seed` looked last."""
         self.told, self.seed_seen = told, False
         self.robot, self.obstacles = robot, tuple(obstacles)
         self.decisions, self.held, self.padding = dict(decisions), dict(held), padding
@@ -160,25 +161,33 @@ class Scene:
         return self.structure.check.in_collision(q, self.poses, self_collision, margin)
 
     def contacts(
-        self, q: np.ndarray, self_collision: bool = False, margin: float = 0.0
+        self,
+        q: np.ndarray,
+        self_collision: bool = False,
+        margin: float = 0.0,
+        most_near: float = np.inf,
     ) -> list[list[Contact]]:
         """What touches in q (N, J), see `WorldCheck.contacts`."""
-        return self.structure.check.contacts(q, self.poses, self_collision, margin)
+        return self.structure.check.contacts(q, self.poses, self_collision, margin, most_near)
 
     def warn_of_seed(self, q: np.ndarray) -> None:
-        """Log what attached obstacles touch in the first seed state (J,), each contact once."""
+        """Log in one line what attached obstacles touch in the first seed state (J,), if new."""
         carried = {one.name for one in self.structure.obstacles if one.link is not None}
         if self.structure.seed_seen or not carried:
             return
         self.structure.seed_seen = True
-        for contact in self.contacts(q[None], self_collision=True)[0]:
-            pair = contact.link, contact.other
-            if carried & set(pair) and pair not in self.structure.told:
-                self.structure.told.add(pair)
-                _LOG.warning(
-                    "%s touches %s by %.1f mm in the seed state; where it may, name it in "
-                    "touch_links= or allow it", *pair, 1e3 * contact.depth,
-                )  # fmt: skip
+        contacts = self.contacts(q[None], self_collision=True)[0]
+        touching = {one[:2]: one for one in contacts if not carried.isdisjoint(one[:2])}
+        new = [one for pair, one in touching.items() if pair not in self.structure.told]
+        self.structure.told.clear()
+        self.structure.told.update(touching)
+        if new:
+            _LOG.warning(
+                "touching in the seed state: %s%s; where that may be, name it in touch_links= or "
+                "allow it",
+                ", ".join(map(str, new[:_NAMED])),
+                f" and {len(new) - _NAMED} more" if len(new) > _NAMED else "",
+            )
 
     def fixed_contacts(self, q: np.ndarray, bodies: frozenset[str]) -> list[Contact]:
         """What some links touch in q (J,), see `WorldCheck.fixed_contacts`."""

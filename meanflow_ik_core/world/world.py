@@ -195,6 +195,10 @@ class World:
 
         self._add(name, lambda where: cloud_shape(where, points, resolution), place)
 
+    def add_shape(self, name: str, shape: Shape, **place: Any) -> None:
+        """Add another obstacle of the shape that one has; nothing of it is built again."""
+        self._add(name, lambda _: shape, place)
+
     def move(self, name: str, pose: Any = None, *, xyz: Any = None, quat_xyzw: Any = None) -> None:
         """Give an obstacle that is not attached another pose in the base."""
         with self._lock:

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from itertools import accumulate
 
+from meanflow_ik_core.bounds import MOST_LISTED_BYTES
 from meanflow_ik_ros.desk import Desk
 from meanflow_ik_ros.messages.errors import WorldCodes
 from meanflow_ik_ros.services import Service
@@ -28,5 +31,14 @@ def answer(
 
     answered = desk.attempt(NAME, respond, response)
     if desk.configured:
-        answered.names = [*desk.world.content.objects, *desk.world.content.clouds]
+        names = [*desk.world.content.objects, *desk.world.content.clouds]
+        refused = answered.error_code != WorldCodes.SUCCESS
+        answered.names = _first(names) if refused else names
     return answered
+
+
+def _first(names: Sequence[str]) -> list[str]:
+    """As many of the names as an answer lists that refuses."""
+    # each with its length, its end, and what makes it a multiple of four
+    ends = accumulate(len(name.encode(errors="replace")) + 8 for name in names)
+    return [name for name, end in zip(names, ends, strict=True) if end <= MOST_LISTED_BYTES]

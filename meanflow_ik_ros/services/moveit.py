@@ -26,7 +26,7 @@ from meanflow_ik_ros.messages.sizes import check_joint_state, check_sizes
 from meanflow_ik_ros.messages.task import task_from_request
 from meanflow_ik_ros.messages.tips import FrameLookup, targets_from_poses, tip_links_from_names
 from meanflow_ik_ros.messages.touching import code_of_unsolved, explanation
-from meanflow_ik_ros.messages.world_sizes import check_object_sizes
+from meanflow_ik_ros.messages.world_sizes import check_object_sizes, check_world_total
 from meanflow_ik_ros.parameters import FIELDS
 from meanflow_ik_ros.rare_log import WARN_EVERY_S
 from meanflow_ik_ros.scene_change import SceneChange
@@ -115,7 +115,8 @@ def world_of_request(desk: Desk, ik_request: Any, parameters: NodeParameters) ->
     """The node's world, with what the state of a PositionIKRequest has attached besides.
 
     Raises:
-        RequestError, WorldError: the world is not known, or something cannot be attached.
+        RequestError, WorldError: the world is not known or too large, or something cannot be
+            attached.
     """
     attached = ik_request.robot_state.attached_collision_objects
     if not len(attached):
@@ -127,6 +128,7 @@ def world_of_request(desk: Desk, ik_request: Any, parameters: NodeParameters) ->
         change.take_attached(message)
     if content.problems:
         raise RequestError(*content.problems.summary())
+    check_world_total(content.world)
     content.decide_by_matrix()
     return content.world
 

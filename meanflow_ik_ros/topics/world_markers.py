@@ -21,14 +21,15 @@ class WorldMarkersTopic:
     `close` takes the topic down again."""
 
     def __init__(self, desk: Desk) -> None:
-        self._node = desk.node
+        self._node, self._world = desk.node, desk.world
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._publisher = create_publisher(desk.node, MarkerArray, "~/world_markers", latched)
-        desk.world.changed = self.publish
+        desk.world.tell(self.publish)
         self.publish(desk.world.content)
 
     def publish(self, content: WorldObjects) -> None:
         self._publisher.publish(world_markers(content))
 
     def close(self) -> None:
+        self._world.tell(None)  # a cloud may just be taken
         self._node.destroy_publisher(self._publisher)

@@ -258,8 +258,7 @@ class Attacker:
             response, code = (code, code.val) if hasattr(code, "val") else (response, code)
             self.seen[name, "solved" if code in SOLVED else "refused"] += 1
             if code not in SOLVED:
-                names = len("".join(getattr(response, "names", ())))
-                size = self.note("refusal [bytes]", len(serialize_message(response)) - names)
+                size = self.note("refusal [bytes]", len(serialize_message(response)))
                 assert size <= MOST_BYTES and len(response.message) < 300, response.message
                 most = REFUSED_CPU_S
         self.undo(kind)

@@ -18,6 +18,7 @@ import meanflow_ik_core as mik
 from meanflow_ik_core.bounds import (
     MOST_ATTACHED,
     MOST_ATTACHED_PAIRS,
+    MOST_CHANGES,
     MOST_CONTACTS,
     MOST_HULL_CORNERS,
     MOST_MESSAGE,
@@ -427,3 +428,53 @@ def test_a_contact_of_many_shapes_counts_once_however_often_it_is_told(around):
     around.apply(allowed=[AllowedContact(link="tool", id="wall")] * MOST_CONTACTS)
     assert time.process_time() - began < 1.5
     assert len(around.asked().decisions()) == 720 * 20
+
+
+def again(id: str, operation: int, **fields) -> WorldObject:
+    return WorldObject(id=id, operation=operation, **fields)
+
+
+def test_shapes_that_are_changed_again_and_again_are_bounded_in_a_message(around):
+    around.apply(balls("wall", 700), attached=[carried("tool", 18)])
+    moves = [again("wall", WorldObject.MOVE, pose=pose_at(0, 0, 4))] * MOST_SHAPES
+    assert f"{MOST_CHANGES} are the most" in said_soon(around, *moves)
+    around.apply(*moves[:2])
+    ends = (WorldObject.REMOVE, WorldObject.ADD)
+    turns = [
+        AttachedWorldObject(link_name="panda_hand", object=again("tool", operation))
+        for _ in range(MOST_SHAPES // 2)
+        for operation in ends
+    ]
+    assert f"{MOST_CHANGES} are the most" in said_soon(around, attached=turns)
+    around.apply(attached=turns[: MOST_CHANGES // 18])
+    replaced = [balls("wall", 1)] * (MOST_SHAPES // 2)
+    around.apply(*replaced)
+
+
+def test_an_append_builds_and_checks_no_shape_again(around):
+    around.apply(large("tree", MOST_HULL_CORNERS // 2, convex=True))
+    hull = around.asked().obstacle("tree").shape
+    twig = SolidPrimitive(type=SolidPrimitive.SPHERE, dimensions=[0.1])
+    twigs = [again("tree", WorldObject.APPEND, primitives=[twig])] * 700
+    allowed = AllowedContact(link="panda_hand", id="tree")
+    around.apply(allowed=[allowed])
+    began = time.process_time()
+    around.apply(*twigs)
+    assert time.process_time() - began < 1.5
+    world = around.asked()
+    assert world.obstacle("tree[0]").shape is hull and len(world) == 701
+    assert all(world.decisions()["panda_hand", name] for name in world.names())
+
+
+def test_names_are_compared_only_where_that_takes_no_time(around):
+    rng = np.random.default_rng(0)
+    for length in (14, 60, 190):
+        letters = rng.choice(["a", "b"], (MOST_SHAPES, length))
+        ids = [f"{''.join(some)}{number}" for number, some in enumerate(letters)]
+        around.apply(*(balls(id, 1) for id in ids), is_diff=False)
+        began = time.process_time()
+        code, said = refused(around, again(ids[0] + "x", WorldObject.REMOVE))
+        assert time.process_time() - began < 0.3
+        assert code == Codes.INVALID_OBJECT_NAME
+        hint = f"did you mean {ids[0]!r}"
+        assert f"and {MOST_SHAPES - 20} more" in said and (hint in said) == (length < 190)

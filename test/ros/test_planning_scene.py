@@ -34,7 +34,14 @@ from shape_msgs.msg import MeshTriangle, Plane, SolidPrimitive
 from world_messages import box, pose_at, tetrahedron
 
 import meanflow_ik_core as mik
-from meanflow_ik_core.bounds import MOST_MESSAGE, MOST_PROBLEMS, MOST_SHAPES
+from meanflow_ik_core.bounds import (
+    MOST_ATTACHED,
+    MOST_ATTACHED_PAIRS,
+    MOST_CHANGES,
+    MOST_MESSAGE,
+    MOST_PROBLEMS,
+    MOST_SHAPES,
+)
 from meanflow_ik_core.geometry import matrix_from_rpy
 from meanflow_ik_ros.current_state import CurrentState
 from meanflow_ik_ros.messages.errors import FrameError, RequestError
@@ -42,6 +49,7 @@ from meanflow_ik_ros.messages.scene import cells_from_octomap
 from meanflow_ik_ros.node_world import NodeWorld
 from meanflow_ik_ros.parameters import NodeParameters
 from meanflow_ik_ros.planning_scene import PlanningScene
+from meanflow_ik_ros.services.moveit import world_of_request
 
 Codes = ApplyWorld.Response
 SMALL = (0.1, 0.1, 0.1)
@@ -512,6 +520,60 @@ def test_as_many_objects_as_may_be_are_taken_soon(around, messages):
     assert len(around.names()) == MOST_SHAPES and lost_s < 1
     around.scene.take_object(messages.box("one more", SMALL, (1, 0, 0)))
     assert f"{MOST_SHAPES + 1} shapes" in around.refusal()[1]
+
+
+def test_changes_without_end_and_unknown_names_are_problems_soon(around, messages):
+    far = [messages.box("a" * 50 + f"{i}", (0.01,) * 3, (2, 2, 0)) for i in range(300)]
+    parts = {"primitives": [far[0].primitives[0]] * 400}
+    around.scene.take_scene(messages.scene(messages.object("wall", **parts), *far))
+    moves = [messages.object("wall", operation=MOVE)] * MOST_SHAPES
+    lost = [messages.object("b" * 50 + f"{i}", operation=MOVE) for i in range(MOST_SHAPES)]
+    unknown = [messages.attached("panda_hant", one) for one in far]
+    for scene, words in (
+        (messages.scene(*moves), f"{MOST_CHANGES} are the most"),
+        (messages.scene(*lost), "unknown object 'bbb"),
+        (messages.scene(attached=unknown), "unknown link 'panda_hant' (did you mean"),
+    ):
+        began = time.process_time()
+        around.scene.take_scene(scene)
+        assert time.process_time() - began < 1
+        assert words in around.refusal()[1]
+        around.scene.take_object(far[0])  # keeps the problems
+        around.world.change(lambda content: content.problems.clear())
+    assert len(around.names()) == 700
+
+
+def test_what_a_request_attaches_is_bounded_as_the_world_is(around, messages):
+    free = MOST_SHAPES * 9 // 10
+    parts = {"primitives": [messages.box("", SMALL, (0, 0, 0)).primitives[0]] * free}
+    around.scene.take_object(messages.object("wall", pose=pose_at(3, 0, 0), **parts))
+    boxes = [
+        messages.box(f"{number}", SMALL, (0, 0, 0.1), "panda_hand")
+        for number in range(MOST_ATTACHED + 1)
+    ]
+    for many, most in (
+        (MOST_ATTACHED + 1, MOST_SHAPES),
+        (MOST_ATTACHED_PAIRS // free + 1, MOST_ATTACHED_PAIRS),
+    ):
+        attached = [messages.attached("panda_hand", one) for one in boxes[:many]]
+        state = SimpleNamespace(attached_collision_objects=attached)
+        began = time.process_time()
+        with pytest.raises(RequestError, match=f"{most} are the most"):
+            world_of_request(
+                SimpleNamespace(world=around.world),  # type: ignore
+                SimpleNamespace(robot_state=state),
+                NodeParameters(),
+            )
+        assert time.process_time() - began < 0.5
+
+
+def test_a_change_of_all_else_builds_nothing_of_the_scene_and_of_clouds_again(around, messages):
+    around.scene.take_object(messages.object("mesh", meshes=[tetrahedron(0.2)]))
+    around.world.change(lambda content: content.set_cloud("/camera", np.ones((1, 3)), 0.1, 0.0))
+    shapes = [around.asked().obstacle(name).shape for name in around.names()]
+    around.world.apply(ApplyWorld.Request())
+    assert around.names() == ["/camera", "mesh"]
+    assert [around.asked().obstacle(name).shape for name in around.names()] == shapes[::-1]
 
 
 def test_states_alone_change_nothing(around, messages):

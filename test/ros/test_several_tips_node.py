@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The running node with two arms: goals for both, for one, and with axes that may be anything."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from meanflow_ik_core.collision.clearance import SphereModel
 from meanflow_ik_core.objectives import build_objectives
 from meanflow_ik_ros.messages.poses import pose_message
+from meanflow_ik_ros.node import LibraryLog
 from meanflow_ik_ros.rare_log import RareLog
 from meanflow_ik_ros.services import batch, solutions
 
@@ -277,6 +279,19 @@ def test_a_log_line_says_how_many_were_left_out(monkeypatch):
     monkeypatch.setattr("meanflow_ik_ros.rare_log.WARN_EVERY_S", 0.0)
     log.warning("a", "five")
     assert lines == ["a: one", "a: four", "a: five (2 more were left out)"]
+
+
+def test_what_the_library_warns_of_is_a_line_now_and_then():
+    class Lines(list):
+        warning = list.append
+
+    lines = Lines()
+    log = LibraryLog(lines)
+    for number in range(3):
+        logging.getLogger("meanflow_ik_core.world.scene").warning("a%s", "b" * 1000 + str(number))
+    log.close()
+    (line,) = lines
+    assert line.startswith("test_several_tips_node: ab") and len(line) < 400
 
 
 def test_an_objective_that_does_not_exist_is_no_parameter(running):

@@ -16,6 +16,7 @@ from meanflow_ik_core.bounds import MOST_SHOWN_TRIANGLES
 from meanflow_ik_ros.current_state import CurrentState
 from meanflow_ik_ros.markers.world_markers import ALLOWED, ATTACHED, FREE, SOLID, world_markers
 from meanflow_ik_ros.node_world import NodeWorld
+from meanflow_ik_ros.topics.world_markers import WorldMarkersTopic
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,18 @@ def test_meshes_are_shown_as_boxes_where_they_have_too_many_triangles(panda):
     assert second.type == Marker.CUBE and size(second) == pytest.approx((1, 1, 1e-3), abs=1e-3)
     place = second.pose.position
     assert (place.x, place.y, place.z) == pytest.approx((1.5, 0, 3), abs=1e-3)
+
+
+def test_a_change_after_the_topic_is_closed_is_made(running):
+    world = running.desk.world
+    told = world._changed  # the node's own topic, which goes on
+    WorldMarkersTopic(running.desk).close()
+    try:
+        world.apply(ApplyWorld.Request(objects=[box("table", (1, 1, 1), (0, 2, 0))]))
+        assert list(world.content.objects) == ["table"]
+    finally:
+        world.tell(told)
+    world.apply(ApplyWorld.Request())
 
 
 def test_a_viewer_that_comes_later_is_shown_the_world(running):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The running node over real ROS: its world changed by a service, and in each service's answers."""
 
+import time
+
 import coal
 import numpy as np
 import pytest
@@ -14,10 +16,12 @@ from meanflow_ik_ros.srv import (
     GetWorld,
 )
 from oracles import Judge
+from rclpy.serialization import serialize_message
 from ros_user import MANY, Q, User, pose_array
 from world_messages import box, pose_at
 
 import meanflow_ik_core as mik
+from meanflow_ik_core.bounds import MOST_SHAPES, MOST_TOUCHES
 
 Codes = ApplyWorld.Response
 IKCodes = GetIKSolutions.Response
@@ -176,6 +180,33 @@ def test_a_refused_change_changes_nothing_and_says_why(client):
     unseen = box("unseen", (0.1, 0.1, 0.1), (1, 0, 0), "moon")
     refused = client.call("apply_world", objects=[unseen], is_diff=True)
     assert refused.error_code == Codes.FRAME_TRANSFORM_FAILURE and refused.names == ["post"]
+
+
+def test_a_refusal_is_short_however_much_there_is(client):
+    ids = ["\u4e16" * 190 + f"{number}" for number in range(MOST_SHAPES)]
+    objects = [box(id, (0.01, 0.01, 0.01), (2, 0, 0)) for id in ids]
+    assert client.call("apply_world", objects=objects).names == ids
+    lost = WorldObject(id=f"{ids[0]}0", operation=WorldObject.REMOVE)
+    refused = client.call("apply_world", objects=[lost], is_diff=True)
+    assert refused.error_code == Codes.INVALID_OBJECT_NAME
+    assert refused.names == ids[:1] and len(serialize_message(refused)) < 2000
+
+
+def test_what_touches_is_told_of_the_deepest_alone(client, target):
+    blocks = [
+        box(f"block{n}", (0.2 + 1e-4 * n,) * 3, tuple(target[0, :3, 3])) for n in range(MOST_SHAPES)
+    ]
+    client.call("apply_world", objects=blocks)
+    began = time.process_time()  # of the node too, which runs in this process
+    single = client.call("get_ik_solutions", targets=stamped(target), num_samples=32)
+    assert single.error_code == IKCodes.GOAL_IN_COLLISION
+    told = [solution.touches for solution in single.solutions if solution.touches]
+    assert len(told) > 1 and len(serialize_message(single)) < 100_000
+    for touches in told:
+        assert len(touches) == MOST_TOUCHES + 1 and touches[-1].endswith(" more")
+        depths = [float(text.split()[-2]) for text in touches[:-1]]
+        assert depths == sorted(depths, reverse=True) and depths[0] > 0
+    assert time.process_time() - began < 2
 
 
 def test_a_locked_frame_that_goes_makes_requests_fail(client, running, target, monkeypatch):

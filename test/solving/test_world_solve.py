@@ -207,7 +207,22 @@ def test_a_seed_in_which_an_attached_object_touches_is_warned_of_once(caplog):
             # another state of the world, and the same contact
             world.add_sphere("elsewhere", 0.1, xyz=(0, 0, 3), replace=True)
     (said,) = caplog.messages
-    assert said.startswith("can touches table by 40.0 mm in the seed state")
+    assert said.startswith("touching in the seed state: can and table by 40.0 mm; where")
+
+
+def test_many_contacts_of_a_seed_are_one_line(caplog):
+    solver = mik.load_solver("panda", sampler="uniform")
+    T_base_tip = np.asarray(solver.robot.forward(KEEP))
+    can = T_base_tip[0] @ solver.robot.tip_offset("panda_hand_tcp")[1]
+    world = mik.World(solver.robot)
+    for number in range(20):
+        world.add_sphere(f"can{number}", 0.01, pose=can)
+        world.attach(f"can{number}", "panda_hand", q=KEEP)
+        world.add_sphere(f"table{number}", 0.02 if number else 0.03, pose=can)
+    with caplog.at_level("WARNING"):
+        solver.solve(T_base_tip, seed_state=KEEP, world=world, seed=0)
+    (said,) = caplog.messages
+    assert "and table0 by 40.0 mm" in said and "and 397 more" in said and len(said) < 290
 
 
 def test_clearances_of_some_rows_are_those_of_all_and_no_other_row_is_looked_at(
