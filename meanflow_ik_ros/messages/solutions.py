@@ -18,18 +18,20 @@ if TYPE_CHECKING:
     from meanflow_ik_core.solving.solver import IKResult
     from meanflow_ik_ros.messages.query import IKQuery
 
-# Rows that say what touches, at most: each takes some 0.1 ms; fewer where many shapes are near.
-_MOST_TOLD = 32
+# Nearest misses that are told, each with what it touches.
+_MOST_MISSES = 32
 
 
 def solutions_from_result(query: IKQuery, result: IKResult, robot: Robot) -> list[IKSolution]:
     """The valid solutions of the one target of a query, best first.
 
-    Where there are none, the nearest misses, with `valid` False.
+    Where there are none, up to 32 of the nearest misses, with `valid` False.
     """
     q = result.joint_positions[0]
     valid = result.valid[0]
-    rows = np.flatnonzero(valid if valid.any() else np.isfinite(q).all(-1))
+    rows = np.flatnonzero(valid)
+    if not len(rows):
+        rows = np.flatnonzero(np.isfinite(q).all(-1))[:_MOST_MISSES]
     header = Header(stamp=query.stamp, frame_id=robot.base)
     names = list(robot.joint_names)
     own, world = result.clearances((0, rows))
@@ -58,7 +60,7 @@ def solutions_from_result(query: IKQuery, result: IKResult, robot: Robot) -> lis
         for solution, gap in zip(solutions, world.tolist(), strict=True):
             solution.world_clearance = gap
         if not valid.any():
-            texts = contact_texts(result, 0, rows[:_MOST_TOLD])
+            texts = contact_texts(result, 0, rows)
             for solution, touches in zip(solutions, texts, strict=False):
                 solution.touches = touches
     if result.objective_values is not None:
