@@ -22,6 +22,7 @@ from meanflow_ik_core.bounds import (
     MOST_CONTACTS,
     MOST_HULL_CORNERS,
     MOST_MESSAGE,
+    MOST_MESSAGE_CORNERS,
     MOST_SHAPES,
     MOST_WORLD_CORNERS,
 )
@@ -405,6 +406,20 @@ def test_a_world_is_bounded_in_all_and_not_only_what_a_message_brings(around):
     wide = mesh(np.array([(0, 0, 0), (1, 0, 1), (0, 1, 1.0)]), np.array([[0, 1, 2]]))
     walls = WorldObject(id="walls", meshes=[wide] * 100)
     assert "points of grids around meshes and clouds" in said_soon(around, walls)
+
+
+def test_a_world_at_its_bounds_is_built_soon(around):
+    around.apply(balls("first", 1))  # loads what a first world needs
+    attached = [carried(f"ball{n}") for n in range(MOST_ATTACHED_PAIRS // MOST_SHAPES)]
+    walls = [balls(f"wall{n}", 1) for n in range(MOST_SHAPES - len(attached) - 1)]
+    part = large("part", MOST_MESSAGE_CORNERS)
+    began = time.process_time()
+    around.apply(*walls, part, attached=attached, is_diff=False)
+    assert time.process_time() - began < 1.5
+    assert len(around.asked()) == MOST_SHAPES
+    began = time.process_time()
+    assert around.asked().snapshot().in_collision(Q[None], True, 1e-4).shape == (1,)
+    assert time.process_time() - began < 0.1  # nothing is built
 
 
 def test_what_is_allowed_is_bounded_over_all_requests(around):
