@@ -60,6 +60,7 @@ MOST_SHOWN_TRIANGLES = 20_000
 # Of all grids of distances, one around each mesh and cloud: 25 ns and, twice over, 4 bytes each. A
 # mesh of 1 cm has 80,000, one of 0.3 m and more up to 900,000.
 MOST_GRID_POINTS = 40_000_000
+MOST_NEW_GRID_POINTS = 30_000_000  # of a message; the others are there
 # Allowed ones, of a message and of a world: sixty links by three hundred objects.
 MOST_CONTACTS = 20_000
 MOST_MATRIX_NAMES = 2000  # of links and objects, in MoveIt's matrix of those that may touch

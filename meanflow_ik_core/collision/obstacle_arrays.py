@@ -105,6 +105,11 @@ def count_grid_points(shape: Shape) -> int:
     return math.prod(_frame(shape).counts) if _KINDS[shape.kind] == kernel.GRID else 0
 
 
+def is_grid_made(shape: Shape) -> bool:
+    """Whether `shape_grid` has been asked for it."""
+    return shape in _GRIDS
+
+
 def _cloud_grid(shape: Shape) -> Grid:
     assert shape.vertices is not None
     frame = _frame(shape)

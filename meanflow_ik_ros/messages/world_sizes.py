@@ -16,11 +16,12 @@ from meanflow_ik_core.bounds import (
     MOST_MATRIX_NAMES,
     MOST_MESSAGE_CORNERS,
     MOST_NAME,
+    MOST_NEW_GRID_POINTS,
     MOST_OCTOMAP_BYTES,
     MOST_SHAPES,
     MOST_WORLD_CORNERS,
 )
-from meanflow_ik_core.collision.obstacle_arrays import count_grid_points
+from meanflow_ik_core.collision.obstacle_arrays import count_grid_points, is_grid_made
 from meanflow_ik_ros.messages.errors import RequestError, WorldCodes
 from meanflow_ik_ros.messages.sizes import check_frame, check_joint_state, check_texts
 
@@ -106,8 +107,11 @@ def check_world_total(world: World) -> None:
     for name in ("vertices", "triangles"):
         count = _total(getattr(mesh, name) for mesh in meshes)
         _check_count(f"{name} in the world", count, MOST_WORLD_CORNERS)
-    points = sum(count_grid_points(one.shape) for one in obstacles)
-    _check_count("points of grids around meshes and clouds", points, MOST_GRID_POINTS)
+    points = {one.shape: count_grid_points(one.shape) for one in obstacles}
+    what = "points of grids around meshes and clouds"
+    _check_count(what, sum(points.values()), MOST_GRID_POINTS)
+    new = sum(count for shape, count in points.items() if not is_grid_made(shape))
+    _check_count(f"{what} in one message", new, MOST_NEW_GRID_POINTS)
 
 
 def _total(lists: Iterable[Sequence[Any]]) -> int:

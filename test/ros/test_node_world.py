@@ -20,9 +20,11 @@ from meanflow_ik_core.bounds import (
     MOST_ATTACHED_PAIRS,
     MOST_CHANGES,
     MOST_CONTACTS,
+    MOST_GRID_POINTS,
     MOST_HULL_CORNERS,
     MOST_MESSAGE,
     MOST_MESSAGE_CORNERS,
+    MOST_NEW_GRID_POINTS,
     MOST_SHAPES,
     MOST_WORLD_CORNERS,
 )
@@ -405,7 +407,15 @@ def test_a_world_is_bounded_in_all_and_not_only_what_a_message_brings(around):
     assert f"{MOST_ATTACHED_PAIRS} are the most" in many
     wide = mesh(np.array([(0, 0, 0), (1, 0, 1), (0, 1, 1.0)]), np.array([[0, 1, 2]]))
     walls = WorldObject(id="walls", meshes=[wide] * 100)
-    assert "points of grids around meshes and clouds" in said_soon(around, walls)
+    assert f"{MOST_GRID_POINTS} are the most" in said_soon(around, walls)
+    walls.meshes = walls.meshes[:40]
+    assert f"in one message; {MOST_NEW_GRID_POINTS} are the most" in said_soon(around, walls)
+    around.apply(WorldObject(operation=WorldObject.REMOVE))
+    walls.meshes = walls.meshes[:20]
+    around.apply(walls)
+    walls.id = "others"
+    around.apply(walls)
+    assert len(around.asked()) == 40
 
 
 def test_a_world_at_its_bounds_is_built_soon(around):
