@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,7 +141,7 @@ def run_node(make: Callable[[], ProcessNode], args: list[str] | None = None) -> 
             # The message of rclpy names the file or the argument; a traceback would only hide it.
             logger.fatal(f"{type(error).__name__}: {' '.join(str(error).split())}")
         else:
-            logger.fatal(traceback.format_exc())
+            logger.fatal(trace())
         return 1
     finally:
         for signum in (signal.SIGINT, signal.SIGTERM):
