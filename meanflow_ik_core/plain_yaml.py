@@ -14,6 +14,7 @@ from .bounds import (
     MOST_YAML_BYTES,
     MOST_YAML_DEPTH,
     MOST_YAML_SCALAR,
+    MOST_YAML_TEXTS,
     check_file_size,
     short,
 )
@@ -58,6 +59,7 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
 _OPENING = (yaml.MappingStartEvent, yaml.SequenceStartEvent)
+_OF_NUMBERS = tuple("0123456789+-.")  # how one begins
 _CLOSING = (yaml.MappingEndEvent, yaml.SequenceEndEvent)
 
 
@@ -99,13 +101,19 @@ def plain_from_file(path: Path, error: type[IKError], most: int = MOST_YAML_BYTE
 
 
 def _check_events(text: str) -> None:
-    depth = 0
+    depth = texts = 0
     for event in yaml.parse(text, _Loader):
         if isinstance(event, _CLOSING):
             depth -= 1
             continue
         if isinstance(event, yaml.ScalarEvent) and len(event.value) > MOST_YAML_SCALAR:
             what = f"has a value of {len(event.value)} characters, {MOST_YAML_SCALAR} are the most"
+        elif (
+            isinstance(event, yaml.ScalarEvent)
+            and event.value[:1] not in _OF_NUMBERS
+            and ((texts := texts + 1) > MOST_YAML_TEXTS)
+        ):
+            what = f"has more than {MOST_YAML_TEXTS} values and keys that are no numbers"
         elif isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             what = "has an alias or anchor, which is not read"
         elif getattr(event, "tag", None) is not None:

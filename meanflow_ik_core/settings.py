@@ -12,6 +12,7 @@ class Lamp:
 import dataclasses
 import difflib
 import math
+import reprlib
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -19,6 +20,8 @@ from .bounds import MOST_NAME
 from .errors import ConfigError
 
 _MOST_HINTS = 20  # unknown names that others are suggested for
+_shown = reprlib.Repr()  # looks at the beginning of a value alone
+_shown.maxstring = _shown.maxother = _shown.maxlong = MOST_NAME
 
 
 def setting(
@@ -29,6 +32,8 @@ def setting(
     high: float = math.inf,
     low_open: bool = False,
     choices: tuple[str, ...] = (),
+    longest: int = MOST_NAME,
+    most: int = 0,
     read_only: bool = False,
 ) -> Any:
     """Field of a dataclass whose metadata holds the arguments after the default, by their names.
@@ -41,11 +46,13 @@ def setting(
         high: greatest value; it may be infinite, the setting may not.
         low_open: whether ``low`` itself is too little.
         choices: all values of a text; empty: any.
+        longest: characters of a text, or of each one of a list.
+        most: texts of a list.
         read_only: whether the setting keeps its first value.
     """
     metadata = {
         "help": help, "low": low, "high": high, "low_open": low_open, "choices": choices,
-        "read_only": read_only,
+        "longest": longest, "most": most, "read_only": read_only,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -58,8 +65,9 @@ def check_settings(settings: Any) -> None:
     """
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
+        _check_length(field, value)
         if expected := _contradiction(field, value):
-            raise ConfigError(f"{field.name} is {value!r}{expected}")
+            raise ConfigError(f"{field.name} is {_shown.repr(value)}{expected}")
 
 
 def check_names(names: Iterable[Any], known: Collection[str], kind: str, source: str = "") -> None:
@@ -86,6 +94,18 @@ def check_names(names: Iterable[Any], known: Collection[str], kind: str, source:
     hint = f"did you mean {', '.join(near)}?" if near else f"there are: {', '.join(known)}"
     where = f" in {source}" if source else ""
     raise ConfigError(f"unknown {kind} {', '.join(unknown)}{where}; {hint}")
+
+
+def _check_length(field: dataclasses.Field[Any], value: Any) -> None:
+    """Refuse long texts, and lists of many or long ones."""
+    texts, longest, most = {field.name: value}, field.metadata["longest"], field.metadata["most"]
+    if isinstance(value, tuple):
+        if len(value) > most:
+            raise ConfigError(f"{field.name} has {len(value)} entries; {most} are the most")
+        texts = {f"{field.name}[{place}]": text for place, text in enumerate(value)}
+    for name, text in texts.items():
+        if isinstance(text, str) and len(text) > longest:
+            raise ConfigError(f"{name} has {len(text)} characters; {longest} are the most")
 
 
 def _contradiction(field: dataclasses.Field[Any], value: Any) -> str:

@@ -3,6 +3,7 @@
 
 import importlib
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -22,7 +23,8 @@ def _run(module: str) -> None:
 
 def node() -> None:
     """``meanflow-ik-node``, as ``ros2 run meanflow_ik_ros solver_node``."""
-    _run("meanflow_ik_ros.node")
+    with suppress(KeyboardInterrupt):  # of who ends it while it imports
+        _run("meanflow_ik_ros.node")
 
 
 def send_goal() -> None:

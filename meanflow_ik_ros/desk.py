@@ -275,7 +275,10 @@ class Desk:
             return self._requests.wait_for(lambda: not self._in_progress, LONGEST_DEACTIVATION_S)
 
     def drain(self) -> None:
-        """Wait until no more requests come and none is in progress, or it takes too long."""
+        """Wait until no more requests come, none is in progress and clients have read the answers.
+
+        `LONGEST_DRAIN_S` at most.
+        """
         began = quiet_since = time.monotonic()
         while (now := time.monotonic()) < min(quiet_since + QUIET_S, began + LONGEST_DRAIN_S):
             quiet_since = max(quiet_since, now if self._in_progress else self.node.quiet_since())

@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -34,7 +33,7 @@ from meanflow_ik_ros.messages.tips import tip_links_from_names
 from meanflow_ik_ros.parameters import NodeParameters, declare_parameters, values_of
 from meanflow_ik_ros.process import ProcessNode, run_node
 from meanflow_ik_ros.qos import unused_overrides
-from meanflow_ik_ros.rare_log import RareLog
+from meanflow_ik_ros.rare_log import RareLog, trace
 from meanflow_ik_ros.services import Service, services_of, solutions
 from meanflow_ik_ros.srv import GetIKSolutions
 from meanflow_ik_ros.topics.clouds import CloudTopics
@@ -104,7 +103,7 @@ class MeanFlowIKNode(ProcessNode):
         elif isinstance(failure, mik.IKError):
             self.get_logger().error(f"cannot be configured: {failure}")
         else:
-            self.get_logger().error("".join(traceback.format_exception(failure)))
+            self.get_logger().error(trace())
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:

@@ -34,7 +34,7 @@ _FOREVER = -1
 # The middleware drops what clients have not read of an answer when its service is destroyed, and
 # does not say when they have. Reading takes several times as long as sending: of 30 MB, .25 s and
 # 20 to 90 ms beside other programs.
-READING, LONGEST_READING_S = 20.0, 1.0
+READING = 20.0
 _here = threading.local()  # its ``group`` is that of an own thread
 
 
@@ -73,8 +73,7 @@ class OwnThread(CallbackGroup):
         self._guard = threading.Lock()
         self._threads: set[threading.Thread] = set()  # the one that waits, and those aside
         self._aside = FairLock()  # of those aside the first goes on, the others wait
-        # By time.monotonic: when the last request was answered, and when its client has read that.
-        self._answered = self._read_by = 0.0
+        self._read_by = 0.0  # when clients have read the last answer, by time.monotonic
         self._answering = 0
 
     def can_execute(self, entity: Any) -> bool:
@@ -92,21 +91,17 @@ class OwnThread(CallbackGroup):
         self._start_thread()
 
     def quiet_since(self) -> float:
-        """When the last request was answered, by time.monotonic; now while there is one."""
-        return time.monotonic() if self._answering else self._answered
+        """When clients have read the last answer, by time.monotonic; now while a request waits."""
+        return time.monotonic() if self._answering else self._read_by
 
     def stop(self) -> None:
-        """Return once the callbacks at hand have ended, and clients have had time for the answers.
-
-        Callbacks that wait aside fail.
-        """
+        """Return once the callbacks at hand have ended; those that wait aside fail."""
         with self._guard:
             self._stopped = True
             threads = list(self._threads)
         self._wake_up()
         for thread in threads:
             thread.join()
-        time.sleep(max(0.0, self._read_by - time.monotonic()))
         self._wake.destroy()
 
     def _start_thread(self) -> None:
@@ -193,14 +188,13 @@ class OwnThread(CallbackGroup):
                 return
             response = service.callback(request, service.srv_type.Response())
             began = time.monotonic()
-            service.send_response(response, header)
-            sent = time.monotonic()
-            read_by = sent + min(READING * (sent - began), LONGEST_READING_S)
+            if service.send_response(response, header) is not False:  # see gone_clients.py
+                sent = time.monotonic()
+                read_by = sent + READING * (sent - began)
         finally:
             with self._guard:
                 self._answering -= 1
-                self._answered = time.monotonic()
-                self._read_by = max(self._read_by, read_by)
+                self._read_by = max(self._read_by, read_by, time.monotonic())
 
     def _attempt(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """What a call returns, or None where it fails: a client may die before its answer."""

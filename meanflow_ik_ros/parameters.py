@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING, Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from meanflow_ik_core import settings
+from meanflow_ik_core.bounds import (
+    MOST_OBJECTIVE_TEXT,
+    MOST_OBJECTIVES,
+    MOST_PATH,
+    MOST_TIPS,
+    MOST_TOPICS,
+    MOST_XML_BYTES,
+)
 from meanflow_ik_core.errors import ConfigError
 from meanflow_ik_core.settings import setting
 
@@ -37,12 +45,14 @@ class NodeParameters:
     robot: str = setting(
         "panda",
         "Name of a shipped robot, or path of a robot .yaml, .urdf or .xacro file.",
+        longest=MOST_PATH,
         read_only=True,
     )
     robot_description: str = setting(
         "",
         "The text of a URDF, as robot_state_publisher has it, instead of `robot`; `tip_link` and "
         "`base_frame` choose the chain. Empty: none.",
+        longest=MOST_XML_BYTES,
         read_only=True,
     )
     robot_description_topic: str = setting(
@@ -55,6 +65,7 @@ class NodeParameters:
         "",
         "Trained network: a name, or path of a .safetensors file. "
         "Empty: the one shipped for the robot, if any.",
+        longest=MOST_PATH,
         read_only=True,
     )
     device: str = setting(
@@ -114,6 +125,8 @@ class NodeParameters:
         (),
         "What solutions shall also be good for, where the request says nothing: a name or YAML "
         "each, for example '{name: posture, weight: 2.0}'.",
+        longest=MOST_OBJECTIVE_TEXT,
+        most=MOST_OBJECTIVES,
     )
     select: str = setting(
         "best",
@@ -159,6 +172,7 @@ class NodeParameters:
         (),
         'Axes of targets that may be anything, of "x y z rx ry rz", where the request names none: '
         '"rx ry rz" asks for positions only. One text for all tips, or one for each.',
+        most=MOST_TIPS,
     )
     base_frame: str = setting(
         "",
@@ -194,6 +208,7 @@ class NodeParameters:
     cloud_topics: tuple[str, ...] = setting(
         (),
         "Topics of sensor_msgs/PointCloud2: each is an obstacle with the name of its topic.",
+        most=MOST_TOPICS,
         read_only=True,
     )
     cloud_resolution: float = setting(
@@ -223,6 +238,7 @@ class NodeParameters:
         tuple(SCENE_TOPICS),
         "Topics of MoveIt's planning scene, which is part of the world where moveit_msgs is "
         "installed; the last part of a name is one of these. Empty: none.",
+        most=MOST_TOPICS,
         read_only=True,
     )
     planning_scene_service: str = setting(

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from meanflow_ik_core.errors import IKError
+from meanflow_ik_ros.gone_clients import GoneClients
 from meanflow_ik_ros.own_thread import OwnThread
 from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 
@@ -58,6 +58,12 @@ class ProcessNode(LifecycleNode):
     def __init__(self, name: str, **node_arguments: Any) -> None:
         self._own_threads: list[OwnThread] = []
         super().__init__(name, **node_arguments)
+        self._gone_clients = GoneClients(self)
+        self._guard_services()
+
+    def _guard_services(self) -> None:
+        for service in self.services:
+            self._gone_clients.guard(service)
 
     def own_thread(self, name: str, **options: Any) -> OwnThread:
         """A callback group for what is created next; `start_own_threads` starts its thread."""
@@ -67,11 +73,12 @@ class ProcessNode(LifecycleNode):
 
     def start_own_threads(self) -> None:
         _loading.clear()
+        self._guard_services()
         for thread in self._own_threads:
             thread.start()
 
     def quiet_since(self) -> float:
-        """When an own thread last answered a request, by time.monotonic; now while one does."""
+        """When clients have read the last answer, by time.monotonic; now while a request waits."""
         return max((thread.quiet_since() for thread in self._own_threads), default=0.0)
 
     def stop_own_threads(self) -> None:
@@ -134,7 +141,7 @@ def run_node(make: Callable[[], ProcessNode], args: list[str] | None = None) -> 
             # The message of rclpy names the file or the argument; a traceback would only hide it.
             logger.fatal(f"{type(error).__name__}: {' '.join(str(error).split())}")
         else:
-            logger.fatal(traceback.format_exc())
+            logger.fatal(trace())
         return 1
     finally:
         for signum in (signal.SIGINT, signal.SIGTERM):

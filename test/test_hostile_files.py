@@ -131,7 +131,13 @@ def test_a_chain_of_250_joints_loads_and_its_middle_is_where_pinocchio_has_it(tm
         (robot_text(joints=5000), "5001 links"),
         (robot_text(joints=999), "999 degrees of freedom"),
         ('<robot name="r">' + "<a>" * 50_000 + "</a>" * 50_000 + "</robot>", "deep"),
-        (robot_text() + "<!--" + "x" * (17 << 20) + "-->", "bytes"),
+        (robot_text() + "<!--" + "x" * (5 << 20) + "-->", "bytes"),
+        (f"<robot>{'<a/>' * 1_000_000}</robot>", "more than 100000 elements and attributes"),
+        (
+            "<robot " + " ".join(f"a{i}='1'" for i in range(300_000)) + "/>",
+            "more than 100000 elements and attributes",
+        ),
+        (robot_text("x" * 1_000_000), "the filename of an element .* has 1000000 characters"),
         ("<robot", "not well-formed"),
         (
             '<!DOCTYPE r [<!ENTITY a "aaaaaaaaaa">'
@@ -148,6 +154,24 @@ def test_a_hostile_urdf_is_refused_within_seconds(tmp_path, text, reason):
     with pytest.raises(mik.RobotError, match=reason):
         mik.load_robot(path)
     assert time.process_time() - began < 3
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "package://" + "x" * 300, "file://%00", "." * 4000])
+def test_names_that_no_file_can_have_are_said_in_a_short_line(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    text, world = robot_text(name), tmp_path / "w.yaml"
+    for load in (
+        lambda: SelfCollision(mik.load_robot(text)),
+        lambda: mik.load_robot(name + ".stl"),
+    ):
+        with pytest.raises(mik.RobotError) as caught:
+            load()
+        assert len(str(caught.value)) < 1000
+    with pytest.raises(mik.CheckpointError, match="no checkpoint"):
+        read_checkpoint(name, mik.load_robot("panda"))
+    world.write_text(f'objects: {{a: {{type: mesh, file: "{name}"}}}}')
+    with pytest.raises(mik.WorldError, match=r"file of object 'a'"):
+        mik.World.load(world, mik.load_robot("panda"))
 
 
 def test_poses_that_claim_more_than_the_file_has_take_no_memory(tmp_path):

@@ -36,6 +36,7 @@ HOSTILE = {
     "an underscore": ("a: [1, 1_0]", r"number 1_0 with an underscore \(line 1\)"),
     "an underscore after a dot": ("a: -1.5_0", "number -1.5_0 with an underscore"),
     "a list as key": ("{[a]: 1}", "unhashable"),
+    "many texts": ("[" + "a," * 200_000 + "]", "more than 100000 values and keys"),
     "no end": ("'" + "a" * 3000, "end of"),
     "a zero": ("\0", "not allowed"),
 }

@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ..bounds import MOST_CHECKPOINT_BYTES, check_file_size
+from ..bounds import MOST_CHECKPOINT_BYTES, check_file_size, is_file, short
 from ..errors import CheckpointError, OptionError
 from ..whole_file import whole_file
 from .sizes import SIZES, MlpSizes, NetworkSizes
@@ -154,10 +154,10 @@ def _find(name: str | Path) -> Path:
     if str(name) in available_checkpoints():
         return CHECKPOINT_FOLDER / f"{name}.safetensors"
     path = Path(name)
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(
-            f"no checkpoint {str(name)!r}; shipped ones are {available_checkpoints()}, or give the "
-            "path of a .safetensors file; without one there is the sampler 'uniform'"
+            f"no checkpoint {short(name)!r}; shipped ones are {available_checkpoints()}, or give "
+            "the path of a .safetensors file; without one there is the sampler 'uniform'"
         )
     return path
 

@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+from ..bounds import is_file, short
 from ..errors import RobotError
 
 EXAMPLE_ROBOT_DATA = "example-robot-data"
@@ -48,6 +49,7 @@ def resolve_uri(uri: str, near: Path) -> Path:
         RobotError: no such file; it says which package is missing and how to get it.
     """
     scheme, place = uri.partition("://")[::2]
+    shown = short(uri)
     if not place:
         path = near.parent / uri
     elif scheme == "file":
@@ -55,18 +57,18 @@ def resolve_uri(uri: str, near: Path) -> Path:
     elif scheme in ("package", "model"):
         package, _, rest = place.partition("/")
         for folder in _candidates(package, near):
-            if (folder / rest).is_file():
+            if is_file(folder / rest):
                 return folder / rest
         if package == EXAMPLE_ROBOT_DATA:
             raise RobotError(
-                f"{uri} is part of example-robot-data, which `pip install '.[robots]'` brings"
+                f"{shown} is part of example-robot-data, which `pip install '.[robots]'` brings"
             )
         raise RobotError(
-            f"{uri}, which {near} names, does not exist: no folder of ROS_PACKAGE_PATH or "
-            f"AMENT_PREFIX_PATH, and none around that file, is a package {package!r} with it"
+            f"{shown}, which {near} names, does not exist: no folder of ROS_PACKAGE_PATH or "
+            f"AMENT_PREFIX_PATH, and none around that file, is a package {short(package)!r} with it"
         )
     else:
-        raise RobotError(f"{uri}, which {near} names, is no path, file:// or package:// address")
-    if not path.is_file():
-        raise RobotError(f"{path}, which {near} names, does not exist")
+        raise RobotError(f"{shown}, which {near} names, is no path, file:// or package:// address")
+    if not is_file(path):
+        raise RobotError(f"{short(path)}, which {near} names, does not exist")
     return path

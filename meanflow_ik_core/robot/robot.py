@@ -6,9 +6,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import numpy as np
 
@@ -26,6 +26,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .tensor_kinematics import TensorKinematics
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def kept_with_robot(function: _Function) -> _Function:
+    """A function of a robot whose results are kept as long as the robot, which they may refer to.
+
+    Its other arguments are hashable. Threads that ask at a time may each compute the result.
+    """
+
+    @wraps(function)
+    def kept(robot: Robot, *arguments: Any) -> Any:
+        key = (function, *arguments)
+        if key not in robot._kept:
+            robot._kept[key] = function(robot, *arguments)
+        return robot._kept[key]
+
+    return cast(_Function, kept)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +86,10 @@ class Robot:
     padding: Mapping[str, float] = field(default_factory=dict)
     _on_device: dict = field(default_factory=dict, repr=False)
     _at_frames: dict = field(default_factory=dict, repr=False)
+    _kept: dict = field(default_factory=dict, init=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}}  # a copy finds out for itself
 
     @property
     def num_joints(self) -> int:

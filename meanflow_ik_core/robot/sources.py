@@ -11,7 +11,7 @@ from ..errors import RobotError
 from .cache import cached_file
 from .composition import with_resolved_meshes
 from .urdf import XACRO
-from .xml_file import refuse_deep
+from .xml_file import check_parts
 
 URDF_SUFFIXES = (".urdf", ".xml", ".xacro")
 
@@ -69,7 +69,7 @@ def _root_of(text: str, what: str) -> ElementTree.Element:
         root = ElementTree.fromstring(text.lstrip("\ufeff \t\r\n"))
     except (ElementTree.ParseError, ValueError) as error:
         raise RobotError(f"{what} is not well-formed XML: {error}") from error
-    refuse_deep(root, what)
+    check_parts(root, what)
     return root
 
 

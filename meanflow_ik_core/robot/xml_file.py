@@ -6,7 +6,14 @@ import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from ..bounds import MOST_XML_BYTES, MOST_XML_DEPTH, check_file_size
+from ..bounds import (
+    MOST_PATH,
+    MOST_XML_BYTES,
+    MOST_XML_DEPTH,
+    MOST_XML_PARTS,
+    check_file_size,
+    short,
+)
 from ..errors import RobotError
 
 # The byte order mark of UTF-32 begins with that of UTF-16.
@@ -34,7 +41,7 @@ def read_xml(path: Path) -> ElementTree.Element:
         root = ElementTree.fromstring(_decoded(data, path).lstrip())
     except (ElementTree.ParseError, ValueError) as error:
         raise RobotError(f"{path} is not well-formed XML: {error}") from error
-    refuse_deep(root, str(path))
+    check_parts(root, str(path))
     if root.tag.startswith("{"):
         namespace = root.tag[: root.tag.index("}") + 1]
         for element in root.iter():
@@ -56,10 +63,26 @@ def _decoded(data: bytes, path: Path) -> str:
         raise RobotError(f"{path} is not in the encoding {encoding!r}: {error}") from error
 
 
-def refuse_deep(root: ElementTree.Element, source: str) -> None:
-    """RobotError where elements are nested so deep that what copies them could not follow."""
-    level = [root]
+def check_parts(root: ElementTree.Element, source: str) -> None:
+    """RobotError where there are too many elements and attributes, too long or too deep ones.
+
+    What copies elements could not follow those that are nested deep.
+    """
+    level, parts = [root], 0
     for _ in range(MOST_XML_DEPTH):
+        parts += len(level) + sum(len(element.attrib) for element in level)
+        if parts > MOST_XML_PARTS:
+            raise RobotError(
+                f"{source} has more than {MOST_XML_PARTS} elements and attributes, "
+                "which is the most that is read"
+            )
+        for element in level:
+            for key, value in element.attrib.items():
+                if len(value) > MOST_PATH:
+                    raise RobotError(
+                        f"the {short(key, 40)} of an element of {source} has {len(value)} "
+                        f"characters; {MOST_PATH} are the most"
+                    )
         level = [child for element in level for child in element]
         if not level:
             return

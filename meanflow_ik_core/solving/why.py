@@ -8,13 +8,12 @@ else is what some further starts found, and the texts say so.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from ..robot.reach import reach
-from ..robot.robot import Robot
+from ..robot.robot import Robot, kept_with_robot
 from .goal import Goal, Starts
 from .least_squares import pose_errors
 from .refine import refine_lm
@@ -239,10 +238,10 @@ def _solutions(count: int) -> str:
     return f"{count} {'solution' if count == 1 else 'solutions'}"
 
 
-_reach = lru_cache(maxsize=64)(reach)
+_reach = kept_with_robot(reach)
 
 
-@lru_cache(maxsize=16)
+@kept_with_robot
 def _without_limits(robot: Robot) -> Robot:
     """The robot with limits that are a turn wider, or as much as a shift's range."""
     width = np.full(robot.num_joints, 2 * np.pi)

@@ -2,7 +2,6 @@
 """Random configurations to learn from and to be judged on."""
 
 import math
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from ..collision.clearance import SphereModel
 from ..collision.self_collision import SelfCollision
 from ..errors import RobotError
-from ..robot.robot import Robot
+from ..robot.robot import Robot, kept_with_robot
 
 # Spheres follow a shape to a few millimetres, but not its convex hull; what they call closer than
 # this is taken for touching, all else is checked exactly, which costs several times as much.
@@ -41,9 +40,7 @@ def draw_configurations(
     """
     if not collision_free:
         return robot.random_configurations(count, generator, torch.float32)
-    if robot not in _CHECKS:
-        _CHECKS[robot] = _FreeShare(robot)
-    check = _CHECKS[robot]
+    check = _free_share(robot)
     free: list[Tensor] = []
     missing = count
     while missing > 0:
@@ -82,4 +79,4 @@ class _FreeShare:
         return q[~touching.to(q.device)]
 
 
-_CHECKS: "WeakKeyDictionary[Robot, _FreeShare]" = WeakKeyDictionary()
+_free_share = kept_with_robot(_FreeShare)

@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ..bounds import MOST_WORLD_BYTES, check_file_size
+from ..bounds import (
+    MOST_CORNERS,
+    MOST_OBSTACLES,
+    MOST_TRIANGLES,
+    MOST_WORLD_BYTES,
+    check_file_size,
+    is_file,
+    short,
+)
 from ..errors import WorldError
 from ..geometry import quat_xyzw_from_matrix
 from ..plain_numbers import plain_float, plain_int
@@ -64,6 +72,7 @@ def load_world(world: Any, path: Path) -> None:
         world.padding = type(world)(world.robot, content["padding"]).padding
     world.hold(_mapping(content.get("held"), "held", path))
     objects = _mapping(content.get("objects"), "objects", path)
+    _check_count(len(objects), "objects", path)
     for name, item in objects.items():
         if not isinstance(name, str):
             raise WorldError(f"{path} has an object {name!r}; a name is text: put it in quotes")
@@ -171,22 +180,23 @@ def _file_beside(name: Any, path: Path, where: str) -> Path:
     if name.startswith(_PACKAGE):
         package, _, rest = name[len(_PACKAGE) :].partition("/")
         if not package or package in (".", ".."):
-            raise WorldError(f"file of {where} is {name!r}, which names no package")
+            raise WorldError(f"file of {where} is {short(name)!r}, which names no package")
         folders: Iterator[Path] = package_folders(package)
     else:
         rest, folders = name, iter([path.parent])
-    missing = None
+    missing, said = None, f"file of {where} is {short(name)!r}"
     for folder in folders:
-        found = (folder / rest).resolve()
+        try:
+            found = (folder / rest).resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # a name with a zero, links in circles
+            raise WorldError(f"{said}: {error}") from error
         if found.is_relative_to(folder.resolve()):
-            if found.is_file():
+            if is_file(found):
                 return found
             missing = found
     if missing is not None:
-        raise WorldError(f"file of {where} is {name!r}; there is no file {missing}")
-    raise WorldError(
-        f"file of {where} is {name!r}; it must lie in the folder of the world or in a package"
-    )
+        raise WorldError(f"{said}; there is no file {short(missing)}")
+    raise WorldError(f"{said}; it must lie in the folder of the world or in a package")
 
 
 def _mapping(value: Any, key: str, path: Path) -> Mapping[str, Any]:
@@ -195,6 +205,11 @@ def _mapping(value: Any, key: str, path: Path) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise WorldError(f"{key} of {path} is {value!r}; it must be a mapping")
     return value
+
+
+def _check_count(count: int, what: str, path: Path, most: int = MOST_OBSTACLES) -> None:
+    if count > most:
+        raise WorldError(f"{path} has {count} {what}; {most} are the most")
 
 
 def _known_keys(content: Any, known: tuple[str, ...], where: str) -> None:
@@ -249,12 +264,14 @@ def _add_moveit_scene(world: Any, path: Path, text: str) -> None:
         has_pose = len(lines.peek().split()) == 3
         T_base_object = _scene_pose(lines) if has_pose else np.eye(4)
         (count,) = lines.numbers(1, plain_int)
+        _check_count(len(world.names()) + count, "shapes", path)
         for index in range(count):
             _add_scene_shape(
                 world, name if count == 1 else f"{name}_{index}", lines, path, T_base_object
             )
         if has_pose:
             (subframes,) = lines.numbers(1, plain_int)
+            _check_count(subframes, "subframes", path)
             for _ in range(subframes):
                 lines.take()
                 _scene_pose(lines)
@@ -271,6 +288,8 @@ def _add_scene_shape(world: Any, name: str, lines: _Lines, path: Path, T_base_ob
         add, options = getattr(world, f"add_{kind}"), {"radius": radius, "length": length}
     elif kind == "mesh":
         vertices, triangles = lines.numbers(2, plain_int)
+        _check_count(vertices, "corners of a mesh", path, MOST_CORNERS)
+        _check_count(triangles, "triangles of a mesh", path, MOST_TRIANGLES)
         add, options = (
             world.add_mesh,
             {

@@ -2,7 +2,6 @@
 """What a caller says of joints: configurations that are asked about, and where others are held."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from ..bounds import FARTHEST_JOINT
 from ..errors import WorldError
 from ..robot.joint_limits import range_with_followers
-from ..robot.robot import Robot
+from ..robot.robot import Robot, kept_with_robot
 from ..robot.urdf import read_urdf_model
 from ..tensors import array_from
 from .inputs import checked_number, unknown_name
@@ -56,7 +55,7 @@ def far_joint(robot: Robot, q: np.ndarray) -> str:
     )
 
 
-@lru_cache(maxsize=16)
+@kept_with_robot
 def holdable_joints(robot: Robot) -> Mapping[str, tuple[float, float]]:
     """Joints of a robot that are not solved for and move no tip, and their limits [rad or m]."""
     urdf = read_urdf_model(robot.urdf_path)

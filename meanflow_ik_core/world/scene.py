@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from ..collision.own_body import OwnBody
 from ..collision.self_collision import SelfCollision
 from ..collision.world_check import WorldCheck
 from ..collision.world_distance import WorldDistance
-from ..robot.robot import Robot
+from ..robot.robot import Robot, kept_with_robot
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,17 +28,14 @@ _LOG = logging.getLogger(__name__)
 # shapes depends on what it was asked before.
 GRAZE = 1e-4
 _NAMED = 3  # contacts that a line of the log names at most
-# The checks of robots against themselves, read once: other threads wait for it.
-_CHECKS: WeakKeyDictionary[Robot, SelfCollision] = WeakKeyDictionary()
-_READING = threading.Lock()
+_usual_check = kept_with_robot(SelfCollision)
+_READING = threading.Lock()  # a robot's shapes are read once: other threads wait for it
 
 
 def own_check(robot: Robot, held: Mapping[str, float]) -> SelfCollision:
     """The check of a robot against itself with joints [rad or m] held."""
     with _READING:
-        if robot not in _CHECKS:
-            _CHECKS[robot] = SelfCollision(robot)
-        return _CHECKS[robot].holding(held)
+        return _usual_check(robot).holding(held)
 
 
 class Structure:

@@ -4,6 +4,7 @@
 import array
 import sys
 import threading
+import time
 
 import rclpy
 from meanflow_ik_ros.srv import GetIKSolutionsBatch
@@ -25,6 +26,8 @@ def main() -> None:
     service = node.create_service(GetIKSolutionsBatch, "large", answer, callback_group=thread)
     thread.start()
     answered.wait()
+    while time.monotonic() < thread.quiet_since():
+        time.sleep(0.01)
     thread.stop()
     node.destroy_service(service)
     sys.stdin.read()  # the process stays until it is told to end

@@ -2,6 +2,7 @@
 """The node and its tools as console scripts."""
 
 import re
+import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -48,6 +49,18 @@ def test_without_ros_one_line_says_what_to_install(name):
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith(f"{name}: there is no module 'rclpy'") and "'.[ros]'" in line
+
+
+def test_ctrl_c_while_the_node_imports_ends_it_without_a_traceback():
+    # Of each module that it imports Python writes a line.
+    command = [sys.executable, "-X", "importtime", ROOT / "scripts" / "solver_node"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    next(line for line in process.stderr if "numpy" in line)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in errors, errors
+    assert "meanflow_ik_ros.desk" not in errors  # that comes late
 
 
 @pytest.mark.parametrize("text", ["docs/start/ros2.md", "Makefile"])

@@ -139,10 +139,25 @@ def test_more_targets_than_a_robot_has_tips_are_counted_alone(panda_node):
     assert "100000 targets" in refused(panda_node, solutions.answer, request, code).message
 
 
-def test_a_hostile_parameter_is_refused_in_a_short_line(panda_node):
-    for texts in ([BOMB + "]"], ["manipulability"] * 1000, [LONG]):
-        (result,) = panda_node.set_parameters([Parameter("objectives", value=texts)])
-        assert not result.successful and 0 < len(result.reason) < 300
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("objectives", [BOMB + "]"]),
+        ("objectives", ["manipulability"] * 1000),
+        ("objectives", [LONG]),
+        ("free_axes", ["x " * 50_000_000]),
+        ("free_axes", ["rx"] * 1_000_000),
+        ("free_axes", LONG),
+        ("tip_link", LONG),
+        ("select", LONG),
+    ],
+    ids=lambda value: value if isinstance(value, str) and len(value) < 20 else "",
+)
+def test_a_hostile_parameter_is_refused_in_a_short_line(panda_node, name, value):
+    began = time.process_time()
+    (result,) = panda_node.set_parameters([Parameter(name, value=value)])
+    assert not result.successful and 0 < len(result.reason) < 300
+    assert time.process_time() - began < 0.5
     response = solutions.answer(panda_node.desk, right(panda_node), Codes())
     q = np.array(response.solutions[0].joint_state.position)
     assert Judge(panda_node.desk.robot).accepts(q, panda_node.desk.robot.forward(Q))

@@ -14,6 +14,7 @@ from meanflow_ik_ros.parameters import FIELDS, NodeParameters, check_names, desc
 
 SOLVER_YAML = Path(__file__).parents[2] / "config" / "solver.yaml"
 NUMBERS = [field for field in FIELDS.values() if field.metadata["low"] is not None]
+TEXTS = [field for field in FIELDS.values() if isinstance(field.default, str | tuple)]
 CHOICES = [field for field in FIELDS.values() if field.metadata["choices"]]
 
 
@@ -99,6 +100,19 @@ def test_another_type_is_refused(value):
 def test_what_is_no_list_of_texts_is_refused_as_one(value):
     with pytest.raises(mik.ConfigError, match=r"objectives is .*, expected a list of texts"):
         NodeParameters().changed({"objectives": value})
+
+
+@pytest.mark.parametrize("field", TEXTS, ids=lambda field: field.name)
+def test_texts_and_lists_beyond_their_bounds_are_refused_and_told_by_their_length(field):
+    longest, most = field.metadata["longest"], field.metadata["most"]
+    long = "/" * longest + "x"
+    values = {long: rf"{field.name} has {longest + 1} characters"}
+    if isinstance(field.default, tuple):
+        values = {(long,): rf"{field.name}\[0\] has {longest + 1} characters"}
+        values[("x",) * (most + 1)] = f"{field.name} has {most + 1} entries"
+    for value, message in values.items():
+        with pytest.raises(mik.ConfigError, match=message):
+            NodeParameters().changed({field.name: value})
 
 
 def test_unknown_names_are_refused_with_the_nearest_or_all():

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Obstacles: what touches is what Coal says of each pair, and bad input is refused by name."""
 
+import gc
 import pickle
 import threading
+import weakref
 from copy import copy as copied
 
 import coal
@@ -518,3 +520,20 @@ def test_shapes_of_the_robot_are_read_once_whatever_worlds_follow(monkeypatch):
         world.add_sphere("ball", 0.1, xyz=(0.2, 0.5, 0.3))
         assert np.isfinite(world.distance(q)).all()
         assert len(read) == before > 0
+
+
+def test_a_robot_goes_with_all_that_was_found_out_of_it():
+    robot = mik.load_robot("panda")
+    solver, world = mik.load_solver(robot, sampler="uniform"), mik.World(robot)
+    world.add_sphere("ball", radius=0.1, xyz=(0.0, 0.0, 100.0))
+    world.hold({"panda_finger_joint1": 0.02})
+    far = robot.forward(robot.lower)
+    far[0, 0, 3] = 5.0
+    for target in (robot.forward(0.5 * (robot.lower + robot.upper)), far):
+        result = solver.solve(target, num_samples=64, world=world)
+        result.explain(0)
+    assert robot._kept and not pickle.loads(pickle.dumps(robot))._kept
+    gone = weakref.ref(robot)
+    del robot, solver, world, result, target, far
+    gc.collect()
+    assert gone() is None

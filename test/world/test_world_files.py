@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Worlds in files: what is saved is read again, and a stranger's file reaches nothing else."""
 
+import time
+
 import numpy as np
 import pytest
 from world_judge import cube, furnished, solutions
@@ -134,6 +136,28 @@ def test_what_no_world_can_be_is_refused(panda, tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(mik.WorldError, match=message):
         mik.World.load(path, panda)
+
+
+PLACE = "0 0 0\n0 0 0 1\n"
+BALL = f"sphere\n0.1\n{PLACE}0 0 0 1\n"
+MANY = {
+    "objects": ".yaml objects:\n" + "  a{}: {{type: sphere, radius: 0.1}}\n" * 2001,
+    "shapes": f".scene x\n* a\n100000\n{BALL * 100_000}.\n",
+    "shapes of objects": ".scene x\n" + f"* a{{}}\n1\n{BALL}" * 100_000 + ".\n",
+    "subframes": f".scene x\n* a\n{PLACE}0\n100000\n" + f"n\n{PLACE}" * 100_000 + ".\n",
+    "corners of a mesh": ".scene x\n* a\n1\nmesh\n1000001 1\n" + "0 0 0\n" * 1_000_001,
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_a_file_of_many_obstacles_is_refused_before_they_are_built(panda, tmp_path, name):
+    suffix, _, text = MANY[name].partition(" ")
+    path = tmp_path / f"many{suffix}"
+    path.write_text(text.format(*range(text.count("{}"))))
+    began = time.process_time()
+    with pytest.raises(mik.WorldError, match=rf"has \d+ {name[:6]}.* are the most"):
+        mik.World.load(path, panda)
+    assert time.process_time() - began < 2.0
 
 
 @pytest.mark.parametrize(
