@@ -56,6 +56,9 @@ MOST_ATTACHED_PAIRS = 15_000
 # That the operations of a message add, move, attach or detach, each as often as they do: such take
 # some .1 ms. All that there may be can be added and moved, or attached.
 MOST_CHANGES = 2 * MOST_SHAPES
+# That it may take to fit spheres to the shapes that a message attaches: 4 large meshes, 10 small
+# ones, or 33 large boxes.
+MOST_FITTING_MS = 1000
 # Of all meshes of a message. With as many triangles rclpy takes .2 s to read them, and Coal's
 # trees .25 s of such that lie all over one another.
 MOST_MESSAGE_CORNERS = 50_000  # and triangles

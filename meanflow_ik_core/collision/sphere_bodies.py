@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import coal
 import numpy as np
@@ -18,9 +18,10 @@ from ..kernels.simd import LANES
 from ..robot.cache import cached_file
 from ..robot.pinocchio_model import PinocchioModel
 from ..robot.robot import Robot
-from .obstacles import Obstacle
+from .obstacles import Obstacle, Shape
 from .self_collision import SelfCollision
 from .sphere_fit import (
+    LARGE,
     METHOD,
     Spheres,
     body_from_shapes,
@@ -54,6 +55,9 @@ class _Recent:
 
 
 _RECENT = _Recent(MOST_ATTACHED)
+_COVERED: "WeakSet[Shape]" = WeakSet()  # of obstacles for which spheres were found
+# How long it takes to fit spheres to small and to large shapes.
+_SOLID_MS, _MESH_MS = (10, 30), (100, 250)
 # By robot and link: the node, the spheres and how far the link sticks out of these. To read the
 # triangles of a link takes longer than to use its spheres.
 _FITTED: "WeakKeyDictionary[Robot, dict[str, tuple[int, Spheres, float]]]" = WeakKeyDictionary()
@@ -192,7 +196,19 @@ def fitted_obstacle(obstacle: Obstacle) -> tuple[Spheres, float]:
 
     Those of the last ones are kept in memory, not on the disk, for a robot may carry anything.
     """
-    return fitted([(obstacle.pose, obstacle.shape.geometry)], f"{obstacle.name!r}", _RECENT)
+    shape, pose = obstacle.shape, obstacle.pose
+    spheres, lack = fitted([(np.eye(4), shape.geometry)], f"{obstacle.name!r}", _RECENT)
+    _COVERED.add(shape)
+    return spheres._replace(centre=spheres.centre @ pose[:3, :3].T + pose[:3, 3]), lack
+
+
+def fitting_ms(shape: Shape) -> int:
+    """About how long `fitted_obstacle` takes; 0 where the shape was asked for before."""
+    if shape in _COVERED or shape.kind == "sphere":
+        return 0
+    extent = np.array(shape.sizes) if shape.vertices is None else np.ptp(shape.vertices, 0)
+    is_large = bool(np.max(extent, initial=0.0) > LARGE)
+    return (_MESH_MS if shape.kind == "mesh" and not shape.convex else _SOLID_MS)[is_large]
 
 
 def fitted(

@@ -6,21 +6,22 @@ from typing import Any, NamedTuple
 import coal
 import numpy as np
 
-METHOD = 9  # to be raised with every change of what is found, for it is kept in a cache
+from ..kernels.sphere_union import distances_beyond, fit_union, spread
+
+METHOD = 10  # to be raised with every change of what is found, for it is kept in a cache
 _POINTS = 800  # per body, spread over its surface by area
 _HOLLOW_POINTS = 1600  # of a body that is not convex
 _SIDES = 32  # of a round shape's polygon
 _ITERATIONS = 30
 _COUNTS = (1, 2, 3, 4, 8, 16)
-# For bodies that reach farther than _LARGE from their middle, such as a torso; then if hollow.
+# For bodies that reach farther than LARGE from their middle, such as a torso; then if hollow.
 _MORE_COUNTS = (24, 48)
 _MOST_COUNTS = (96,)
-_LARGE = 0.2  # m
+LARGE = 0.2  # m
 _MARGIN = 0.02  # m, how far free points are from a body at least
 # m, of the points that say how far a body sticks out of its spheres; along it at most so many.
 _SPACING, _MOST_ALONG = 0.004, 80
 _MOST_POINTS = 1_000_000  # of all shapes of a body, unless their corners are more
-_AT_ONCE = 1 << 14  # of them, whose distances to all spheres are looked at together
 _FARTHEST = 64  # of them, that are looked at together
 _ROUND_OFF = 0.001  # m, what a round shape may be larger than its polygons
 
@@ -116,9 +117,6 @@ def fit_spheres(body: Body, tolerance: float) -> Spheres:
     """As few spheres as follow a surface to the tolerance, 16 at most, or 48 for a large body,
     or 96 for one that is hollow too.
 
-    Points are assigned to the sphere they are deepest in, and each sphere takes a damped
-    Gauss-Newton step towards its points, in turns.
-
     Args:
         body: what to follow.
         tolerance: m, root mean square distance of its surface from the union of the spheres.
@@ -127,7 +125,7 @@ def fit_spheres(body: Body, tolerance: float) -> Spheres:
     best, least = Spheres(surface[:1], np.zeros(1)), np.inf
     reach = np.linalg.norm(surface - surface.mean(0), axis=-1).max()
     counts = _COUNTS
-    if reach > _LARGE:
+    if reach > LARGE:
         counts += _MORE_COUNTS + (_MOST_COUNTS if body.hollow else ())
     for count in counts:
         spheres = _fit(body, count)
@@ -152,10 +150,8 @@ def lack_of(spheres: Spheres, shapes: list[np.ndarray], convex: list[bool]) -> f
         spacing *= 1.5
     for index, triangles in enumerate(shapes):
         points = points_on_mesh(triangles, spacing)
-        distance = np.concatenate([
-            signed_distance(spheres, points[begin : begin + _AT_ONCE])
-            for begin in range(0, len(points), _AT_ONCE)
-        ])  # fmt: skip
+        alone = not any(solid for other, solid in enumerate(convex) if other != index)
+        distance = distances_beyond(*spheres, points, lack, alone)
         points, distance = points[distance > lack], distance[distance > lack]
         order = np.argsort(-distance)
         for begin in range(0, len(order), _FARTHEST):
@@ -176,53 +172,16 @@ def signed_distance(spheres: Spheres, points: np.ndarray) -> np.ndarray:
 
 
 def _fit(body: Body, count: int) -> Spheres:
-    centre = _spread(body.core, count)
+    centre = spread(body.core, count)
     radius = np.quantile(_distances(centre, np.zeros(count), body.surface), 0.02, axis=0)
     points = np.concatenate((body.surface, body.free))
-    best, least = (centre, radius), np.inf
-    for _ in range(_ITERATIONS):
-        distance = _distances(centre, radius, points)
-        owner = distance.argmin(1)
-        residual = distance[np.arange(len(points)), owner]
-        # free points only push away spheres that come nearer than the body does
-        residual[len(body.surface) :] = np.minimum(residual[len(body.surface) :] - body.room, 0)
-        loss = float(np.mean(residual**2))
-        if loss < least:
-            best, least = (centre, radius), loss
-        offset = points - centre[owner]
-        length = np.maximum(np.linalg.norm(offset, axis=-1, keepdims=True), 1e-9)
-        features = np.concatenate((-offset / length, np.full_like(length, -1.0)), -1)
-        own = np.eye(count)[owner] * (residual != 0)[:, None]
-        squares = (features[:, :, None] * features[:, None]).reshape(-1, 16)
-        gram = (own.T @ squares).reshape(count, 4, 4)
-        right = own.T @ (features * residual[:, None])
-        damping = 0.05 * own.sum(0)[:, None, None] * np.eye(4) + 1e-6 * np.eye(4)
-        step = -np.linalg.solve(gram + damping, right[..., None])[..., 0]
-        centre, radius = centre + step[:, :3], np.maximum(radius + step[:, 3], 1e-4)
-    return Spheres(*best)
+    return Spheres(*fit_union(points, len(body.surface), body.room, centre, radius, _ITERATIONS))
 
 
 def _distances(centre: np.ndarray, radius: np.ndarray, points: np.ndarray) -> np.ndarray:
     # by products instead of differences, which is five times as fast and right to 1e-8 m
     square = (points**2).sum(1)[:, None] + (centre**2).sum(1) - 2 * points @ centre.T
     return np.sqrt(np.maximum(square, 0.0)) - radius
-
-
-def _spread(points: np.ndarray, count: int) -> np.ndarray:
-    """Means of ``count`` clusters: farthest-point start, then Lloyd's iteration."""
-    centres = points.mean(0)[None]
-    chosen = [int(np.argmax(np.linalg.norm(points - centres, axis=-1)))]
-    gap = np.linalg.norm(points - points[chosen[0]], axis=-1)
-    while len(chosen) < count:
-        chosen.append(int(gap.argmax()))
-        gap = np.minimum(gap, np.linalg.norm(points - points[chosen[-1]], axis=-1))
-    centres = points[chosen]
-    for _ in range(10):
-        owner = _distances(centres, np.zeros(count), points).argmin(1)
-        own = np.eye(count)[owner]
-        size = np.maximum(own.sum(0), 1e-9)[:, None]
-        centres = np.where(size > 0.5, own.T @ points / size, centres)
-    return centres
 
 
 def points_on_mesh(corners: np.ndarray, spacing: float) -> np.ndarray:

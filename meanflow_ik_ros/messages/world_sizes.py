@@ -10,6 +10,7 @@ from meanflow_ik_core.bounds import (
     MOST_ATTACHED,
     MOST_ATTACHED_PAIRS,
     MOST_CONTACTS,
+    MOST_FITTING_MS,
     MOST_GRID_POINTS,
     MOST_HULL_CORNERS,
     MOST_JOINT_NAMES,
@@ -22,6 +23,7 @@ from meanflow_ik_core.bounds import (
     MOST_WORLD_CORNERS,
 )
 from meanflow_ik_core.collision.obstacle_arrays import count_grid_points, is_grid_made
+from meanflow_ik_core.collision.sphere_bodies import fitting_ms
 from meanflow_ik_ros.messages.errors import RequestError, WorldCodes
 from meanflow_ik_ros.messages.sizes import check_frame, check_joint_state, check_texts
 
@@ -99,10 +101,12 @@ def check_world_total(world: World) -> None:
     """
     obstacles = [world.obstacle(name) for name in world.names()]
     _check_count("shapes", len(obstacles), MOST_SHAPES)
-    attached = sum(bool(one.link) for one in obstacles)
-    _check_count("attached shapes", attached, MOST_ATTACHED)
+    attached = [one.shape for one in obstacles if one.link]
+    _check_count("attached shapes", len(attached), MOST_ATTACHED)
     what = "pairs of attached shapes with all"
-    _check_count(what, attached * len(obstacles), MOST_ATTACHED_PAIRS)
+    _check_count(what, len(attached) * len(obstacles), MOST_ATTACHED_PAIRS)
+    what = "ms for spheres around attached shapes in one message"
+    _check_count(what, sum(map(fitting_ms, attached)), MOST_FITTING_MS)
     meshes = [one.shape for one in obstacles if one.shape.kind == "mesh"]
     for name in ("vertices", "triangles"):
         count = _total(getattr(mesh, name) for mesh in meshes)
@@ -121,5 +125,6 @@ def _total(lists: Iterable[Sequence[Any]]) -> int:
 def _check_count(what: str, count: int, most: int) -> None:
     if count > most:
         raise RequestError(
-            WorldCodes.COLLISION_CHECKING_UNAVAILABLE, f"{count} {what}; {most} are the most"
+            WorldCodes.COLLISION_CHECKING_UNAVAILABLE,
+            f"{count} {what}; {most} are the most",
         )

@@ -20,6 +20,7 @@ from meanflow_ik_core.bounds import (
     MOST_ATTACHED_PAIRS,
     MOST_CHANGES,
     MOST_CONTACTS,
+    MOST_FITTING_MS,
     MOST_GRID_POINTS,
     MOST_HULL_CORNERS,
     MOST_MESSAGE,
@@ -503,3 +504,32 @@ def test_names_are_compared_only_where_that_takes_no_time(around):
         assert code == Codes.INVALID_OBJECT_NAME
         hint = f"did you mean {ids[0]!r}"
         assert f"and {MOST_SHAPES - 20} more" in said and (hint in said) == (length < 190)
+
+
+def test_shapes_that_are_attached_get_spheres_in_time(around):
+    def parts(kind: str, size: float, count: int) -> list[AttachedWorldObject]:
+        corners, triangles = hostile_mesh("random", 300)
+        made = []
+        for n in range(count):
+            item = AttachedWorldObject(link_name="panda_hand")
+            item.object = WorldObject(id=f"{kind}{n}")
+            item.object.header.frame_id = "panda_hand"
+            if kind == "mesh":
+                item.object.meshes = [mesh(corners * (size + 0.001 * n), triangles)]
+            else:
+                item.object.primitives = [
+                    SolidPrimitive(type=SolidPrimitive.BOX, dimensions=[size + 0.001 * n] * 3)
+                ]
+            made.append(item)
+        return made
+
+    around.apply(attached=[*parts("mesh", 0.1, 1), *parts("box", 0.1, 1)])  # compiles
+    for kind, size, most in (("mesh", 1.0, 4), ("mesh", 0.2, 10), ("box", 0.5, 33)):
+        wanted = parts(kind, size, most + 1)
+        message = said_soon(around, attached=wanted, is_diff=False)
+        assert f"ms for spheres around attached shapes in one message; {MOST_FITTING_MS}" in message
+        began = time.process_time()
+        around.apply(attached=wanted[:most], is_diff=False)
+        assert time.process_time() - began < 2
+        around.apply(attached=wanted[most:])  # the others are known
+        assert len(around.asked()) == most + 1
