@@ -16,6 +16,7 @@ from meanflow_ik_core.robot.pinocchio_model import PinocchioModel
 from meanflow_ik_core.world.inputs import unknown_name
 from meanflow_ik_core.world.scene import GRAZE
 from meanflow_ik_core.world.world import World
+from meanflow_ik_ros.memory import give_memory_back
 from meanflow_ik_ros.messages.errors import RequestError, WorldCodes
 from meanflow_ik_ros.messages.tips import FrameLookup
 from meanflow_ik_ros.messages.world import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 # rad or m, by which joints that are not solved for may have moved before the world follows: as near
 # as solutions come to what they must not touch.
 STILL = GRAZE
+_LARGE = 100  # obstacles of a world that takes so much memory that it is worth giving back
 
 
 class NodeWorld:
@@ -110,7 +112,10 @@ class NodeWorld:
             content.decide_by_matrix()
             if len(content.world):
                 self._build(content.world)
-            self._content = content
+            was_large = len(self._content.world) > _LARGE
+            self._content, self._held = content, (content, {}, content)
+            if was_large:  # all pairs of the world before are free by now
+                give_memory_back()
             if self._changed is not None:
                 self._changed(content)
             return content

@@ -7,7 +7,6 @@ has some fifty such things. To ask them takes longer than most callbacks, and ho
 
 from __future__ import annotations
 
-import ctypes
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from rclpy.subscription import Subscription
 from rclpy.utilities import get_default_context
 
 from meanflow_ik_ros.fair_lock import FairLock
+from meanflow_ik_ros.memory import give_memory_back
 from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class OwnThread(CallbackGroup):
             self._serve()
         finally:
             if _here.is_aside:
-                _give_memory_back()
+                give_memory_back()
                 self._aside.release()
             with self._guard:
                 self._threads.remove(threading.current_thread())
@@ -216,13 +216,6 @@ def step_aside() -> bool:
     """
     group = getattr(_here, "group", None)
     return group is None or not group._most_aside or group._step_aside()
-
-
-def _give_memory_back() -> None:
-    """Of what a large request took, which the C library would keep for the thread of each."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
-    if trim is not None:
-        trim(0)
 
 
 def _receive(subscription: Any) -> None:
