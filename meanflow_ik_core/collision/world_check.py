@@ -33,6 +33,11 @@ class _Stage:
     with_own: bool = True  # whether these are looked at
     placed: tuple = (None, None)  # poses of the obstacles, and placements that these refer to
 
+    def hits(self, full: np.ndarray) -> np.ndarray:
+        """(N,) bool, which of the configurations of the model have a contact."""
+        hit = pin.computeCollisionsInParallel(1, self.pool, np.asfortranarray(full.T), True)
+        return np.asarray(hit, dtype=bool)
+
     def look_at_own(self, wanted: bool) -> None:
         """Whether the robot's own pairs are looked at from now on."""
         if wanted != self.with_own:
@@ -92,7 +97,10 @@ class WorldCheck:
         self._names = [*links, *(obstacle.name for obstacle in obstacles)]
         may = may_touch(self._names)
         self._pairs = self._all_pairs(may, padding)
-        self._stages: dict[float, list[_Stage]] = {}  # by margin
+        self._stages: dict[float, tuple[_Stage | None, list[_Stage]]] = {}  # by margin
+        self._plane = np.array(
+            [False] * len(links) + [one.shape.kind == "half_space" for one in obstacles], bool
+        )
         T_joint_link = [shape.placement.homogeneous for shape in shapes]
         self._T_joint_link = np.array(T_joint_link).reshape(-1, 4, 4)
         coals = [one.geometry for one in shapes] + [one.shape.geometry for one in obstacles]
@@ -133,15 +141,17 @@ class WorldCheck:
                 rows = todo[start : start + _CHUNK]
                 full = self.own.kinematics.configurations(q[rows])
                 with self._turn:
-                    for stage in self._placed_stages(margin, poses):
-                        stage.look_at_own(self_collision)
-                        hit = pin.computeCollisionsInParallel(
-                            1, stage.pool, np.asfortranarray(full.T), True
-                        )
-                        hit = np.asarray(hit, dtype=bool)
-                        rows, full = rows[hit], full[hit]
+                    planes, stages = self._placed_stages(margin, poses)
+                    if planes is not None:
+                        hit = planes.hits(full)
+                        touching[rows[hit]] = True
+                        rows, full = rows[~hit], full[~hit]
+                    for stage in stages:
                         if not len(rows):
                             break
+                        stage.look_at_own(self_collision)
+                        hit = stage.hits(full)
+                        rows, full = rows[hit], full[hit]
                 touching[rows] = True
         return touching
 
@@ -268,27 +278,42 @@ class WorldCheck:
     def _T_joint_obstacle(self, poses: Sequence[np.ndarray]) -> np.ndarray:
         return self._T_joint_frame @ np.array(poses).reshape(-1, 4, 4)
 
-    def _placed_stages(self, margin: float, poses: Sequence[np.ndarray]) -> list[_Stage]:
-        """The geometries to ask one after another: hulls are quicker, and if free, all is."""
+    def _placed_stages(
+        self, margin: float, poses: Sequence[np.ndarray]
+    ) -> tuple[_Stage | None, list[_Stage]]:
+        """The pairs with half-spaces, and the others in geometries to ask one after another: hulls
+        are quicker, and if free, all is."""
         if margin not in self._stages:
-            hulls_first = (True, False) if self.own.shapes.differ else (False,)
-            self._stages[margin] = [self._stage(hulls, margin) for hulls in hulls_first]
+            differ = self.own.shapes.differ
+            planes = self._stage(differ, margin, True) if self._plane.any() else None
+            hulls_first = (True, False) if differ else (False,)
+            stages = [self._stage(hulls, margin, False) for hulls in hulls_first]
+            self._stages[margin] = planes, stages
+        planes, stages = self._stages[margin]
         first = len(self.own.shapes.links)
-        for stage in self._stages[margin]:
+        for stage in stages if planes is None else (planes, *stages):
             if stage.placed[0] is poses and stage.placed[1] is self._T_joint_frame:
                 continue
             for place, placement in enumerate(self._T_joint_obstacle(poses), first):
                 stage.geometry.geometryObjects[place].placement = pin.SE3(placement)
             stage.placed = poses, self._T_joint_frame
-        return self._stages[margin]
+        return planes, stages
 
-    def _stage(self, hulls: bool, margin: float) -> _Stage:
-        geometry, pairs = self._geometry.copy(), self._pairs
+    def _stage(self, hulls: bool, margin: float, of_planes: bool) -> _Stage:
+        geometry, model = self._geometry.copy(), self.own.kinematics.model
         if hulls:
             for place, hull in enumerate(self.own.shapes.hulls.geometryObjects):
                 geometry.geometryObjects[place].geometry = hull.geometry
+        has_plane = self._plane[self._pairs.first] | self._plane[self._pairs.second]
+        pairs = self._pairs.some(has_plane == of_planes)
         geometry.setCollisionPairs(pairs.table(True, geometry.ngeoms))
-        pool = _Pool(self.own.kinematics.model, geometry, 1)
+        if of_planes:
+            pool = pin.GeometryPool(model, geometry, 1)
+        else:
+            # Coal's tree misses contacts where more than one of its boxes is infinite.
+            for place in np.flatnonzero(self._plane).tolist():
+                geometry.geometryObjects[place].geometry = coal.Sphere(1e-9)
+            pool = _Pool(model, geometry, 1)
         margins = pairs.table(pairs.margin + margin, geometry.ngeoms)
         pool.getGeometryDatas()[0].setSecurityMargins(geometry, margins)
         return _Stage(pool, pool.getGeometryModels()[0], np.flatnonzero(pairs.own).tolist())

@@ -54,10 +54,15 @@ def checked_held(held: Mapping[str, Any], urdf: UrdfModel) -> dict[str, float]:
 
 
 def range_with_followers(name: str, urdf: UrdfModel) -> tuple[float, float]:
-    """The values [rad or m] of a joint that keep it and joints that mimic it in their limits."""
+    """The values [rad or m] of a joint that keep it and joints that mimic it in their limits.
+
+    A follower whose limits leave the joint no range is not meant to stop it: the PR2's gripper has
+    one that turns the other way, with the limits of the others.
+    """
     low, high = _limits_in_file(name, urdf)
     for _, least, most in _ranges_of_followers(name, urdf):
-        low, high = max(low, least), min(high, most)
+        if max(low, least) < min(high, most):
+            low, high = max(low, least), min(high, most)
     return max(low, -FARTHEST_JOINT), min(high, FARTHEST_JOINT)
 
 

@@ -537,3 +537,28 @@ def test_a_robot_goes_with_all_that_was_found_out_of_it():
     del robot, solver, world, result, target, far
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize("name", ["panda", "dual_panda"])
+def test_floor_and_walls_together_are_all_seen(name, request):
+    robot = request.getfixturevalue(name)
+    world, judge, judged = mik.World(robot), WorldJudge(robot), {}
+    walls = {"floor": ((0, 0, 1), -0.05), "wall": ((1, 0, 0), -0.6), "side": ((0.6, 0.8, 0), -0.7)}
+    for wall, (normal, offset) in walls.items():
+        world.add_half_space(wall, normal, offset)
+        judged[wall] = coal.Halfspace(np.array(normal, float), offset), np.eye(4)
+    q = robot.random_configurations(300, np.random.default_rng(1))
+    touching = [bool(judge.touching(row, judged)) for row in q]
+    assert 0 < sum(touching) < len(q)
+    scene = world.snapshot()
+    assert scene.in_collision(q).tolist() == touching
+    assert [bool(scene.in_collision(row[None])[0]) for row in q] == touching
+
+
+def test_grippers_are_held_open_whatever_a_follower_with_wrong_limits_says():
+    pr2 = mik.load_robot("pr2")
+    world = mik.World(pr2)
+    world.hold({"r_gripper_l_finger_joint": 0.4})
+    assert world.snapshot().structure.check.own.kinematics.held["r_gripper_l_finger_joint"] == 0.4
+    with pytest.raises(mik.WorldError, match="r_gripper_l_finger_joint"):
+        world.hold({"r_gripper_l_finger_joint": 0.7})
