@@ -56,9 +56,9 @@ MOST_ATTACHED_PAIRS = 15_000
 # That the operations of a message add, move, attach or detach, each as often as they do: such take
 # some .1 ms. All that there may be can be added and moved, or attached.
 MOST_CHANGES = 2 * MOST_SHAPES
-# That it may take to fit spheres to the shapes that a message attaches: 4 large meshes, 10 small
-# ones, or 33 large boxes.
-MOST_FITTING_MS = 1000
+# That a message may ask for with new shapes: grids of distances around meshes and clouds, and
+# spheres for what is attached. 40 large meshes, or 8 attached ones, or 40 attached cylinders.
+MOST_WORK_MS = 1000
 # Of all meshes of a message. With as many triangles rclpy takes .2 s to read them, and Coal's
 # trees .25 s of such that lie all over one another.
 MOST_MESSAGE_CORNERS = 50_000  # and triangles
@@ -71,7 +71,6 @@ MOST_SHOWN_TRIANGLES = 20_000
 # Of all grids of distances, one around each mesh and cloud: 25 ns and, twice over, 4 bytes each. A
 # mesh of 1 cm has 80,000, one of 0.3 m and more up to 900,000.
 MOST_GRID_POINTS = 40_000_000
-MOST_NEW_GRID_POINTS = 30_000_000  # of a message; the others are there
 # Allowed ones, of a message and of a world: sixty links by three hundred objects.
 MOST_CONTACTS = 20_000
 MOST_MATRIX_NAMES = 2000  # of links and objects, in MoveIt's matrix of those that may touch

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import coal
 import numpy as np
@@ -23,6 +23,7 @@ from .self_collision import SelfCollision
 from .sphere_fit import (
     LARGE,
     METHOD,
+    MOST_POINTS,
     Spheres,
     body_from_shapes,
     fit_spheres,
@@ -55,9 +56,13 @@ class _Recent:
 
 
 _RECENT = _Recent(MOST_ATTACHED)
-_COVERED: "WeakSet[Shape]" = WeakSet()  # of obstacles for which spheres were found
-# How long it takes to fit spheres to small and to large shapes.
-_SOLID_MS, _MESH_MS = (10, 30), (100, 250)
+# By shape of an obstacle: its spheres, and how far it sticks out of these.
+_COVERED: "WeakKeyDictionary[Shape, tuple[Spheres, float]]" = WeakKeyDictionary()
+_POINTS_OF_OBSTACLE = 100_000  # see `lack_of`: who attaches it waits
+# How long it takes to fit spheres to a small box, to other solids, to hulls and their corners, and
+# to small and large meshes and their triangles.
+_BOX_MS, _SOLID_MS, _HULL_MS, _CORNER_MS = 15, 25, 5, 0.006
+_MESH_MS, _TRIANGLE_MS = (60, 120), 0.003
 # By robot and link: the node, the spheres and how far the link sticks out of these. To read the
 # triangles of a link takes longer than to use its spheres.
 _FITTED: "WeakKeyDictionary[Robot, dict[str, tuple[int, Spheres, float]]]" = WeakKeyDictionary()
@@ -197,8 +202,9 @@ def fitted_obstacle(obstacle: Obstacle) -> tuple[Spheres, float]:
     Those of the last ones are kept in memory, not on the disk, for a robot may carry anything.
     """
     shape, pose = obstacle.shape, obstacle.pose
-    spheres, lack = fitted([(np.eye(4), shape.geometry)], f"{obstacle.name!r}", _RECENT)
-    _COVERED.add(shape)
+    if shape not in _COVERED:
+        _COVERED[shape] = fitted([(np.eye(4), shape.geometry)], f"{obstacle.name!r}", _RECENT)
+    spheres, lack = _COVERED[shape]
     return spheres._replace(centre=spheres.centre @ pose[:3, :3].T + pose[:3, 3]), lack
 
 
@@ -206,9 +212,12 @@ def fitting_ms(shape: Shape) -> int:
     """About how long `fitted_obstacle` takes; 0 where the shape was asked for before."""
     if shape in _COVERED or shape.kind == "sphere":
         return 0
-    extent = np.array(shape.sizes) if shape.vertices is None else np.ptp(shape.vertices, 0)
-    is_large = bool(np.max(extent, initial=0.0) > LARGE)
-    return (_MESH_MS if shape.kind == "mesh" and not shape.convex else _SOLID_MS)[is_large]
+    if shape.vertices is None or shape.triangles is None:
+        return _BOX_MS if shape.kind == "box" and max(shape.sizes) <= LARGE else _SOLID_MS
+    if shape.convex:
+        return _HULL_MS + round(_CORNER_MS * len(shape.vertices))
+    is_large = bool(np.ptp(shape.vertices, 0).max() > 2 * LARGE)
+    return _MESH_MS[is_large] + round(_TRIANGLE_MS * len(shape.triangles))
 
 
 def fitted(
@@ -235,7 +244,8 @@ def fitted(
 
     def fit() -> tuple[Spheres, float]:
         spheres = fit_spheres(body_from_shapes(triangles, convex), _FIT_TOLERANCE)
-        return spheres, lack_of(spheres, triangles, convex)
+        most = MOST_POINTS if recent is None else _POINTS_OF_OBSTACLE
+        return spheres, lack_of(spheres, triangles, convex, most)
 
     def write(path: Any) -> None:
         spheres, lack = fit()

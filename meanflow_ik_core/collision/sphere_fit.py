@@ -21,7 +21,7 @@ LARGE = 0.2  # m
 _MARGIN = 0.02  # m, how far free points are from a body at least
 # m, of the points that say how far a body sticks out of its spheres; along it at most so many.
 _SPACING, _MOST_ALONG = 0.004, 80
-_MOST_POINTS = 1_000_000  # of all shapes of a body, unless their corners are more
+MOST_POINTS = 1_000_000  # of all shapes of a body, unless their corners are more
 _FARTHEST = 64  # of them, that are looked at together
 _ROUND_OFF = 0.001  # m, what a round shape may be larger than its polygons
 
@@ -137,14 +137,19 @@ def fit_spheres(body: Body, tolerance: float) -> Spheres:
     return best
 
 
-def lack_of(spheres: Spheres, shapes: list[np.ndarray], convex: list[bool]) -> float:
-    """How far [m] the union of shapes sticks out of spheres at most; arguments as above."""
+def lack_of(
+    spheres: Spheres, shapes: list[np.ndarray], convex: list[bool], most_points: int = MOST_POINTS
+) -> float:
+    """How far [m] the union of shapes sticks out of spheres at most; arguments as above.
+
+    With fewer points the answer is larger.
+    """
     lack = 0.0
     extent = np.ptp(np.concatenate(shapes).reshape(-1, 3), axis=0).max()
     spacing = max(_SPACING, float(extent) / _MOST_ALONG)
     longest = [_longest(triangles) for triangles in shapes]
     # Farther apart where they were too many, as long as a triangle has any but its corners.
-    while sum(_count_points(edges, spacing) for edges in longest) > _MOST_POINTS and any(
+    while sum(_count_points(edges, spacing) for edges in longest) > most_points and any(
         edges.max() > spacing for edges in longest
     ):
         spacing *= 1.5
