@@ -75,7 +75,8 @@ def test_ctrl_c_twice_ends_all_processes(tmp_path):
             os.killpg(process.pid, signal.SIGINT)
             time.sleep(0.3)
         process.communicate(timeout=30)  # workers hold the pipes too
-        assert process.returncode == 130
+        # The second one ends Python itself where it has forgotten its handlers already.
+        assert process.returncode in (130, -signal.SIGINT)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -157,7 +157,7 @@ def test_a_hostile_parameter_is_refused_in_a_short_line(panda_node, name, value)
     began = time.process_time()
     (result,) = panda_node.set_parameters([Parameter(name, value=value)])
     assert not result.successful and 0 < len(result.reason) < 300
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < 2
     response = solutions.answer(panda_node.desk, right(panda_node), Codes())
     q = np.array(response.solutions[0].joint_state.position)
     assert Judge(panda_node.desk.robot).accepts(q, panda_node.desk.robot.forward(Q))

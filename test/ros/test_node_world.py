@@ -423,7 +423,7 @@ def test_a_world_at_its_bounds_is_built_soon(around):
     part = large("part", MOST_MESSAGE_CORNERS)
     began = time.process_time()
     around.apply(*walls, part, attached=attached, is_diff=False)
-    assert time.process_time() - began < 1.5
+    assert time.process_time() - began < 3
     assert len(around.asked()) == MOST_SHAPES
     began = time.process_time()
     assert around.asked().snapshot().in_collision(Q[None], True, 1e-4).shape == (1,)
@@ -527,6 +527,6 @@ def test_shapes_that_are_attached_get_spheres_in_time(around):
         assert f"ms of work on new shapes in one message; {MOST_WORK_MS} are" in message
         began = time.process_time()
         around.apply(attached=wanted[:most], is_diff=False)
-        assert time.process_time() - began < 2
+        assert time.process_time() - began < 4
         around.apply(attached=wanted[most:])  # the others are known
         assert len(around.asked()) == most + 1

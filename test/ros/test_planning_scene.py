@@ -536,7 +536,7 @@ def test_changes_without_end_and_unknown_names_are_problems_soon(around, message
     ):
         began = time.process_time()
         around.scene.take_scene(scene)
-        assert time.process_time() - began < 1
+        assert time.process_time() - began < 2
         assert words in around.refusal()[1]
         around.scene.take_object(far[0])  # keeps the problems
         around.world.change(lambda content: content.problems.clear())

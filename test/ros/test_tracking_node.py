@@ -315,7 +315,7 @@ def test_deactivation_stops_following(running, operator):
     operator.last(TrackStatus.REACHED)
     # It begins where joint_states has the robot, which is at the target, not where the last ended.
     assert max(np.abs(one.velocity).max() for one in moved) < 1e-6
-    np.testing.assert_allclose(moved[-1].position, HOME, atol=1e-6)
+    operator.wait(lambda: np.allclose(moved[-1].position, HOME, atol=1e-6), "the end of it")
 
 
 def test_a_simulation_that_begins_again_is_followed_from_where_the_robot_is_then(ros, panda):

@@ -197,7 +197,7 @@ def _free_rows(robot, q):
     from meanflow_ik_core.training import configurations
 
     draw_configurations(robot, 1, torch.Generator().manual_seed(0), collision_free=True)
-    return configurations._CHECKS[robot].free(q, exact=False)
+    return configurations._free_share(robot).free(q, exact=False)
 
 
 def test_a_pool_whose_processes_have_ended_says_so(pool):
