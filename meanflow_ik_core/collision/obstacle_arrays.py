@@ -23,7 +23,7 @@ _FINEST, _MOST_ALONG = 0.005, 96  # m, edge of a cell of a mesh; cells along its
 # Of a surface for each point of its grid; an ordinary one needs less than one. A mesh with more
 # surface in its box gets larger cells.
 _MOST_SAMPLES = 10
-_POINT_MS = 25e-6  # that a point of a grid takes
+_POINT_MS, _TRIANGLE_MS = 25e-6, 0.006  # that points of a grid, and triangles of Coal's tree, take
 
 
 _FRAMES: "WeakKeyDictionary[Shape, _Frame]" = WeakKeyDictionary()
@@ -107,8 +107,11 @@ def count_grid_points(shape: Shape) -> int:
 
 
 def grid_ms(shape: Shape) -> int:
-    """About how long `shape_grid` takes; 0 where the shape was asked for before."""
-    return 0 if shape in _GRIDS else round(_POINT_MS * count_grid_points(shape))
+    """About how long a shape and `shape_grid` take; 0 where the shape was asked for before."""
+    if shape in _GRIDS:
+        return 0
+    triangles = 0 if shape.triangles is None else len(shape.triangles)
+    return round(_POINT_MS * count_grid_points(shape) + _TRIANGLE_MS * triangles)
 
 
 def _cloud_grid(shape: Shape) -> Grid:

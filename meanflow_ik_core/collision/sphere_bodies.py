@@ -60,9 +60,9 @@ _RECENT = _Recent(MOST_ATTACHED)
 _COVERED: "WeakKeyDictionary[Shape, tuple[Spheres, float]]" = WeakKeyDictionary()
 _POINTS_OF_OBSTACLE = 100_000  # see `lack_of`: who attaches it waits
 # How long it takes to fit spheres to a small box, to other solids, to hulls and their corners, and
-# to small and large meshes and their triangles.
+# to small and large meshes and their triangles, with Coal's tree of these.
 _BOX_MS, _SOLID_MS, _HULL_MS, _CORNER_MS = 15, 25, 5, 0.006
-_MESH_MS, _TRIANGLE_MS = (60, 120), 0.003
+_MESH_MS, _TRIANGLE_MS = (60, 120), 0.009
 # By robot and link: the node, the spheres and how far the link sticks out of these. To read the
 # triangles of a link takes longer than to use its spheres.
 _FITTED: "WeakKeyDictionary[Robot, dict[str, tuple[int, Spheres, float]]]" = WeakKeyDictionary()

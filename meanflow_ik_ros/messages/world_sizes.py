@@ -20,6 +20,8 @@ from meanflow_ik_core.bounds import (
     MOST_SHAPES,
     MOST_WORK_MS,
     MOST_WORLD_CORNERS,
+    PAIR_MS,
+    SHAPE_MS,
 )
 from meanflow_ik_core.collision.obstacle_arrays import count_grid_points, grid_ms
 from meanflow_ik_core.collision.sphere_bodies import fitting_ms
@@ -112,7 +114,8 @@ def check_world_total(world: World) -> None:
     what = "points of grids around meshes and clouds"
     _check_count(what, sum(map(count_grid_points, fixed)), MOST_GRID_POINTS)
     work = sum(map(grid_ms, fixed)) + sum(map(fitting_ms, attached))
-    _check_count("ms of work on new shapes in one message", work, MOST_WORK_MS)
+    work += round((SHAPE_MS + PAIR_MS * len(attached)) * len(obstacles))
+    _check_count("ms of work for one message", work, MOST_WORK_MS)
 
 
 def _total(lists: Iterable[Sequence[Any]]) -> int:
