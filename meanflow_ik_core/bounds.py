@@ -60,7 +60,6 @@ MOST_CHANGES = 2 * MOST_SHAPES
 # attached, and the pairs of all shapes. 40 large meshes, or 8 attached ones, or 38 attached
 # cylinders; half of that beside as many objects as there may be.
 MOST_WORK_MS = 1000
-SHAPE_MS, PAIR_MS = 0.5, 0.01  # of each shape, and of each pair of an attached one with another
 # Of all meshes of a message. With as many triangles rclpy takes .2 s to read them, and Coal's
 # trees .25 s of such that lie all over one another.
 MOST_MESSAGE_CORNERS = 50_000  # and triangles

@@ -20,8 +20,6 @@ from meanflow_ik_core.bounds import (
     MOST_SHAPES,
     MOST_WORK_MS,
     MOST_WORLD_CORNERS,
-    PAIR_MS,
-    SHAPE_MS,
 )
 from meanflow_ik_core.collision.obstacle_arrays import count_grid_points, grid_ms
 from meanflow_ik_core.collision.sphere_bodies import fitting_ms
@@ -31,6 +29,8 @@ from meanflow_ik_ros.messages.sizes import check_frame, check_joint_state, check
 if TYPE_CHECKING:
     from meanflow_ik_core.world.world import World
 
+# That each shape takes, and each pair of an attached one with another.
+_SHAPE_MS, _PAIR_MS = 0.5, 0.01
 _SHAPES = ("primitives", "meshes", "planes")
 _POSES = ("primitive_poses", "mesh_poses", "plane_poses")
 
@@ -114,7 +114,7 @@ def check_world_total(world: World) -> None:
     what = "points of grids around meshes and clouds"
     _check_count(what, sum(map(count_grid_points, fixed)), MOST_GRID_POINTS)
     work = sum(map(grid_ms, fixed)) + sum(map(fitting_ms, attached))
-    work += round((SHAPE_MS + PAIR_MS * len(attached)) * len(obstacles))
+    work += round((_SHAPE_MS + _PAIR_MS * len(attached)) * len(obstacles))
     _check_count("ms of work for one message", work, MOST_WORK_MS)
 
 
