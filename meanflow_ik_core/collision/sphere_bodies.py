@@ -17,7 +17,7 @@ from ..errors import RobotError
 from ..kernels.simd import LANES
 from ..robot.cache import cached_file
 from ..robot.pinocchio_model import PinocchioModel
-from ..robot.robot import Robot
+from ..robot.robot import Robot, kept_with_robot
 from .obstacles import Obstacle, Shape
 from .self_collision import SelfCollision
 from .sphere_fit import (
@@ -63,9 +63,6 @@ _POINTS_OF_OBSTACLE = 100_000  # see `lack_of`: who attaches it waits
 # to small and large meshes and their triangles, with Coal's tree of these.
 _BOX_MS, _SOLID_MS, _HULL_MS, _CORNER_MS = 15, 25, 5, 0.006
 _MESH_MS, _TRIANGLE_MS = (60, 120), 0.009
-# By robot and link: the node, the spheres and how far the link sticks out of these. To read the
-# triangles of a link takes longer than to use its spheres.
-_FITTED: "WeakKeyDictionary[Robot, dict[str, tuple[int, Spheres, float]]]" = WeakKeyDictionary()
 _FITTING = Lock()
 
 
@@ -132,6 +129,13 @@ def moved_centres(
     return centre
 
 
+@kept_with_robot
+def _links_with_spheres(robot: Robot) -> dict[str, tuple[int, Spheres, float]]:
+    """By link the node, the spheres, and how far the link sticks out of these, as far as they were
+    asked for. To read the triangles of a link takes longer than to use its spheres."""
+    return {}
+
+
 def _usual_bodies(
     robot: Robot, check: SelfCollision, links: Collection[str] | None
 ) -> SphereBodies:
@@ -139,7 +143,7 @@ def _usual_bodies(
     named = check.pairs()
     needed = {link for pair in named for link in pair} if links is None else set(links)
     with _FITTING:
-        known = _FITTED.setdefault(robot, {})
+        known = _links_with_spheres(robot)
         if not needed <= known.keys():
             for link, (node, shapes) in _shapes_by_link(robot, check).items():
                 if link in needed and link not in known:

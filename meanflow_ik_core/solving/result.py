@@ -39,7 +39,8 @@ class IKResult:
     starts: dict[str, int]  #: how many starts were drawn, by origin
     timing: dict[str, float]  #: seconds for sample, refine, select
     _evidence: Evidence = field(repr=False)  # of the search, what `status` and `explain` need
-    objective_values: np.ndarray | None = None  #: (B, M, O) unweighted, lower is better; NaN as q
+    #: (B, M, O) unweighted, lower is better; NaN as q, and where there was no time for more
+    objective_values: np.ndarray | None = None
     #: (B, M) bool: the nearest configuration found to a target without a solution; None: not asked
     approximate: np.ndarray | None = None
     spheres: SphereModel | None = field(default=None, repr=False)  #: of the robot's own links

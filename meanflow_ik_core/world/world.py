@@ -197,6 +197,8 @@ class World:
 
     def add_shape(self, name: str, shape: Shape, **place: Any) -> None:
         """Add another obstacle of the shape that one has; nothing of it is built again."""
+        if not isinstance(shape, Shape):
+            raise WorldError(f"shape is {shape!r}; take that of an obstacle, see `obstacle`")
         self._add(name, lambda _: shape, place)
 
     def move(self, name: str, pose: Any = None, *, xyz: Any = None, quat_xyzw: Any = None) -> None:

@@ -342,6 +342,7 @@ def refusals(world: mik.World):
     return {
         "duplicate": (lambda: world.add_sphere("ball", 0.1), "exists already.*replace=True"),
         "unknown": (lambda: world.remove("bal"), "unknown obstacle 'bal'.*did you mean 'ball'"),
+        "shape": (lambda: world.add_shape("new", coal.Sphere(1)), "take that of an obstacle"),
         "unknown move": (lambda: world.move("x"), "unknown obstacle 'x'"),
         "name": (lambda: world.add_sphere("*", 0.1), "must be text"),
         "link's name": (lambda: world.add_sphere("panda_hand", 0.1), "name of a link"),
@@ -562,3 +563,14 @@ def test_grippers_are_held_open_whatever_a_follower_with_wrong_limits_says():
     assert world.snapshot().structure.check.own.kinematics.held["r_gripper_l_finger_joint"] == 0.4
     with pytest.raises(mik.WorldError, match="r_gripper_l_finger_joint"):
         world.hold({"r_gripper_l_finger_joint": 0.7})
+
+
+def test_a_shape_is_used_again_elsewhere(panda):
+    world, q = mik.World(panda), panda.random_configurations(60, np.random.default_rng(3))
+    world.add_box("box", (0.3, 0.3, 0.2), xyz=(0.4, 0.2, 0.4))
+    world.add_shape("again", world.obstacle("box").shape, xyz=(0.3, -0.3, 0.5), padding=0.01)
+    other = mik.World(panda)
+    other.add_box("box", (0.3, 0.3, 0.2), xyz=(0.4, 0.2, 0.4))
+    other.add_box("again", (0.3, 0.3, 0.2), xyz=(0.3, -0.3, 0.5), padding=0.01)
+    assert world.in_collision(q).tolist() == other.in_collision(q).tolist()
+    assert world.in_collision(q).any() and not world.in_collision(q).all()
