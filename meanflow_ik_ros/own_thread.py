@@ -188,9 +188,9 @@ class OwnThread(CallbackGroup):
                 return
             response = service.callback(request, service.srv_type.Response())
             began = time.monotonic()
-            service.send_response(response, header)
-            sent = time.monotonic()
-            read_by = sent + READING * (sent - began)
+            if service.send_response(response, header) is not False:  # see gone_clients.py
+                sent = time.monotonic()
+                read_by = sent + READING * (sent - began)
         finally:
             with self._guard:
                 self._answering -= 1

@@ -23,6 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from meanflow_ik_core.errors import IKError
+from meanflow_ik_ros.gone_clients import GoneClients
 from meanflow_ik_ros.own_thread import OwnThread
 from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 
@@ -57,6 +58,12 @@ class ProcessNode(LifecycleNode):
     def __init__(self, name: str, **node_arguments: Any) -> None:
         self._own_threads: list[OwnThread] = []
         super().__init__(name, **node_arguments)
+        self._gone_clients = GoneClients(self)
+        self._guard_services()
+
+    def _guard_services(self) -> None:
+        for service in self.services:
+            self._gone_clients.guard(service)
 
     def own_thread(self, name: str, **options: Any) -> OwnThread:
         """A callback group for what is created next; `start_own_threads` starts its thread."""
@@ -66,6 +73,7 @@ class ProcessNode(LifecycleNode):
 
     def start_own_threads(self) -> None:
         _loading.clear()
+        self._guard_services()
         for thread in self._own_threads:
             thread.start()
 

@@ -21,7 +21,7 @@ WINGS = {
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "qos", "parameters", "scene_problems", "world_objects", "messages",
         "markers", "current_state", "request_statistics", "whereabouts", "scene_change", "memory",
-        "node_world", "planning_scene", "own_thread", "turn", "watchdog", "process",
+        "node_world", "planning_scene", "gone_clients", "own_thread", "turn", "watchdog", "process",
         "desk", "follower", "services", "topics", "node", "tools", "console",
     ),
 }  # fmt: skip

@@ -4,7 +4,7 @@
 Times are given, so that nothing here depends on the machine. Pinocchio says where the links are.
 """
 
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -147,12 +147,14 @@ def test_the_watchdog_stops_when_targets_stop_coming(uniform):
     assert follower.tick(now + 1000 * MS) is None
 
 
-def test_a_stream_that_takes_long_to_start_is_started_once(uniform):
+def test_a_stream_that_takes_long_to_start_is_started_once(uniform, monkeypatch):
     started = []
+    # 200 ms pass with each start: twice as long as targets may stay away.
+    clock = SimpleNamespace(monotonic_ns=lambda: len(started) * 200 * MS)
+    monkeypatch.setattr("meanflow_ik_ros.follower.time", clock)
 
     def slow_start(source):
         started.append(source)
-        time.sleep(0.2)  # twice as long as targets may stay away
         return pursuit_of(uniform)
 
     follower = Follower(slow_start)

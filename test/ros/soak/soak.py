@@ -357,7 +357,11 @@ def be(
     if role == "states":
         told.send(publish_states(namespace))
     else:
-        told.send(KINDS[role](namespace, seed).run(seconds))
+        client = KINDS[role](namespace, seed)
+        told.send(client.run(seconds))
+        # Fast DDS loses answers of others for 20 s after a process that does not say its end.
+        client.node.destroy_node()
+    rclpy.shutdown()
 
 
 def memory_mb(pid: int) -> float:

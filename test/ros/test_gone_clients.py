@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients that are gone before their answers delay nobody else."""
+
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+import rclpy
+from meanflow_ik_ros.srv import GetWorld
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from ros_user import MANY, wait_until
+
+from meanflow_ik_ros.gone_clients import WAIT_S, GoneClients, client_of
+from meanflow_ik_ros.own_thread import OwnThread
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[tuple[Node, SingleThreadedExecutor]]:
+    """A node that the middleware takes for one of another process, and its executor."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node, executor = Node("elsewhere", context=context), SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    yield node, executor
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+class Asked:
+    """A service that does not answer yet: 20 requests of one client wait, then one of another.
+
+    doomed, living: the clients.
+    answer: of the living one, a future.
+    """
+
+    def __init__(self, elsewhere):
+        self.user, self.executor = elsewhere
+        self.node = Node("asked")
+        self.thread = OwnThread(self.node, "own")
+        self.service = self.node.create_service(
+            GetWorld, "ask", lambda _, response: response,
+            qos_profile=MANY, callback_group=self.thread,
+        )  # fmt: skip
+        self.doomed, self.living = (
+            self.user.create_client(GetWorld, "ask", qos_profile=MANY) for _ in range(2)
+        )
+        self.wait(lambda: len(self.readers()) == 2, "both clients")
+        for client in (self.doomed, self.living):
+            self.wait(client.service_is_ready, "the service")
+        self.executor.spin_once(0.2)  # the service's side may know them a little later
+        for _ in range(20):
+            self.doomed.call_async(GetWorld.Request())
+        self.answer = self.living.call_async(GetWorld.Request())
+        self.executor.spin_once(2 * WAIT_S)  # all are in the queue, longer than clients are awaited
+
+    def readers(self) -> list[bytes]:
+        found = self.node.get_subscriptions_info_by_topic("rr/askReply", no_mangle=True)
+        return [bytes(reader.endpoint_gid)[:16] for reader in found]
+
+    def wait(self, condition, what):
+        wait_until(self.executor, condition, what)
+
+
+@pytest.fixture
+def asked(ros, elsewhere) -> Iterator[Asked]:
+    asked = Asked(elsewhere)
+    yield asked
+    asked.thread.stop()
+    asked.node.destroy_node()
+
+
+def test_clients_that_are_gone_cost_one_wait_of_the_middleware(asked):
+    GoneClients(asked.node).guard(asked.service)
+    asked.user.destroy_client(asked.doomed)
+    asked.wait(lambda: len(asked.readers()) == 1, "the end of a client")
+    began = time.monotonic()
+    asked.thread.start()
+    asked.wait(asked.answer.done, "the answer")
+    assert time.monotonic() - began < 5 * WAIT_S  # of 20
+    # Nobody is waited for at the end.
+    assert asked.thread.quiet_since() < time.monotonic() + WAIT_S
+    again = asked.living.call_async(GetWorld.Request())
+    asked.wait(again.done, "an answer while clients are in doubt")
+
+
+def test_a_client_that_is_known_late_gets_its_answer_though_others_are_in_doubt(asked):
+    clients, looked = GoneClients(asked.node), []
+    clients._doubt_until = time.monotonic() + 100.0
+    clients.guard(asked.service)
+    find = asked.node.get_subscriptions_info_by_topic
+
+    def find_late(*arguments, **options):
+        looked.append(1)
+        return find(*arguments, **options) if len(looked) % 3 == 0 else []
+
+    asked.node.get_subscriptions_info_by_topic = find_late
+    asked.thread.start()
+    late = asked.living.call_async(GetWorld.Request())
+    asked.wait(late.done, "the answer")
+
+
+def test_a_client_whose_clock_is_ahead_is_waited_for_once_and_answered_once_it_is_there(asked):
+    sent = []
+    asked.service.send_response = lambda response, header: sent.append(header)
+    taken = [asked.service.handle.service_take_request(GetWorld.Request)[1] for _ in range(21)]
+    ahead = [SimpleNamespace(source_timestamp=time.time_ns() + 10**12) for _ in taken]
+    clients = GoneClients(asked.node)
+    clients._doubt_until = time.monotonic() + 100.0
+    find = asked.node.get_subscriptions_info_by_topic
+    asked.node.get_subscriptions_info_by_topic = lambda *arguments, **options: []
+    topic, doomed = "rr/askReply", client_of(taken[0])
+    began = time.monotonic()
+    assert not any(clients._comes(topic, doomed, header.source_timestamp) for header in ahead)
+    assert WAIT_S <= time.monotonic() - began < 3 * WAIT_S
+    asked.node.get_subscriptions_info_by_topic = find
+    assert clients._comes(topic, doomed, ahead[0].source_timestamp)
+
+
+def test_who_asked_is_read_from_a_request_as_the_graph_has_it(asked):
+    handle = asked.service.handle
+    headers = [handle.service_take_request(GetWorld.Request)[1] for _ in range(21)]
+    clients = [client_of(header) for header in headers]
+    assert set(clients) == set(asked.readers()) and clients.count(clients[-1]) == 1
+
+
+def test_every_service_of_the_node_leaves_out_those_that_are_gone(panda_node):
+    unguarded = [s.service_name for s in panda_node.services if "send_response" not in vars(s)]
+    assert len(list(panda_node.services)) > 10 and not unguarded
