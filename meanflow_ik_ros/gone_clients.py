@@ -41,12 +41,15 @@ class GoneClients:
             service.send_response = partial(self._send, service.send_response, topic)
 
     def _send(self, send: Any, topic: str, response: Any, header: Any) -> bool:
-        client, began = client_of(header), time.monotonic()
-        if client is not None and began < self._doubt_until:
-            if not self._comes(topic, client, header.source_timestamp):
-                return False
+        client = client_of(header)
+        if client is None:
+            send(response, header)
+            return True
+        began = time.monotonic()
+        if began < self._doubt_until and not self._comes(topic, client, header.source_timestamp):
+            return False
         send(response, header)
-        if client is None or time.monotonic() - began < WAIT_S or self._is_there(topic, client):
+        if time.monotonic() - began < WAIT_S or self._is_there(topic, client):
             return True
         self._gone = {client}
         self._doubt_until = time.monotonic() + DOUBT_S
