@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers to clients that are gone, which would stop the whole node.
+"""Clients that are gone before they are answered, which would stop the whole node.
 
 Where rmw_fastrtps does not know the reader of an answer it waits .1 s for it, and rclpy keeps
 Python's lock meanwhile. A client that is destroyed with 900 requests under way would take 90 s.
@@ -18,56 +18,60 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 WAIT_S = 0.1  # of rmw_fastrtps
-# How long clients are looked for before they are answered, once an answer found none. To look takes
+# How long clients are looked for before they are served, once an answer found none. To look takes
 # 20 us and more where there are many.
 DOUBT_S = 10.0
 _LOOK_S = 0.005
 
 
 class GoneClients:
-    """Lets services of a node send no answer to a client that is gone."""
+    """Knows which clients of a node's services are gone."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._may_wait = get_rmw_implementation_identifier().startswith("rmw_fastrtps")
         self._doubt_until = 0.0  # by time.monotonic
         self._gone: set[bytes] = set()  # clients that were waited for in vain
 
     def guard(self, service: Any) -> None:
-        """Have a service's `send_response` return False where nobody is there to be answered."""
-        if "send_response" not in vars(service) and (
-            get_rmw_implementation_identifier().startswith("rmw_fastrtps")
-        ):
-            topic = f"rr{service.service_name}Reply"  # by ROS 2's rule for DDS
-            service.send_response = partial(self._send, service.send_response, topic)
+        """Have a service that an executor calls answer no client that is gone."""
+        service.send_response = partial(self._answer, service)
 
-    def _send(self, send: Any, topic: str, response: Any, header: Any) -> bool:
-        client = client_of(header)
-        if client is None:
-            send(response, header)
-            return True
+    def _answer(self, service: Any, response: Any, header: Any) -> None:
+        if not self.is_gone(service, header):
+            self.send(service, response, header)
+
+    def send(self, service: Any, response: Any, header: Any) -> bool:
+        """Answer a request; False where nobody was there."""
         began = time.monotonic()
-        if began < self._doubt_until and not self._comes(topic, client, header.source_timestamp):
-            return False
-        send(response, header)
-        if time.monotonic() - began < WAIT_S or self._is_there(topic, client):
+        type(service).send_response(service, response, header)
+        if time.monotonic() - began < WAIT_S or not self._may_wait:
+            return True
+        client = client_of(header)
+        if client is None or self._is_there(service, client):
             return True
         self._gone = {client}
         self._doubt_until = time.monotonic() + DOUBT_S
         return False
 
-    def _comes(self, topic: str, client: bytes, asked_ns: int) -> bool:
-        """Whether a client is there, or is found before its request is as old as `WAIT_S`."""
-        # The client's clock tells when it asked, and may be wrong: so it is waited for once.
-        age = 1e-9 * (time.time_ns() - asked_ns)
-        end = time.monotonic() + min(WAIT_S, WAIT_S - age)
-        while not self._is_there(topic, client):
-            if client in self._gone or time.monotonic() > end:
+    def is_gone(self, service: Any, header: Any) -> bool:
+        """Whether nobody is there to be answered; False where all answers found their clients."""
+        if time.monotonic() > self._doubt_until or (client := client_of(header)) is None:
+            return False
+        # A new client may be known a little later than its request. When it asked is told by its
+        # own clock, which may be wrong: so it is waited for once.
+        age, began = 1e-9 * (time.time_ns() - header.source_timestamp), time.monotonic()
+        while not self._is_there(service, client):
+            waited = time.monotonic() - began
+            if waited > WAIT_S:
                 self._gone.add(client)
-                return False
+            if waited > WAIT_S - age or client in self._gone:
+                return True
             time.sleep(_LOOK_S)
-        return True
+        return False
 
-    def _is_there(self, topic: str, client: bytes) -> bool:
+    def _is_there(self, service: Any, client: bytes) -> bool:
+        topic = f"rr{service.service_name}Reply"  # by ROS 2's rule for DDS
         readers = self._node.get_subscriptions_info_by_topic(topic, no_mangle=True)
         return any(bytes(reader.endpoint_gid)[:16] == client for reader in readers)
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.event_handler import EventHandler
@@ -24,6 +24,8 @@ from rclpy.subscription import Subscription
 from rclpy.utilities import get_default_context
 
 from meanflow_ik_ros.fair_lock import FairLock
+from meanflow_ik_ros.fair_queue import FairQueue
+from meanflow_ik_ros.gone_clients import GoneClients, client_of
 from meanflow_ik_ros.memory import give_memory_back
 from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 
@@ -35,11 +37,27 @@ _FOREVER = -1
 # does not say when they have. Reading takes several times as long as sending: of 30 MB, .25 s and
 # 20 to 90 ms beside other programs.
 READING = 20.0
+# Requests are read ahead until those that wait took so long to read, as the thread's clock has it:
+# what takes long to read is large.
+READ_AHEAD_S = 0.2
+
+
+class _Request(NamedTuple):
+    """What was read: of which service, and how long that took [s]."""
+
+    service: Service
+    request: Any
+    header: Any
+    seconds: float
+
+
 _here = threading.local()  # its ``group`` is that of an own thread
 
 
 class OwnThread(CallbackGroup):
     """A callback group whose callbacks one thread calls, in the order in which it finds them ready.
+
+    Of the clients of its services one is answered after the other, as long as they have requests.
 
     Its subscriptions and services are those that are created between the constructor and `start`.
     They are served whether or not an executor spins the node, until `stop`.
@@ -72,6 +90,9 @@ class OwnThread(CallbackGroup):
         self._wake = GuardCondition(None, None, context=self._context)
         self._guard = threading.Lock()
         self._threads: set[threading.Thread] = set()  # the one that waits, and those aside
+        self._clients = GoneClients(node)
+        self._requests: FairQueue[_Request] = FairQueue()  # that were read and wait
+        self._reading = 0.0  # how long these took to read [s]
         self._aside = FairLock()  # of those aside the first goes on, the others wait
         self._read_by = 0.0  # when clients have read the last answer, by time.monotonic
         self._answering = 0
@@ -92,7 +113,7 @@ class OwnThread(CallbackGroup):
 
     def quiet_since(self) -> float:
         """When clients have read the last answer, by time.monotonic; now while a request waits."""
-        return time.monotonic() if self._answering else self._read_by
+        return time.monotonic() if self._answering or self._requests else self._read_by
 
     def stop(self) -> None:
         """Return once the callbacks at hand have ended; those that wait aside fail."""
@@ -165,30 +186,43 @@ class OwnThread(CallbackGroup):
                     ready.add_service(service.handle)
                 for event in events:
                     event.add_to_wait_set(ready)
-                seconds = self._attempt(self._due)
+                seconds = 0.0 if self._requests else self._attempt(self._due)
                 ready.wait(_FOREVER if seconds is None else max(0, int(1e9 * seconds)))
+                for pointer in ready.get_ready_entities("service"):
+                    self._attempt(self._read_ahead, services[pointer])
                 calls = [
                     *(
                         (_receive, subscriptions[p])
                         for p in ready.get_ready_entities("subscription")
                     ),
-                    *((self._answer, services[p]) for p in ready.get_ready_entities("service")),
                     *((_tell, event) for event in events if event.is_ready(ready)),
+                    *([(self._answer,)] if self._requests else []),
                 ]
                 for call in calls or ((self._tick,),):
                     self._attempt(*call)
 
-    def _answer(self, service: Service) -> None:
+    def _read_ahead(self, service: Service) -> None:
+        while self._reading < READ_AHEAD_S:
+            began = time.thread_time()
+            request, header = service.handle.service_take_request(service.srv_type.Request)
+            if header is None:
+                return
+            seconds = time.thread_time() - began
+            self._reading += seconds
+            self._requests.put(client_of(header), _Request(service, request, header, seconds))
+
+    def _answer(self) -> None:
         with self._guard:
             self._answering += 1
         read_by = 0.0
         try:
-            request, header = service.handle.service_take_request(service.srv_type.Request)
-            if header is None:
+            service, request, header, seconds = self._requests.get()
+            self._reading -= seconds
+            if self._clients.is_gone(service, header):
                 return
             response = service.callback(request, service.srv_type.Response())
             began = time.monotonic()
-            if service.send_response(response, header) is not False:  # see gone_clients.py
+            if self._clients.send(service, response, header):
                 sent = time.monotonic()
                 read_by = sent + READING * (sent - began)
         finally:

@@ -58,12 +58,9 @@ class ProcessNode(LifecycleNode):
     def __init__(self, name: str, **node_arguments: Any) -> None:
         self._own_threads: list[OwnThread] = []
         super().__init__(name, **node_arguments)
-        self._gone_clients = GoneClients(self)
-        self._guard_services()
-
-    def _guard_services(self) -> None:
+        clients = GoneClients(self)
         for service in self.services:
-            self._gone_clients.guard(service)
+            clients.guard(service)
 
     def own_thread(self, name: str, **options: Any) -> OwnThread:
         """A callback group for what is created next; `start_own_threads` starts its thread."""
@@ -73,7 +70,6 @@ class ProcessNode(LifecycleNode):
 
     def start_own_threads(self) -> None:
         _loading.clear()
-        self._guard_services()
         for thread in self._own_threads:
             thread.start()
 

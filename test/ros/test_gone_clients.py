@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients that are gone before their answers delay nobody else."""
 
+import ctypes
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import pytest
 import rclpy
@@ -34,14 +34,15 @@ class Asked:
 
     doomed, living: the clients.
     answer: of the living one, a future.
+    answered: requests that the service has got.
     """
 
     def __init__(self, elsewhere):
         self.user, self.executor = elsewhere
         self.node = Node("asked")
-        self.thread = OwnThread(self.node, "own")
+        self.thread, self.answered = OwnThread(self.node, "own"), []
         self.service = self.node.create_service(
-            GetWorld, "ask", lambda _, response: response,
+            GetWorld, "ask", self._answer,
             qos_profile=MANY, callback_group=self.thread,
         )  # fmt: skip
         self.doomed, self.living = (
@@ -55,6 +56,10 @@ class Asked:
             self.doomed.call_async(GetWorld.Request())
         self.answer = self.living.call_async(GetWorld.Request())
         self.executor.spin_once(2 * WAIT_S)  # all are in the queue, longer than clients are awaited
+
+    def _answer(self, request, response):
+        self.answered.append(request)
+        return response
 
     def readers(self) -> list[bytes]:
         found = self.node.get_subscriptions_info_by_topic("rr/askReply", no_mangle=True)
@@ -72,24 +77,23 @@ def asked(ros, elsewhere) -> Iterator[Asked]:
     asked.node.destroy_node()
 
 
-def test_clients_that_are_gone_cost_one_wait_of_the_middleware(asked):
-    GoneClients(asked.node).guard(asked.service)
+def test_clients_that_are_gone_are_answered_once_and_cost_one_wait_of_the_middleware(asked):
     asked.user.destroy_client(asked.doomed)
     asked.wait(lambda: len(asked.readers()) == 1, "the end of a client")
     began = time.monotonic()
     asked.thread.start()
     asked.wait(asked.answer.done, "the answer")
-    assert time.monotonic() - began < 5 * WAIT_S  # of 20
     # Nobody is waited for at the end.
-    assert asked.thread.quiet_since() < time.monotonic() + WAIT_S
+    asked.wait(lambda: asked.thread.quiet_since() < time.monotonic(), "the other requests")
+    assert time.monotonic() - began < 5 * WAIT_S  # of 20
+    assert len(asked.answered) == 2
     again = asked.living.call_async(GetWorld.Request())
     asked.wait(again.done, "an answer while clients are in doubt")
 
 
 def test_a_client_that_is_known_late_gets_its_answer_though_others_are_in_doubt(asked):
-    clients, looked = GoneClients(asked.node), []
-    clients._doubt_until = time.monotonic() + 100.0
-    clients.guard(asked.service)
+    asked.thread._clients._doubt_until = time.monotonic() + 100.0
+    looked = []
     find = asked.node.get_subscriptions_info_by_topic
 
     def find_late(*arguments, **options):
@@ -103,20 +107,19 @@ def test_a_client_that_is_known_late_gets_its_answer_though_others_are_in_doubt(
 
 
 def test_a_client_whose_clock_is_ahead_is_waited_for_once_and_answered_once_it_is_there(asked):
-    sent = []
-    asked.service.send_response = lambda response, header: sent.append(header)
-    taken = [asked.service.handle.service_take_request(GetWorld.Request)[1] for _ in range(21)]
-    ahead = [SimpleNamespace(source_timestamp=time.time_ns() + 10**12) for _ in taken]
-    clients = GoneClients(asked.node)
+    _, header = asked.service.handle.service_take_request(GetWorld.Request)
+    fields = ctypes.c_void_p.from_address(id(header) + object.__basicsize__).value
+    assert fields is not None
+    ctypes.c_int64.from_address(fields).value *= 2  # the first of them
+    assert header.source_timestamp > 2 * time.time_ns() - 1e12
+    clients, find = asked.thread._clients, asked.node.get_subscriptions_info_by_topic
     clients._doubt_until = time.monotonic() + 100.0
-    find = asked.node.get_subscriptions_info_by_topic
     asked.node.get_subscriptions_info_by_topic = lambda *arguments, **options: []
-    topic, doomed = "rr/askReply", client_of(taken[0])
     began = time.monotonic()
-    assert not any(clients._comes(topic, doomed, header.source_timestamp) for header in ahead)
+    assert all(clients.is_gone(asked.service, header) for _ in range(20))
     assert WAIT_S <= time.monotonic() - began < 3 * WAIT_S
     asked.node.get_subscriptions_info_by_topic = find
-    assert clients._comes(topic, doomed, ahead[0].source_timestamp)
+    assert not clients.is_gone(asked.service, header)
 
 
 def test_who_asked_is_read_from_a_request_as_the_graph_has_it(asked):
@@ -127,5 +130,21 @@ def test_who_asked_is_read_from_a_request_as_the_graph_has_it(asked):
 
 
 def test_every_service_of_the_node_leaves_out_those_that_are_gone(panda_node):
-    unguarded = [s.service_name for s in panda_node.services if "send_response" not in vars(s)]
-    assert len(list(panda_node.services)) > 10 and not unguarded
+    of_executors = [s for s in panda_node.services if not isinstance(s.callback_group, OwnThread)]
+    assert len(of_executors) > 10 and all("send_response" in vars(s) for s in of_executors)
+    assert len(list(panda_node.services)) > len(of_executors)
+
+
+def test_an_executor_answers_the_living_and_no_client_that_is_gone(asked, monkeypatch):
+    clients, sent = GoneClients(asked.node), []
+    clients.guard(asked.service)
+    monkeypatch.setattr(clients, "send", lambda *answer: sent.append(answer))
+    headers = [asked.service.handle.service_take_request(GetWorld.Request)[1] for _ in range(21)]
+    asked.user.destroy_client(asked.doomed)
+    asked.wait(lambda: len(asked.readers()) == 1, "the end of a client")
+    for doubted, count in ((0.0, 21), (100.0, 1)):
+        clients._doubt_until = time.monotonic() + doubted
+        for header in headers:
+            asked.service.send_response(GetWorld.Response(), header)
+        assert len(sent) == count
+        sent.clear()

@@ -20,7 +20,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_user import DEADLINE_S, MANY, wait_until
 from std_msgs.msg import String
 
-from meanflow_ik_ros.own_thread import OwnThread, step_aside
+from meanflow_ik_ros.own_thread import READ_AHEAD_S, OwnThread, step_aside
 
 GONE = Path(__file__).with_name("gone_service.py")
 
@@ -170,6 +170,30 @@ def test_stop_lets_the_callback_at_hand_end(user, started):
     threading.Timer(0.05, leave.set).start()
     thread.stop()
     assert left.is_set()
+
+
+@pytest.mark.parametrize("ahead", [READ_AHEAD_S, 0.0])
+def test_clients_are_answered_in_turn_however_much_one_of_them_asks(user, monkeypatch, ahead):
+    """Unless their requests take too long to read ahead."""
+    monkeypatch.setattr("meanflow_ik_ros.own_thread.READ_AHEAD_S", max(ahead, 1e-9))
+    node, executor = user
+    thread, answered = OwnThread(node, "own"), []
+
+    def answer(request, response):
+        answered.append(request.prefixes[0])
+        return response
+
+    node.create_service(ListParameters, "ask", answer, qos_profile=MANY, callback_group=thread)
+    clients = {name: node.create_client(ListParameters, "ask", qos_profile=MANY) for name in "ab"}
+    for client in clients.values():
+        wait_until(executor, client.service_is_ready, "the service")
+    names = ["a"] * 200 + ["b"] * 2
+    asked = [clients[n].call_async(ListParameters.Request(prefixes=[n])) for n in names]
+    thread.start()
+    wait_until(executor, lambda: all(one.done() for one in asked), "all answers")
+    assert answered[:5] == (["a", "b", "a", "b", "a"] if ahead else ["a"] * 5)
+    assert sorted(answered) == names and thread._reading == pytest.approx(0.0, abs=1e-9)
+    thread.stop()
 
 
 class Long:

@@ -48,6 +48,7 @@ READY_S = 300.0
 BAD_SHARE = 0.05
 BATCH, BATCH_SOLUTIONS = 50, 8
 BIG_BATCH, BIG_SOLUTIONS = 10_000, 100
+FLOOD = 500  # single targets at a time
 BESIDE_S = 60.0  # how long singles are asked for beside big batches, at most
 MOST_REFUSAL = 2000  # bytes of an answer that refuses
 WAYPOINTS, STEP_RAD = 30, 0.02
@@ -302,10 +303,15 @@ class Attacker(BigBatches):
         )
 
     def ask(self, bad: bool) -> str:
-        turn = self.counts["asked"] % (len(self.harm) + 2)
+        turn = self.counts["asked"] % (len(self.harm) + 3)
         if turn == len(self.harm):
             return super().ask(bad)
         request = GetIKSolutions.Request(targets=[self.message(self.target())])
+        if turn == len(self.harm) + 2:
+            flood = [self.single.call_async(request) for _ in range(FLOOD)]
+            for future in flood:
+                self.executor.spin_until_future_complete(future, ANSWER_S)
+            return "" if all(future.done() for future in flood) else "lost"
         if turn > len(self.harm):
             request.objectives = ["clearance"] * 32
             request.num_samples = request.max_solutions = 20_000
