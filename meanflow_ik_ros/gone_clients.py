@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients that are gone before they are answered, which would stop the whole node.
+"""Clients that no answer reaches, above all those that are gone: they would stop the whole node.
 
 Where rmw_fastrtps does not know the reader of an answer it waits .1 s for it, and rclpy keeps
 Python's lock meanwhile. A client that is destroyed with 900 requests under way would take 90 s.
@@ -12,6 +12,15 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from rclpy.duration import Infinite
+from rclpy.qos import (
+    DurabilityPolicy,
+    LivelinessPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
 from rclpy.utilities import get_rmw_implementation_identifier
 
 if TYPE_CHECKING:
@@ -22,10 +31,21 @@ WAIT_S = 0.1  # of rmw_fastrtps
 # 20 us and more where there are many.
 DOUBT_S = 10.0
 _LOOK_S = 0.005
+# A client that wants more, a deadline for instance, is heard, but answers never reach it.
+_OFFERED = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.VOLATILE,
+    deadline=Infinite,
+    lifespan=Infinite,
+    liveliness=LivelinessPolicy.AUTOMATIC,
+    liveliness_lease_duration=Infinite,
+)
+_READER = 0x04  # this bit of the last byte of a name in DDS says that it is a reader's
 
 
 class GoneClients:
-    """Knows which clients of a node's services are gone."""
+    """Knows which clients of a node's services no answer reaches."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -42,7 +62,7 @@ class GoneClients:
             self.send(service, response, header)
 
     def send(self, service: Any, response: Any, header: Any) -> bool:
-        """Answer a request; False where nobody was there."""
+        """Answer a request; False where that reached nobody."""
         began = time.monotonic()
         type(service).send_response(service, response, header)
         if time.monotonic() - began < WAIT_S or not self._may_wait:
@@ -55,25 +75,31 @@ class GoneClients:
         return False
 
     def is_gone(self, service: Any, header: Any) -> bool:
-        """Whether nobody is there to be answered; False where all answers found their clients."""
+        """Whether no answer reaches a client; False where all answers found their clients."""
         if time.monotonic() > self._doubt_until or (client := client_of(header)) is None:
             return False
         # A new client may be known a little later than its request. When it asked is told by its
         # own clock, which may be wrong: so it is waited for once.
         age, began = 1e-9 * (time.time_ns() - header.source_timestamp), time.monotonic()
-        while not self._is_there(service, client):
+        while (there := self._is_there(service, client)) is None:
             waited = time.monotonic() - began
             if waited > WAIT_S:
                 self._gone.add(client)
             if waited > WAIT_S - age or client in self._gone:
                 return True
             time.sleep(_LOOK_S)
-        return False
+        return not there
 
-    def _is_there(self, service: Any, client: bytes) -> bool:
+    def _is_there(self, service: Any, client: bytes) -> bool | None:
+        """Whether answers reach a client; None: there is no such client."""
+        if not client[-1] & _READER:
+            return True  # is no reader's name, and rmw_fastrtps does not wait for it
         topic = f"rr{service.service_name}Reply"  # by ROS 2's rule for DDS
-        readers = self._node.get_subscriptions_info_by_topic(topic, no_mangle=True)
-        return any(bytes(reader.endpoint_gid)[:16] == client for reader in readers)
+        for reader in self._node.get_subscriptions_info_by_topic(topic, no_mangle=True):
+            if bytes(reader.endpoint_gid)[:16] == client:
+                fits, _ = qos_check_compatible(_OFFERED, reader.qos_profile)
+                return fits != QoSCompatibility.ERROR
+        return None
 
 
 class _ServiceInfo(ctypes.Structure):

@@ -27,7 +27,6 @@ from meanflow_ik_core.bounds import short
 from meanflow_ik_core.robot.sources import URDF_SUFFIXES
 from meanflow_ik_ros.desk import LONGEST_DEACTIVATION_S, Desk
 from meanflow_ik_ros.messages.poses import pose_message
-from meanflow_ik_ros.messages.sizes import with_few_parameters
 from meanflow_ik_ros.messages.task import task_from_request
 from meanflow_ik_ros.messages.tips import tip_links_from_names
 from meanflow_ik_ros.parameters import NodeParameters, declare_parameters, values_of
@@ -200,14 +199,6 @@ class MeanFlowIKNode(ProcessNode):
                 f"no URDF came on {self.resolve_topic_name(topic)} in {DESCRIPTION_TIMEOUT_S:g} s"
             )
         return message.data
-
-    def create_service(
-        self, srv_type: Any, srv_name: str, callback: Callable[[Any, Any], Any], **options: Any
-    ) -> Any:
-        """As any node does; rclpy's own services of parameters get bounds."""
-        if srv_type.__module__.startswith("rcl_interfaces."):
-            callback = with_few_parameters(callback)
-        return super().create_service(srv_type, srv_name, callback, **options)
 
     def _serve(self, service: Service) -> None:
         """Open a service. One request of it at a time is new, others may have stepped aside."""

@@ -24,6 +24,7 @@ from rclpy.task import Future
 
 from meanflow_ik_core.errors import IKError
 from meanflow_ik_ros.gone_clients import GoneClients
+from meanflow_ik_ros.library_services import bound_services
 from meanflow_ik_ros.own_thread import OwnThread
 from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
 
@@ -58,6 +59,7 @@ class ProcessNode(LifecycleNode):
     def __init__(self, name: str, **node_arguments: Any) -> None:
         self._own_threads: list[OwnThread] = []
         super().__init__(name, **node_arguments)
+        bound_services(self)
         clients = GoneClients(self)
         for service in self.services:
             clients.guard(service)

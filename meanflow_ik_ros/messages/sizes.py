@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from meanflow_ik_core.bounds import (
@@ -11,9 +11,7 @@ from meanflow_ik_core.bounds import (
     MOST_NAME,
     MOST_OBJECTIVE_TEXT,
     MOST_OBJECTIVES,
-    MOST_PARAMETERS,
     MOST_TIPS,
-    short,
 )
 from meanflow_ik_ros.messages.errors import Codes, RequestError
 
@@ -25,8 +23,6 @@ _TEXTS = (
     ("objectives", MOST_OBJECTIVES, MOST_OBJECTIVE_TEXT, Codes.INVALID_GOAL_CONSTRAINTS),
 )
 _STATES = ("seed_state", "start_state")
-# Of requests to the services of parameters.
-_PARAMETERS = ("parameters", "names", "prefixes")
 # Of single poses, PoseStamped, or of one PoseArray, whose poses are counted by parameters.
 _TARGETS = ("targets", "waypoints", "pose_stamped", "pose_stamped_vector")
 
@@ -89,26 +85,3 @@ def check_texts(name: str, texts: Sequence[str], most: int, longest: int, code: 
             raise RequestError(
                 code, f"{name}[{place}] has {len(text)} characters; {longest} are the most"
             )
-
-
-def with_few_parameters(answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """The answers of a service of rclpy for parameters, with bounds and without exceptions.
-
-    A request that names too many, or that rclpy cannot read, is answered with the reason where the
-    response has a place for it, and with nothing elsewhere; rclpy would leave it without an answer.
-    """
-
-    def bounded(request: Any, response: Any) -> Any:
-        given = max(len(getattr(request, name, ())) for name in _PARAMETERS)
-        reason = f"{given} parameters; {MOST_PARAMETERS} are the most"
-        if given <= MOST_PARAMETERS:
-            try:
-                return answer(request, response)
-            except Exception as error:  # of a type of a value that does not exist, for instance
-                reason = short(error)
-        refused = type(response)()
-        if hasattr(getattr(refused, "result", None), "reason"):
-            refused.result.reason = reason
-        return refused
-
-    return bounded

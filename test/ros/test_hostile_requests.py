@@ -6,6 +6,8 @@ import time
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseArray, PoseStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from meanflow_ik_ros.srv import GetIKPath, GetIKSolutions, GetIKSolutionsBatch
 from oracles import Judge
 from rcl_interfaces.msg import Parameter as ParameterMessage
@@ -22,8 +24,8 @@ from meanflow_ik_core.bounds import (
     MOST_PARAMETERS,
     MOST_TIPS,
 )
+from meanflow_ik_ros.library_services import with_few_parameters
 from meanflow_ik_ros.messages.poses import pose_message
-from meanflow_ik_ros.messages.sizes import with_few_parameters
 from meanflow_ik_ros.services import batch, path, solutions
 
 Codes = GetIKSolutions.Response
@@ -201,3 +203,31 @@ def test_the_checks_cost_an_ordinary_request_under_20_us(panda_node):
             check_sizes(request)
         spent.append((time.process_time() - began) / 100)
     assert min(spent) < 20e-6
+
+
+@pytest.mark.parametrize(
+    "label, number",
+    [(LONG, 0), (LONG, 1), ("a\n[FATAL] [0] [n]: forged", 0), ("", 200), ("activate", 0)],
+    ids=["long", "long and an id", "two lines", "id", "not now"],
+)
+def test_a_transition_that_is_not_allowed_is_refused_in_a_short_line(
+    panda_node, capfd, label, number
+):
+    (service,) = [one for one in panda_node.services if one.srv_type is ChangeState]
+    asked = ChangeState.Request(transition=Transition(label=label, id=number))
+    for _ in range(3):
+        assert not service.callback(asked, ChangeState.Response()).success
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) <= 1 and all(len(line) < 400 for line in lines)
+    assert panda_node.desk.state_name == "active"
+
+
+@pytest.mark.parametrize(
+    "text", [LONG, "", "RIHS01_\n[FATAL] [0] [n]: forged", "RIHS01_" + "0" * 64]
+)
+def test_a_type_hash_is_not_repeated_in_the_log(panda_node, capfd, text):
+    service = next(s for s in panda_node.services if s.service_name.endswith("type_description"))
+    request = service.srv_type.Request(type_name="x", type_hash=text)
+    response = service.callback(request, service.srv_type.Response())
+    assert not response.successful and 0 < len(response.failure_reason) < 300
+    assert not capfd.readouterr().err
