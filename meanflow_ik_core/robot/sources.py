@@ -11,7 +11,7 @@ from ..errors import RobotError
 from .cache import cached_file
 from .composition import with_resolved_meshes
 from .urdf import XACRO
-from .xml_file import check_parts
+from .xml_file import parse_xml
 
 URDF_SUFFIXES = (".urdf", ".xml", ".xacro")
 
@@ -65,12 +65,7 @@ def urdf_from_file(path: Path) -> Path:
 def _root_of(text: str, what: str) -> ElementTree.Element:
     if len(text) > MOST_XML_BYTES:
         raise RobotError(f"{what} has {len(text)} characters; {MOST_XML_BYTES} are the most")
-    try:
-        root = ElementTree.fromstring(text.lstrip("\ufeff \t\r\n"))
-    except (ElementTree.ParseError, ValueError) as error:
-        raise RobotError(f"{what} is not well-formed XML: {error}") from error
-    check_parts(root, what)
-    return root
+    return parse_xml(text.lstrip("\ufeff \t\r\n"), what)
 
 
 def _written(root: ElementTree.Element, near: Path, name: str) -> Path:

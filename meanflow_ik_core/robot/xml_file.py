@@ -37,11 +37,7 @@ def read_xml(path: Path) -> ElementTree.Element:
         data = path.read_bytes()
     except OSError as error:
         raise RobotError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        root = ElementTree.fromstring(_decoded(data, path).lstrip())
-    except (ElementTree.ParseError, ValueError) as error:
-        raise RobotError(f"{path} is not well-formed XML: {error}") from error
-    check_parts(root, str(path))
+    root = parse_xml(_decoded(data, path).lstrip(), str(path))
     if root.tag.startswith("{"):
         namespace = root.tag[: root.tag.index("}") + 1]
         for element in root.iter():
@@ -63,19 +59,38 @@ def _decoded(data: bytes, path: Path) -> str:
         raise RobotError(f"{path} is not in the encoding {encoding!r}: {error}") from error
 
 
-def check_parts(root: ElementTree.Element, source: str) -> None:
-    """RobotError where there are too many elements and attributes, too long or too deep ones.
+def parse_xml(text: str, source: str) -> ElementTree.Element:
+    """The root element, or a `RobotError` where XML is not well-formed, or too large in any way."""
+    parser = ElementTree.XMLParser(target=_CountingBuilder(source))
+    try:
+        root = ElementTree.fromstring(text, parser)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise RobotError(f"{source} is not well-formed XML: {error}") from error
+    _check_elements(root, source)
+    return root
 
-    What copies elements could not follow those that are nested deep.
-    """
-    level, parts = [root], 0
-    for _ in range(MOST_XML_DEPTH):
-        parts += len(level) + sum(len(element.attrib) for element in level)
-        if parts > MOST_XML_PARTS:
+
+class _CountingBuilder(ElementTree.TreeBuilder):
+    """Stops where there are too many elements and attributes, before all of them are made."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self._source, self._parts = source, 0
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> ElementTree.Element:
+        self._parts += 1 + len(attrs)
+        if self._parts > MOST_XML_PARTS:
             raise RobotError(
-                f"{source} has more than {MOST_XML_PARTS} elements and attributes, "
+                f"{self._source} has more than {MOST_XML_PARTS} elements and attributes, "
                 "which is the most that is read"
             )
+        return super().start(tag, attrs)
+
+
+def _check_elements(root: ElementTree.Element, source: str) -> None:
+    """RobotError where attributes are too long, or elements too deep for what copies them."""
+    level = [root]
+    for _ in range(MOST_XML_DEPTH):
         for element in level:
             for key, value in element.attrib.items():
                 if len(value) > MOST_PATH:
