@@ -25,9 +25,9 @@ from rclpy.utilities import get_default_context
 
 from meanflow_ik_ros.fair_lock import FairLock
 from meanflow_ik_ros.fair_queue import FairQueue
-from meanflow_ik_ros.gone_clients import GoneClients, client_of
 from meanflow_ik_ros.memory import give_memory_back
 from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
+from meanflow_ik_ros.unreachable_clients import UnreachableClients, client_of
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -90,7 +90,7 @@ class OwnThread(CallbackGroup):
         self._wake = GuardCondition(None, None, context=self._context)
         self._guard = threading.Lock()
         self._threads: set[threading.Thread] = set()  # the one that waits, and those aside
-        self._clients = GoneClients(node)
+        self._clients = UnreachableClients(node)
         self._requests: FairQueue[_Request] = FairQueue()  # that were read and wait
         self._reading = 0.0  # how long these took to read [s]
         self._aside = FairLock()  # of those aside the first goes on, the others wait
@@ -218,7 +218,7 @@ class OwnThread(CallbackGroup):
         try:
             service, request, header, seconds = self._requests.get()
             self._reading -= seconds
-            if self._clients.is_gone(service, header):
+            if self._clients.is_unreachable(service, header):
                 return
             response = service.callback(request, service.srv_type.Response())
             began = time.monotonic()

@@ -23,10 +23,10 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from meanflow_ik_core.errors import IKError
-from meanflow_ik_ros.gone_clients import GoneClients
 from meanflow_ik_ros.library_services import bound_services
 from meanflow_ik_ros.own_thread import OwnThread
 from meanflow_ik_ros.rare_log import WARN_EVERY_S, trace
+from meanflow_ik_ros.unreachable_clients import UnreachableClients
 
 # Of the executor: for parameters, transitions, what changes the world, timers and TF. All else has
 # its own thread.
@@ -60,7 +60,7 @@ class ProcessNode(LifecycleNode):
         self._own_threads: list[OwnThread] = []
         super().__init__(name, **node_arguments)
         bound_services(self)
-        clients = GoneClients(self)
+        clients = UnreachableClients(self)
         for service in self.services:
             clients.guard(service)
 

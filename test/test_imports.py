@@ -21,9 +21,9 @@ WINGS = {
     "meanflow_ik_ros": (
         "rare_log", "fair_lock", "fair_queue", "qos", "parameters", "scene_problems",
         "world_objects", "messages", "markers", "current_state", "request_statistics",
-        "whereabouts", "scene_change", "memory", "node_world", "planning_scene", "gone_clients",
-        "own_thread", "turn", "watchdog", "library_services", "process", "desk", "follower",
-        "services", "topics", "node", "tools", "console",
+        "whereabouts", "scene_change", "memory", "node_world", "planning_scene",
+        "unreachable_clients", "own_thread", "turn", "watchdog", "library_services", "process",
+        "desk", "follower", "services", "topics", "node", "tools", "console",
     ),
 }  # fmt: skip
 # Solvers that are compared with, and what they stand on.

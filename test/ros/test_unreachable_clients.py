@@ -14,8 +14,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile
 from ros_user import MANY, wait_until
 
-from meanflow_ik_ros.gone_clients import WAIT_S, GoneClients, client_of
 from meanflow_ik_ros.own_thread import OwnThread
+from meanflow_ik_ros.unreachable_clients import WAIT_S, UnreachableClients, client_of
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +123,10 @@ def test_a_client_whose_clock_is_ahead_is_waited_for_once_and_answered_once_it_i
     clients._doubt_until = time.monotonic() + 100.0
     asked.node.get_subscriptions_info_by_topic = lambda *arguments, **options: []
     began = time.monotonic()
-    assert all(clients.is_gone(asked.service, header) for _ in range(20))
+    assert all(clients.is_unreachable(asked.service, header) for _ in range(20))
     assert WAIT_S <= time.monotonic() - began < 3 * WAIT_S
     asked.node.get_subscriptions_info_by_topic = find
-    assert not clients.is_gone(asked.service, header)
+    assert not clients.is_unreachable(asked.service, header)
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_every_service_of_the_node_leaves_out_those_that_are_gone(panda_node):
     assert len(list(panda_node.services)) > len(of_executors)
 
 
-def test_an_executor_answers_the_living_and_no_client_that_is_gone(asked, monkeypatch):
-    clients, sent = GoneClients(asked.node), []
+def test_an_executor_answers_the_living_and_no_client_that_is_unreachable(asked, monkeypatch):
+    clients, sent = UnreachableClients(asked.node), []
     clients.guard(asked.service)
     monkeypatch.setattr(clients, "send", lambda *answer: sent.append(answer))
     headers = [asked.service.handle.service_take_request(GetWorld.Request)[1] for _ in range(21)]

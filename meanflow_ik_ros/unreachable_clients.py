@@ -44,7 +44,7 @@ _OFFERED = QoSProfile(
 _READER = 0x04  # this bit of the last byte of a name in DDS says that it is a reader's
 
 
-class GoneClients:
+class UnreachableClients:
     """Knows which clients of a node's services no answer reaches."""
 
     def __init__(self, node: Node) -> None:
@@ -54,11 +54,11 @@ class GoneClients:
         self._gone: set[bytes] = set()  # clients that were waited for in vain
 
     def guard(self, service: Any) -> None:
-        """Have a service that an executor calls answer no client that is gone."""
+        """Have a service that an executor calls answer no client out of reach."""
         service.send_response = partial(self._answer, service)
 
     def _answer(self, service: Any, response: Any, header: Any) -> None:
-        if not self.is_gone(service, header):
+        if not self.is_unreachable(service, header):
             self.send(service, response, header)
 
     def send(self, service: Any, response: Any, header: Any) -> bool:
@@ -74,7 +74,7 @@ class GoneClients:
         self._doubt_until = time.monotonic() + DOUBT_S
         return False
 
-    def is_gone(self, service: Any, header: Any) -> bool:
+    def is_unreachable(self, service: Any, header: Any) -> bool:
         """Whether no answer reaches a client; False where all answers found their clients."""
         if time.monotonic() > self._doubt_until or (client := client_of(header)) is None:
             return False
